@@ -1,0 +1,52 @@
+# Every target sets up what it needs: `make repro` in a fresh clone is enough.
+.DEFAULT_GOAL := help
+.PHONY: help setup repro test test-all lint ui bench lock clean
+
+BIN := .venv/bin
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/installed ## make .venv with the locked packages (the other targets do so when needed)
+
+repro: setup ## run the pipeline: data, both trainings, evaluation, report
+	$(BIN)/dvc repro
+
+test: setup ## run the tests, all but the slow ones
+	$(BIN)/pytest
+
+test-all: setup ## run all tests, those that take minutes included
+	$(BIN)/pytest -m ''
+
+lint: setup ## check style, formatting and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+ui: setup ## open the experiments in MLflow, at http://127.0.0.1:5000
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
+
+bench: setup ## measure what tracking costs a training stage
+	$(BIN)/python benchmarks/tracking.py
+
+# The local version label (+cpu, +cu130) of torch is cut off: the same lock serves every build.
+lock: setup ## renew requirements.lock from pyproject.toml
+	$(BIN)/pip-compile --quiet --upgrade --extra dev --strip-extras --allow-unsafe --no-annotate --no-header \
+	    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
+	    --output-file requirements.lock pyproject.toml
+	sed -i 's/+[a-z][a-z0-9.]*$$//' requirements.lock
+
+clean: ## delete .venv, so that the next target sets up anew
+	rm -rf .venv
+
+# The first python that is new enough wins. A set-up that fails leaves no stamp and starts over.
+.venv/installed: requirements.lock pyproject.toml
+	@for python in $(PYTHON) python3 python3.11 python3.12 python3.13 ""; do \
+	    test -n "$$python" || { echo "error: Python 3.11 or newer is needed and none of python3," \
+	        "python3.11, python3.12 and python3.13 is; name one with make PYTHON=/path/to/python3" >&2; exit 1; }; \
+	    $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
+	done; \
+	echo "setting up .venv with $$($$python --version)" && $$python -m venv --clear .venv
+	$(BIN)/pip install --quiet --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --editable .
+	@touch $@

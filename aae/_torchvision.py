@@ -1,0 +1,36 @@
+"""torchvision's data sets, also where its compiled operators cannot be loaded.
+
+torchvision is compiled against one build of torch. Beside another one (the usual torchvision next
+to a CPU build of torch) its library of operators does not load, and then `import torchvision` dies
+with "operator torchvision::nms does not exist": it describes two operators to torch that only that
+library declares. Declaring the two here lets the import through; data sets call neither. Where the
+library loads, the operators are there and nothing is declared.
+"""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+_SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+
+
+def _load_compiled_operators() -> None:
+    spec = find_spec("torchvision")  # finds the package without importing it
+    if spec is None or spec.origin is None:
+        return
+    for library in Path(spec.origin).parent.glob("_C*.so"):
+        try:
+            torch.ops.load_library(library)
+        except OSError:
+            continue
+
+
+_load_compiled_operators()
+for _operator in ("nms", "qnms"):
+    if not hasattr(torch.ops.torchvision, _operator):
+        torch.library.define(f"torchvision::{_operator}", _SCHEMA)
+
+from torchvision import datasets  # noqa: E402
+
+__all__ = ["datasets"]

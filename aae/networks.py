@@ -1,0 +1,203 @@
+"""Encoder q(z|x), decoder p(x|z) and discriminator.
+
+The sizes are those of Makhzani et al. 2015 (https://arxiv.org/abs/1511.05644), appendix A: fully
+connected layers with ReLU, linear codes, sigmoid pixels.
+
+All three may see codes in units of the prior: with its mean m and standard deviation s, the encoder
+emits z = m + s·e(x), decoder and discriminator start from (z − m) / s. What their layers see is
+then of size one whatever the prior, and one learning rate serves all.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, PositiveInt
+from torch import Tensor, nn
+
+from aae.data import pixels
+from aae.seeding import stream
+
+# Images or codes that pass through a network at a time outside training: bounds the memory.
+CHUNK = 2048
+
+
+def _layers(sizes: Sequence[int], generator: torch.Generator) -> nn.Sequential:
+    """Linear layers with ReLU in between; torch's default initialisation, from ``generator``."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(sizes):
+        linear = nn.utils.skip_init(nn.Linear, inputs, outputs)
+        bound = 1 / math.sqrt(inputs)
+        for parameter in linear.parameters():
+            nn.init.uniform_(parameter, -bound, bound, generator=generator)
+        layers += [linear, nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+class _Standardised(nn.Module):
+    """A network that sees codes in units of a mean and a scale, both [d]."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, layers: nn.Sequential, latent_dim: int) -> None:
+        super().__init__()
+        self.layers = layers
+        self.register_buffer("mean", torch.zeros(latent_dim))
+        self.register_buffer("scale", torch.ones(latent_dim))
+
+    def set_units(self, mean: Tensor, scale: Tensor) -> None:
+        """Take codes in units of ``mean`` [d] and ``scale`` [d] from now on."""
+        self.mean.copy_(mean)
+        self.scale.copy_(scale)
+
+
+class Encoder(_Standardised):
+    """The encoder q(z|x), deterministic: images [N, C, H, W] to codes [N, d].
+
+    Args:
+        image_shape: channels, height and width.
+        hidden: units of the hidden layers.
+        latent_dim: dimensions d of a code.
+        generator: where the initial weights come from.
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        hidden: Sequence[int],
+        latent_dim: int,
+        generator: torch.Generator,
+    ) -> None:
+        sizes = [math.prod(image_shape), *hidden, latent_dim]
+        super().__init__(_layers(sizes, generator), latent_dim)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the codes [N, d] of images [N, C, H, W] with values from 0 to 1."""
+        return self.mean + self.scale * self.layers(images.flatten(1))
+
+
+class Decoder(_Standardised):
+    """The decoder p(x|z): codes [N, d] to images [N, C, H, W].
+
+    Args:
+        image_shape: channels, height and width.
+        hidden: units of the hidden layers, as the encoder has them; the decoder reverses them.
+        latent_dim: dimensions d of a code.
+        generator: where the initial weights come from.
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        hidden: Sequence[int],
+        latent_dim: int,
+        generator: torch.Generator,
+    ) -> None:
+        sizes = [latent_dim, *reversed(hidden), math.prod(image_shape)]
+        super().__init__(_layers(sizes, generator), latent_dim)
+        self.image_shape = tuple(image_shape)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Return images [N, C, H, W] with values from 0 to 1 for codes [N, d]."""
+        standardised = (codes - self.mean) / self.scale
+        return self.layers(standardised).sigmoid().unflatten(1, self.image_shape)
+
+
+class Discriminator(_Standardised):
+    """The discriminator: is a code [N, d] a sample of the prior or the code of an image?
+
+    Args:
+        hidden: units of the hidden layers.
+        latent_dim: dimensions d of a code.
+        generator: where the initial weights come from.
+    """
+
+    def __init__(self, hidden: Sequence[int], latent_dim: int, generator: torch.Generator) -> None:
+        super().__init__(_layers([latent_dim, *hidden, 1], generator), latent_dim)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Return logits [N], positive for a sample of the prior."""
+        return self.layers((codes - self.mean) / self.scale).squeeze(1)
+
+
+class Architecture(BaseModel):
+    """What is needed to build the networks again; saved beside their weights.
+
+    Attributes:
+        image_shape: channels, height and width.
+        latent_dim: dimensions of a code.
+        hidden: units of the encoder's hidden layers.
+        discriminator_hidden: units of the discriminator's, None for an autoencoder without one.
+        prior: name, distribution and arguments of the prior, None for an autoencoder.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    image_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
+    latent_dim: PositiveInt
+    hidden: tuple[PositiveInt, ...]
+    discriminator_hidden: tuple[PositiveInt, ...] | None = None
+    prior: dict[str, Any] | None = None
+
+
+class Model(nn.Module):
+    """An autoencoder and, if its architecture has one, the discriminator of its codes.
+
+    Args:
+        architecture: sizes of the networks.
+        seed: the seed of params.yaml, for the initial weights.
+    """
+
+    discriminator: Discriminator | None
+
+    def __init__(self, architecture: Architecture, seed: int) -> None:
+        super().__init__()
+        self.architecture = a = architecture
+        self.encoder = Encoder(
+            a.image_shape, a.hidden, a.latent_dim, stream(seed, "weights of the encoder")
+        )
+        self.decoder = Decoder(
+            a.image_shape, a.hidden, a.latent_dim, stream(seed, "weights of the decoder")
+        )
+        self.discriminator = None
+        if a.discriminator_hidden is not None:
+            generator = stream(seed, "weights of the discriminator")
+            self.discriminator = Discriminator(a.discriminator_hidden, a.latent_dim, generator)
+
+
+@torch.no_grad()
+def rescale_codes(encoder: Encoder, decoder: Decoder, shift: Tensor, scale: Tensor) -> None:
+    """Let the encoder emit (z − shift) / scale where it emitted z, and the decoder undo it.
+
+    Exact: the affine map is folded into the encoder's last and the decoder's first layer, and what
+    the decoder makes of an image's code stays the same to rounding.
+
+    Args:
+        encoder: changed in place.
+        decoder: changed in place.
+        shift: [d].
+        scale: [d], positive.
+    """
+    last, first = encoder.layers[-1], decoder.layers[0]
+    assert isinstance(last, nn.Linear)
+    assert isinstance(first, nn.Linear)
+    last.weight.div_(scale[:, None])
+    last.bias.sub_(shift).div_(scale)
+    first.bias.add_(first.weight @ shift)
+    first.weight.mul_(scale)
+
+
+@torch.no_grad()
+def apply(network: nn.Module, inputs: Tensor) -> Tensor:
+    """Return a network's outputs for any number of inputs, without gradients and in bounded memory.
+
+    Args:
+        network: encoder, decoder or discriminator.
+        inputs: [N, …]; uint8 images are turned into values from 0 to 1.
+    """
+    return torch.cat(
+        [network(pixels(x) if x.dtype == torch.uint8 else x) for x in inputs.split(CHUNK)]
+    )

@@ -1,0 +1,184 @@
+"""Typed and validated view of params.yaml, where the defaults stand: there are none here."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from aae.errors import ParameterError, unknown
+from aae.priors import Prior, make_distribution
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# Not strict: YAML has lists and no tuples.
+Layers = Annotated[tuple[Count, ...], Field(min_length=1, strict=False)]
+Schedule = Literal["cosine", "constant"]
+
+
+class _Section(BaseModel):
+    # Strict: a "50" or a 50.0 where 50 is due is a slip of the pen, not a number of epochs.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Data(_Section):
+    """Which images, and how they are split."""
+
+    source: Literal["mnist-5k", "mnist", "fashion-mnist"]
+    root: str
+    test_share: Share
+    validation_share: Share
+
+
+class PriorEntry(_Section):
+    """One entry of ``priors``: a class of distribution and its arguments."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+    distribution: str
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of the distribution by name."""
+        return dict(self.model_extra or {})
+
+
+class Network(_Section):
+    """Sizes of the hidden layers."""
+
+    hidden: Layers
+    discriminator_hidden: Layers
+
+
+class TrainAE(_Section):
+    """Training of the autoencoder."""
+
+    epochs: Count
+    batch_size: Count
+    learning_rate: Rate
+    beta1: Annotated[float, Field(ge=0, lt=1)]
+    schedule: Schedule
+
+
+class LearningRates(_Section):
+    """Step sizes of the three optimisers of the adversarial autoencoder."""
+
+    reconstruction: Rate
+    discriminator: Rate
+    generator: Rate
+
+
+class TrainAAE(_Section):
+    """Training of the adversarial autoencoder."""
+
+    epochs: Count
+    batch_size: Count
+    init: Literal["ae", "scratch"]
+    standardise: bool
+    learning_rate: LearningRates
+    beta1: Annotated[float, Field(ge=0, lt=1)]
+    schedule: Schedule
+    gradient_penalty: Rate
+
+
+class EvalLatent(_Section):
+    """Evaluation of the codes."""
+
+    projections: Count
+    draws: Annotated[int, Field(ge=2)]
+
+
+class Tracking(_Section):
+    """What goes to MLflow."""
+
+    histogram_every: Count
+
+
+class Report(_Section):
+    """The page; it has no parameters yet."""
+
+
+class Params(_Section):
+    """All of params.yaml."""
+
+    seed: Annotated[int, Field(ge=0)]
+    data: Data
+    latent_dim: Count
+    prior: str
+    priors: dict[str, PriorEntry]
+    network: Network
+    train_ae: TrainAE
+    train_aae: TrainAAE
+    eval_latent: EvalLatent
+    tracking: Tracking
+    report: Report
+
+    @cached_property
+    def latent_prior(self) -> Prior:
+        """The chosen prior over codes of ``latent_dim`` dimensions."""
+        entry = self.priors[self.prior]
+        return Prior(make_distribution(entry.distribution, entry.arguments), self.latent_dim)
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read params.yaml and check every value in it.
+
+    Raises:
+        ParameterError: in one line, each wrong key with its value and what would be right.
+    """
+    try:
+        # The parser of DVC itself: both must see the same values.
+        values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ParameterError(f"{path}: {error.strerror}") from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ParameterError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ParameterError(f"{path} holds {type(values).__name__}, not parameters by name")
+    try:
+        params = Params.model_validate(values)
+    except ValidationError as error:
+        raise ParameterError("; ".join(map(_explain, error.errors()))) from error
+    if params.prior not in params.priors:
+        raise ParameterError(f"prior: {unknown(params.prior, params.priors, 'in priors')}")
+    for name, entry in params.priors.items():
+        try:
+            make_distribution(entry.distribution, entry.arguments)
+        except ParameterError as error:
+            raise ParameterError(f"priors.{name}.{error}") from error
+    _ = params.latent_prior  # refuses a latent_dim that the prior cannot have
+    return params
+
+
+def _explain(error: ErrorDetails) -> str:
+    """Say which key, which value, and what would be right."""
+    key = ".".join(map(str, error["loc"]))
+    match error["type"]:
+        case "missing":
+            return f"{key}: missing"
+        case "extra_forbidden":
+            return f"{key}: {unknown(error['loc'][-1], _siblings(error['loc']), 'a parameter')}"
+        case "literal_error":
+            return f"{key}: {unknown(error['input'], _choices(error), 'a choice')}"
+        case _:
+            return f"{key}: {error['input']!r} is wrong: {error['msg']}"
+
+
+def _choices(error: ErrorDetails) -> list[str]:
+    return [
+        choice.strip("'") for choice in error["ctx"]["expected"].replace(" or ", ", ").split(", ")
+    ]
+
+
+def _siblings(location: tuple[int | str, ...]) -> list[str]:
+    """Names of the parameters next to the one at ``location``."""
+    section: type[BaseModel] = Params
+    for key in location[:-1]:
+        annotation = section.model_fields[str(key)].annotation
+        assert isinstance(annotation, type)  # `priors`, the only other kind, forbids no key
+        section = annotation
+    return list(section.model_fields)

@@ -1,0 +1,76 @@
+"""Progress of a training: a bar on a terminal, a line every few epochs in a log file."""
+
+import time
+from collections.abc import Iterable, Iterator
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+# Lines that a whole training leaves in a log file.
+LOG_LINES = 10
+
+
+def show_epochs(
+    epochs: Iterable[dict[str, float]], total: int, title: str, console: Console | None = None
+) -> Iterator[dict[str, float]]:
+    """Pass the epochs of a training on, showing how far it is and its running losses.
+
+    Args:
+        epochs: losses of each epoch, its number under "epoch".
+        total: number of epochs.
+        title: what is being trained.
+        console: where to; the standard output if not given.
+    """
+    console = console or Console(soft_wrap=True, highlight=False)
+    if console.is_terminal:
+        yield from _bar(epochs, total, title, console)
+    else:
+        yield from _lines(epochs, total, title, console)
+
+
+def _bar(
+    epochs: Iterable[dict[str, float]], total: int, title: str, console: Console
+) -> Iterator[dict[str, float]]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn("epochs"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[losses]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(title, total=total, losses="")
+        for losses in epochs:
+            progress.update(task, advance=1, losses=_running_losses(losses))
+            yield losses
+
+
+def _lines(
+    epochs: Iterable[dict[str, float]], total: int, title: str, console: Console
+) -> Iterator[dict[str, float]]:
+    start = time.monotonic()
+    every = max(1, total // LOG_LINES)
+    for losses in epochs:
+        epoch = int(losses["epoch"])
+        if epoch == 1 or epoch % every == 0 or epoch == total:
+            seconds = time.monotonic() - start
+            console.print(f"{title} {epoch}/{total} {seconds:.0f} s {_running_losses(losses)}")
+        yield losses
+
+
+def _running_losses(losses: dict[str, float]) -> str:
+    return " ".join(
+        f"{name.removesuffix('_loss')} {loss:.4f}"
+        for name, loss in losses.items()
+        if name.endswith("_loss") and not name.startswith("validation_")
+    )

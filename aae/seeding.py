@@ -1,0 +1,23 @@
+"""Independent streams of random numbers, all from the one seed of params.yaml."""
+
+import hashlib
+
+import torch
+
+
+def stream(seed: int, purpose: str) -> torch.Generator:
+    """Return a generator of its own for one purpose ("initial weights", "batch order", …).
+
+    Streams of different purposes are independent, so that one who draws more numbers for one
+    purpose changes nothing for another.
+
+    Args:
+        seed: the seed of params.yaml.
+        purpose: what the numbers are for; any text.
+
+    Example:
+        >>> torch.rand(1, generator=stream(0, "batch order")).item()
+        0.8480975031852722
+    """
+    digest = hashlib.sha256(f"{seed}:{purpose}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=True))

@@ -1,0 +1,250 @@
+"""The reconstruction phase and the regularisation phase, and the loops that run them.
+
+Makhzani et al., *Adversarial Autoencoders*, 2015, section 2, https://arxiv.org/abs/1511.05644:
+"the adversarial network and the autoencoder are trained jointly with SGD in two phases – the
+reconstruction phase and the regularization phase – executed on each mini-batch".
+
+To add a loss: compute it in `train_batch` and put it into the dict that this returns, and into
+`validate`. History, progress bar, MLflow and plots take every loss that they find there.
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from aae.data import pixels
+from aae.errors import TrainingError
+from aae.networks import Model, apply, rescale_codes
+from aae.params import TrainAAE, TrainAE
+from aae.priors import Prior
+from aae.seeding import stream
+
+# What is known of an epoch: its number under "epoch", and mean losses by name.
+Losses = dict[str, float]
+
+
+class AutoencoderTraining:
+    """Training of an autoencoder: the reconstruction phase alone.
+
+    Args:
+        model: trained in place.
+        settings: the section ``train_ae`` of params.yaml.
+        images: uint8 training images [N, C, H, W].
+        validation_images: uint8 images [M, C, H, W] for the validation losses.
+        seed: the seed of params.yaml.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        settings: TrainAE | TrainAAE,
+        images: Tensor,
+        validation_images: Tensor,
+        seed: int,
+    ) -> None:
+        self.encoder, self.decoder = model.encoder, model.decoder
+        self.settings = settings
+        self.images, self.validation_images = images, validation_images
+        self.batch_order = stream(seed, "batch order")
+        self.steps = settings.epochs * math.ceil(len(images) / settings.batch_size)
+        self.schedules: list[torch.optim.lr_scheduler.LRScheduler] = []
+        rate = settings.learning_rate
+        self.reconstruction_optimiser = self._adam(
+            [self.encoder, self.decoder], rate if isinstance(rate, float) else rate.reconstruction
+        )
+
+    def epochs(self) -> Iterator[Losses]:
+        """Train, and yield the mean training and validation losses after every epoch.
+
+        Raises:
+            TrainingError: if a loss is not finite.
+        """
+        for epoch in range(1, self.settings.epochs + 1):
+            totals: dict[str, Tensor] = {}
+            order = torch.randperm(len(self.images), generator=self.batch_order)
+            for indices in order.split(self.settings.batch_size):
+                losses = self.train_batch(pixels(self.images[indices]))
+                for schedule in self.schedules:
+                    schedule.step()
+                for name, loss in losses.items():
+                    totals[name] = totals.get(name, 0) + loss * len(indices)
+            means = {name: total.item() / len(self.images) for name, total in totals.items()}
+            for name, mean in means.items():
+                if not math.isfinite(mean):
+                    raise TrainingError(
+                        f"{name} is {mean} in epoch {epoch}; lower the learning rate"
+                    )
+            validation = {f"validation_{name}": x.item() for name, x in self.validate().items()}
+            yield {"epoch": epoch, **means, **validation}
+
+    def train_batch(self, images: Tensor) -> dict[str, Tensor]:
+        """Take one step on images [B, C, H, W] from 0 to 1; return the losses before it."""
+        return {"reconstruction_loss": self.reconstruction_step(images)}
+
+    def reconstruction_step(self, images: Tensor) -> Tensor:
+        """Move encoder and decoder towards smaller mean squared error per pixel."""
+        loss = F.mse_loss(self.decoder(self.encoder(images)), images)
+        return _step(self.reconstruction_optimiser, loss)
+
+    def validate(self) -> dict[str, Tensor]:
+        """Return the losses on the validation images."""
+        codes = apply(self.encoder, self.validation_images)
+        reconstructions = apply(self.decoder, codes)
+        return {"reconstruction_loss": F.mse_loss(reconstructions, pixels(self.validation_images))}
+
+    def _adam(self, networks: list[nn.Module], rate: float) -> torch.optim.Optimizer:
+        parameters = [parameter for network in networks for parameter in network.parameters()]
+        optimiser = torch.optim.Adam(
+            parameters, lr=rate, betas=(self.settings.beta1, 0.999), fused=True
+        )
+        if self.settings.schedule == "cosine":
+
+            def factor(step: int) -> float:
+                return (1 + math.cos(math.pi * step / self.steps)) / 2
+
+            self.schedules.append(torch.optim.lr_scheduler.LambdaLR(optimiser, factor))
+        return optimiser
+
+
+class AdversarialTraining(AutoencoderTraining):
+    """Training of an adversarial autoencoder: both phases on every mini-batch.
+
+    Each of its three steps has its own optimiser and changes no weight but those it names.
+
+    Args:
+        model: trained in place; it has a discriminator.
+        prior: the distribution that the codes are to follow.
+        settings: the section ``train_aae`` of params.yaml.
+        images: uint8 training images [N, C, H, W].
+        validation_images: uint8 images [M, C, H, W] for the validation losses.
+        seed: the seed of params.yaml.
+    """
+
+    settings: TrainAAE
+
+    def __init__(
+        self,
+        model: Model,
+        prior: Prior,
+        settings: TrainAAE,
+        images: Tensor,
+        validation_images: Tensor,
+        seed: int,
+    ) -> None:
+        super().__init__(model, settings, images, validation_images, seed)
+        assert model.discriminator is not None
+        self.discriminator = model.discriminator
+        self.prior = prior
+        self.prior_samples = stream(seed, "prior samples")
+        self.validation_prior = prior.sample(
+            len(validation_images), stream(seed, "prior samples for validation")
+        )
+        rate = settings.learning_rate
+        self.discriminator_optimiser = self._adam([self.discriminator], rate.discriminator)
+        self.generator_optimiser = self._adam([self.encoder], rate.generator)
+
+    def train_batch(self, images: Tensor) -> dict[str, Tensor]:
+        """Take three steps on images [B, C, H, W] from 0 to 1; return the losses before them."""
+        # Reconstruction phase
+        losses = super().train_batch(images)
+        # Regularisation phase. One pass of the encoder serves both of its steps: the first leaves
+        # the encoder as it is.
+        codes = self.encoder(images)
+        prior_samples = self.prior.sample(len(images), self.prior_samples)
+        losses["discriminator_loss"] = self.discriminator_step(prior_samples, codes.detach())
+        losses["generator_loss"] = self.generator_step(codes)
+        return losses
+
+    def discriminator_step(self, prior_samples: Tensor, codes: Tensor) -> Tensor:
+        """Move the discriminator towards telling prior samples [B, d] from codes [B, d].
+
+        The loss that is returned is the cross-entropy alone, 2 ln 2 when it cannot tell them apart.
+        """
+        prior_samples.requires_grad_()
+        prior_logits = self.discriminator(prior_samples)
+        loss = discriminator_loss(prior_logits, self.discriminator(codes))
+        penalty = torch.zeros(())
+        if self.settings.gradient_penalty > 0:
+            # R1 (Mescheder et al. 2018, https://arxiv.org/abs/1801.04406, eq. 9), in the units of
+            # the prior so that its weight means the same for every prior. It keeps the
+            # discriminator from circling about the equilibrium.
+            (gradient,) = torch.autograd.grad(prior_logits.sum(), prior_samples, create_graph=True)
+            squared_norm = (self.prior.scale * gradient).square().sum(1).mean()
+            penalty = self.settings.gradient_penalty * squared_norm
+        _step(self.discriminator_optimiser, loss + penalty)
+        return loss.detach()
+
+    def generator_step(self, codes: Tensor) -> Tensor:
+        """Move the encoder towards codes [B, d] that the discriminator takes for prior samples."""
+        return _step(self.generator_optimiser, generator_loss(self.discriminator(codes)))
+
+    def validate(self) -> dict[str, Tensor]:
+        """Return the losses on the validation images, against the same prior samples each time."""
+        logits = apply(self.discriminator, apply(self.encoder, self.validation_images))
+        prior_logits = apply(self.discriminator, self.validation_prior)
+        return super().validate() | {
+            "discriminator_loss": discriminator_loss(prior_logits, logits),
+            "generator_loss": generator_loss(logits),
+        }
+
+
+def discriminator_loss(prior_logits: Tensor, code_logits: Tensor) -> Tensor:
+    """Cross-entropy of telling prior samples (target 1) from codes (target 0), summed over the two.
+
+    Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661, eq. 1. At equilibrium 2 ln 2 = 1.386.
+    """
+    real = F.binary_cross_entropy_with_logits(prior_logits, torch.ones_like(prior_logits))
+    fake = F.binary_cross_entropy_with_logits(code_logits, torch.zeros_like(code_logits))
+    return real + fake
+
+
+def generator_loss(code_logits: Tensor) -> Tensor:
+    """Cross-entropy of codes being taken for prior samples (target 1).
+
+    The non-saturating form of Goodfellow et al. 2014, section 3. At equilibrium ln 2 = 0.693.
+    """
+    return F.binary_cross_entropy_with_logits(code_logits, torch.ones_like(code_logits))
+
+
+def initialise(
+    model: Model, prior: Prior, settings: TrainAAE, autoencoder: Model, images: Tensor
+) -> None:
+    """Bring a new adversarial autoencoder to where its training starts.
+
+    With ``standardise`` its networks take codes in units of the prior. With ``init: ae`` encoder
+    and decoder are those of the trained autoencoder, their codes rescaled to the prior's mean and
+    standard deviation, which leaves the reconstructions as they are.
+
+    Args:
+        model: changed in place.
+        prior: the distribution that the codes are to follow.
+        settings: the section ``train_aae`` of params.yaml.
+        autoencoder: the trained autoencoder.
+        images: the uint8 images [N, C, H, W] that it was trained on.
+    """
+    if settings.init == "ae":
+        model.encoder.load_state_dict(autoencoder.encoder.state_dict())
+        model.decoder.load_state_dict(autoencoder.decoder.state_dict())
+        codes = apply(model.encoder, images)
+        mean, scale = codes.mean(0), codes.std(0)
+        scale = torch.where(scale > 0, scale, 1)  # a dimension that the autoencoder leaves unused
+        if not settings.standardise:
+            scale = scale / prior.scale
+            mean = mean - prior.mean * scale
+        rescale_codes(model.encoder, model.decoder, mean, scale)
+    if settings.standardise:
+        assert model.discriminator is not None
+        for network in (model.encoder, model.decoder, model.discriminator):
+            network.set_units(prior.mean, prior.scale)
+
+
+def _step(optimiser: torch.optim.Optimizer, loss: Tensor) -> Tensor:
+    """Let an optimiser take one step down a loss, on its own weights alone."""
+    weights = [weight for group in optimiser.param_groups for weight in group["params"]]
+    optimiser.zero_grad()
+    loss.backward(inputs=weights)
+    optimiser.step()
+    return loss.detach()

@@ -1,0 +1,24 @@
+"""Read the images, check them, split them, and store them where training can map them to memory.
+
+Reads the source that params.yaml names; writes data/prepared.
+"""
+
+from pathlib import Path
+
+from aae.data import check_source, read_source, split_source, write_prepared
+from aae.params import Params
+from aae.stage import run_stage
+
+
+def main(params: Params) -> None:
+    """Prepare the data."""
+    source = read_source(params.data.source, Path(params.data.root))
+    check_source(source)
+    splits = split_source(source, params.data, params.seed)
+    write_prepared(splits, params.data.source, source.class_names)
+    counts = ", ".join(f"{len(part)} {name}" for name, part in splits.items())
+    print(f"{params.data.source}: {counts} images")
+
+
+if __name__ == "__main__":
+    run_stage(main, __doc__)

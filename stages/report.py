@@ -1,0 +1,33 @@
+"""Put results and figures into one page that opens from disk.
+
+Reads what the evaluation wrote; writes reports/report.html.
+"""
+
+import json
+from pathlib import Path
+
+from aae.files import write_text
+from aae.params import Params
+from aae.report import render
+from aae.stage import run_stage
+
+METRICS = Path("reports/metrics/latent.json")
+PROVENANCE = Path("reports/provenance.json")
+FIGURES = Path("reports/figures")
+PAGE = Path("reports/report.html")
+
+
+def main(params: Params) -> None:
+    """Write the page."""
+    page = render(
+        metrics=json.loads(METRICS.read_text(encoding="utf-8")),
+        provenance=json.loads(PROVENANCE.read_text(encoding="utf-8")),
+        figures={path.stem: path.read_bytes() for path in sorted(FIGURES.glob("*.png"))},
+        params=params,
+    )
+    write_text(PAGE, page)
+    print(f"open {PAGE} in a browser")
+
+
+if __name__ == "__main__":
+    run_stage(main, __doc__)
