@@ -112,9 +112,9 @@ class Prior:
         if self.univariate:
             try:
                 values = self.distribution.icdf(probabilities)
-                return values[:, None].expand(-1, self.latent_dim).clone()
             except NotImplementedError:
-                pass
+                values = self._reference[:, 0].quantile(probabilities)
+            return values[:, None].expand(-1, self.latent_dim).clone()
         return self._reference.quantile(probabilities, dim=0)
 
 

@@ -1,36 +1,35 @@
-"""The decoder as an MLflow model: codes in, images out.
+"""The decoder as MLflow serves it: codes in, images out.
 
-MLflow runs this file when it loads the model (https://mlflow.org/docs/latest/ml/model/models-from-code/);
-the weights come from a safetensors file. So nothing is unpickled.
+A logged model names this module as its loader (https://mlflow.org/docs/latest/ml/model/, "custom
+loader module"); the weights come from a safetensors file, and nothing is unpickled.
 """
 
 from pathlib import Path
+from typing import Any
 
-import mlflow
 import numpy as np
 import torch
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from numpy.typing import NDArray
 
 from aae.checkpoints import load_model
-from aae.networks import apply
+from aae.networks import Decoder, apply
 
 
-class DecoderModel(PythonModel):
+class ServedDecoder:
     """Decodes codes [N, d] into images [N, C, H, W] with values from 0 to 1."""
 
-    def load_context(self, context: PythonModelContext) -> None:
-        """Read the weights."""
-        self.decoder = load_model(Path(context.artifacts["weights"])).decoder
+    def __init__(self, decoder: Decoder) -> None:
+        self.decoder = decoder
 
     def predict(
         self,
-        context: PythonModelContext,  # noqa: ARG002
-        model_input,  # without a type: MLflow would take it for a schema
-        params: dict | None = None,  # noqa: ARG002
-    ) -> np.ndarray:
-        """Return the images of codes, given as an array or as {"codes": array}."""
-        codes = model_input["codes"] if isinstance(model_input, dict) else model_input
-        return apply(self.decoder, torch.as_tensor(np.asarray(codes, np.float32))).numpy()
+        codes: NDArray[np.float32],
+        params: dict[str, Any] | None = None,  # noqa: ARG002 (MLflow passes it)
+    ) -> NDArray[np.float32]:
+        """Return the images of codes."""
+        return apply(self.decoder, torch.from_numpy(np.asarray(codes, np.float32))).numpy()
 
 
-mlflow.models.set_model(DecoderModel())
+def _load_pyfunc(data_path: str) -> ServedDecoder:
+    """Read a saved model; the name is the one that MLflow calls."""
+    return ServedDecoder(load_model(Path(data_path)).decoder)

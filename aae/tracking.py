@@ -6,7 +6,6 @@
 
 import os
 import subprocess
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -109,21 +108,17 @@ class Run:
     def log_model(self, weights: Path, architecture: Architecture) -> None:
         """Log a saved model so that MLflow can serve its decoder: codes in, images out."""
         mlflow.set_tag("model_digest", file_digest(weights))
-        package = Path(__file__).parent
         codes = TensorSpec(np.dtype(np.float32), (-1, architecture.latent_dim))
         images = TensorSpec(np.dtype(np.float32), (-1, *architecture.image_shape))
-        with warnings.catch_warnings():
-            # It asks for type hints from which to guess the signature that is given here.
-            warnings.filterwarnings("ignore", message=".*type hint", category=UserWarning)
-            mlflow.pyfunc.log_model(
-                name="decoder",
-                python_model=str(package / "serving.py"),
-                artifacts={"weights": str(weights)},
-                code_paths=[str(package)],
-                pip_requirements=[f"{name}=={version(name)}" for name in MODEL_REQUIREMENTS],
-                signature=ModelSignature(Schema([codes]), Schema([images])),
-                input_example=np.zeros((2, architecture.latent_dim), np.float32),
-            )
+        mlflow.pyfunc.log_model(
+            name="decoder",
+            loader_module="aae.serving",
+            data_path=str(weights),
+            code_paths=[str(Path(__file__).parent)],
+            pip_requirements=[f"{name}=={version(name)}" for name in MODEL_REQUIREMENTS],
+            signature=ModelSignature(Schema([codes]), Schema([images])),
+            input_example=np.zeros((2, architecture.latent_dim), np.float32),
+        )
 
 
 @contextmanager

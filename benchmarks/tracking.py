@@ -1,0 +1,120 @@
+"""What tracking costs a training stage: the time spent in MLflow, as a share of the stage's time.
+
+    .venv/bin/python benchmarks/tracking.py
+
+Runs both training stages at the parameters of params.yaml, in a copy of the pipeline's inputs with
+an MLflow store of its own; needs `make repro` before it. Counted as tracking: at the start, importing
+MLflow, opening the store and the run; during the epochs, their losses and the latent histograms,
+drawing included; at the end, logging the model and closing the run. Start and end do not grow with
+the number of images or epochs.
+"""
+
+import argparse
+import functools
+import json
+import runpy
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parent.parent
+STAGES = ("train_ae", "train_aae")
+
+
+def main() -> None:
+    """Run the stages one after the other and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)  # the child's part
+    stage = parser.parse_args().stage
+    if stage:
+        print(json.dumps(run_stage(stage)))
+        return
+    if not (ROOT / "models" / "ae.safetensors").exists():
+        sys.exit("error: run `make repro` first")
+
+    table = Table("stage", "whole stage", "start", "epochs", "end", "epochs' share", "total share")
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        (copy / ".dvc").mkdir()
+        shutil.copy(ROOT / "params.yaml", copy)
+        for part in ("data/prepared", "models"):
+            shutil.copytree(ROOT / part, copy / part)
+        new_store = open_store(copy)
+        for name in STAGES:
+            command = [sys.executable, str(Path(__file__).resolve()), "--stage", name]
+            start = time.perf_counter()
+            result = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=True)
+            whole = time.perf_counter() - start
+            parts = json.loads(result.stdout.splitlines()[-1])
+            times = [f"{seconds:.1f} s" for seconds in (whole, *parts.values())]
+            shares = [f"{s / whole:.1%}" for s in (parts["epochs"], sum(parts.values()))]
+            table.add_row(name, *times, *shares)
+    Console().print(table)
+    print(f"Once, when the store is new: {new_store:.1f} s for creating its tables.")
+
+
+def open_store(folder: Path) -> float:
+    """Create the store, and return how much longer that takes than opening it, in seconds."""
+    program = "from pathlib import Path; from aae.tracking import connect; connect(Path.cwd())"
+    times = []
+    for _ in range(2):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", program], cwd=folder, check=True)
+        times.append(time.perf_counter() - start)
+    return times[0] - times[1]
+
+
+def run_stage(stage: str) -> dict[str, float]:
+    """Run a stage script in this process and return the seconds spent in tracking, by part."""
+    # What a stage imports without tracking comes first, so that it is not counted.
+    import pandas as pd  # noqa: F401
+
+    from aae import checkpoints, figures, progress, training  # noqa: F401
+    from aae import stage as _  # noqa: F401
+
+    seconds = {"start": 0.0, "epochs": 0.0, "end": 0.0}
+
+    def timed(part: str, function: Callable) -> Callable:
+        @functools.wraps(function)
+        def wrapper(*arguments, **keywords):
+            start = time.perf_counter()
+            try:
+                return function(*arguments, **keywords)
+            finally:
+                seconds[part] += time.perf_counter() - start
+
+        return wrapper
+
+    start = time.perf_counter()
+    from aae import tracking
+
+    seconds["start"] += time.perf_counter() - start
+
+    context = type(tracking.training_run("", "", {}))
+    context.__enter__ = timed("start", context.__enter__)  # type: ignore[method-assign]
+    context.__exit__ = timed("end", context.__exit__)  # type: ignore[method-assign]
+    run = tracking.Run
+    for part, name in (
+        ("start", "log_dataset"), ("epochs", "log_epoch"), ("epochs", "log_image"),
+        ("end", "log_model"),
+    ):  # fmt: skip
+        setattr(run, name, timed(part, getattr(run, name)))
+    figures.draw_latent_histograms = timed("epochs", figures.draw_latent_histograms)
+    figures.to_array = timed("epochs", figures.to_array)
+
+    sys.argv = [stage]
+    runpy.run_path(str(ROOT / "stages" / f"{stage}.py"), run_name="__main__")
+    return seconds
+
+
+if __name__ == "__main__":
+    main()

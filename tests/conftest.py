@@ -1,0 +1,116 @@
+"""What several tests need: parameters with changes, small data, a copy of the project."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ruamel.yaml import YAML
+
+from aae.params import Params, load_params
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def make_params(tmp_path: Path) -> Callable[[dict], Params]:
+    """Load the project's params.yaml with changes, given by dotted name; None deletes a key."""
+    return lambda changes: load_params(write_params(tmp_path / "params.yaml", changes))
+
+
+def write_params(path: Path, changes: dict) -> Path:
+    """Write the project's params.yaml with changes, given by dotted name; None deletes a key."""
+    yaml = YAML()
+    values = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    for name, value in changes.items():
+        *sections, key = name.split(".")
+        section = values
+        for part in sections:
+            section = section[part]
+        if value is None:
+            del section[key]
+        else:
+            section[key] = value
+    with path.open("w", encoding="utf-8") as file:
+        yaml.dump(values, file)
+    return path
+
+
+@pytest.fixture
+def digits() -> torch.Tensor:
+    """Sixty images that an autoencoder can learn."""
+    return make_digits(60)
+
+
+def make_digits(count: int) -> torch.Tensor:
+    """uint8 images [count, 1, 4, 4], each of three classes with a bright corner of its own."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(60, (count, 1, 4, 4), generator=generator)
+    for k, (row, column) in enumerate(((0, 0), (0, 2), (2, 0))):
+        images[k::3, :, row : row + 2, column : column + 2] += 180
+    return images.to(torch.uint8)
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    """Write a uint8 array in the IDX format of MNIST, http://yann.lecun.com/exdb/mnist/."""
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(header + array.astype(np.uint8).tobytes())
+
+
+@pytest.fixture
+def mnist_root(tmp_path: Path) -> Path:
+    """A folder with 200 + 50 random images in MNIST's format, every class in proportion."""
+    rng = np.random.default_rng(0)
+    raw = tmp_path / "source" / "MNIST" / "raw"
+    for part, count in (("train", 200), ("t10k", 50)):
+        write_idx(raw / f"{part}-images-idx3-ubyte", rng.integers(0, 256, (count, 28, 28)))
+        write_idx(raw / f"{part}-labels-idx1-ubyte", np.arange(count) % 10)
+    return raw.parent.parent
+
+
+def copy_project(target: Path, changes: dict) -> Path:
+    """Copy the project's own files into a new git repository, with changed parameters."""
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, check=True, text=True,
+    )  # fmt: skip
+    for name in filter(None, listing.stdout.split("\0")):
+        if (ROOT / name).is_file() and not name.startswith("reports/"):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+    (target / "dvc.lock").unlink(missing_ok=True)
+    write_params(target / "params.yaml", changes)
+    run(["git", "init", "--quiet", "--initial-branch=main"], target)
+    commit(target, "project")
+    return target
+
+
+def commit(repository: Path, message: str) -> None:
+    """Commit everything."""
+    run(["git", "add", "--all"], repository)
+    identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    run(["git", *identity, "commit", "--quiet", "--message", message], repository)
+
+
+def run(
+    command: list[str], cwd: Path, check: bool = True, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in a copy of the project; its `python` is the one that runs the tests."""
+    if command[0] in ("dvc", "python", "mlflow"):
+        module = [] if command[0] == "python" else ["-m", command[0]]
+        command = [sys.executable, *module, *command[1:]]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DVC_"))}
+    result = subprocess.run(
+        command, cwd=cwd, env=clean | {"PATH": path} | environment,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if check and result.returncode:
+        raise AssertionError(f"{command} ended with {result.returncode}:\n{result.stderr}")
+    return result

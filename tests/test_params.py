@@ -1,0 +1,117 @@
+from pathlib import Path
+
+import pytest
+
+from aae.errors import ParameterError
+from aae.params import load_params
+
+RATE = "train_aae.learning_rate"
+
+
+def test_the_projects_own_parameters_are_valid(make_params):
+    params = make_params({})
+    assert params.prior in params.priors
+    assert params.latent_prior.latent_dim == params.latent_dim
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prior": "gama"}, "prior: 'gama' is not in priors; did you mean 'gamma'?"),
+        ({"priors": {}}, "prior: 'gaussian' is not in priors"),
+        ({"latent_dim": 0}, "latent_dim: 0 is wrong: Input should be greater than or equal to 1"),
+        ({"seed": 1.5}, "seed: 1.5 is wrong: Input should be a valid integer"),
+        ({"seed": -1}, "seed: -1 is wrong"),
+        ({"seed": None}, "seed: missing"),
+        ({"sed": 1}, "sed: 'sed' is not a parameter; did you mean 'seed'?"),
+        ({"data.source": "mnst"}, "data.source: 'mnst' is not a choice; did you mean 'mnist'?"),
+        ({"data.test_share": 1.0}, "data.test_share: 1.0 is wrong: Input should be less than 1"),
+        ({"network.hidden": []}, "network.hidden: [] is wrong"),
+        ({"network.hidden": [0]}, "network.hidden.0: 0 is wrong"),
+        ({"network.hidden": ["10"]}, "network.hidden.0: '10' is wrong"),
+        ({"train_ae.epochs": "50"}, "train_ae.epochs: '50' is wrong"),
+        ({"train_ae.epochs": 0}, "train_ae.epochs: 0 is wrong"),
+        ({"train_ae.learning_rate": float("inf")}, "train_ae.learning_rate: inf is wrong"),
+        ({f"{RATE}.generater": 1.0}, f"{RATE}.generater: 'generater' is not a parameter; did you"),
+        ({"train_aae.init": "AE"}, "train_aae.init: 'AE' is not a choice"),
+        ({"train_aae.standardise": 1}, "train_aae.standardise: 1 is wrong"),
+        ({"train_aae.beta1": 1.0}, "train_aae.beta1: 1.0 is wrong"),
+        ({"report": 3}, "report: 3 is wrong"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_key_and_what_would_be_right(make_params, changes, message):
+    with pytest.raises(ParameterError) as error:
+        make_params(changes)
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"distribution": "Norml"}, "distribution: 'Norml' is not a continuous"),
+        ({"distribution": "Bernoulli", "probs": 0.5}, "distribution: 'Bernoulli' is not a cont"),
+        ({"loc": 0.0}, "distribution: missing"),
+        ({"distribution": "Normal", "loc": 0.0}, "scale: missing, Normal needs loc, scale"),
+        ({"distribution": "Normal", "loc": 0.0, "scale": -1.0}, "scale: -1.0 does not satisfy"),
+        ({"distribution": "Normal", "loc": 0.0, "scal": 1.0}, "scal: 'scal' is not an argument"),
+        ({"distribution": "Normal", "loc": "a", "scale": 1.0}, "loc: 'a' is not a finite number"),
+        ({"distribution": "Normal", "loc": 0.0, "scale": True}, "scale: True is not a finite"),
+        ({"distribution": "Normal", "loc": [0.0, 1.0], "scale": 1.0}, "distribution: Normal got"),
+        ({"distribution": "Uniform", "low": 1.0, "high": 0.0}, "distribution: Uniform(low=1.0"),
+    ],
+)
+def test_a_wrong_prior_is_named_also_when_it_is_not_the_chosen_one(make_params, entry, message):
+    with pytest.raises(ParameterError) as error:
+        make_params({"priors.mine": entry})
+    assert str(error.value).startswith(f"priors.mine.{message}")
+    assert "\n" not in str(error.value)
+
+
+def test_a_multivariate_prior_must_have_as_many_dimensions_as_the_codes(make_params):
+    entry = {
+        "distribution": "MultivariateNormal",
+        "loc": [0.0, 0.0],
+        "covariance_matrix": [[1.0, 0.5], [0.5, 1.0]],
+    }
+    changes = {"priors.correlated": entry, "prior": "correlated"}
+    assert not make_params(changes).latent_prior.univariate
+    with pytest.raises(ParameterError, match="latent_dim: 3 does not fit the prior"):
+        make_params({**changes, "latent_dim": 3})
+
+
+def test_a_new_prior_is_a_line_and_no_code(make_params):
+    weibull = {"distribution": "Weibull", "scale": 2.0, "concentration": 1.5}
+    params = make_params({"priors.weibull": weibull, "prior": "weibull"})
+    assert params.latent_prior.mean.tolist() == pytest.approx([1.8055] * 2, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: [", "is not YAML"),
+        ("seed: 0\nseed: 1", "is not YAML"),
+        ("- 1", "holds list, not parameters by name"),
+        ("", "holds NoneType"),
+        ("1: 2", "1: 1 is wrong: Keys should be strings"),
+    ],
+)
+def test_a_file_that_holds_no_parameters_is_refused(tmp_path: Path, text: str, message: str):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(ParameterError) as error:
+        load_params(path)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path):
+    with pytest.raises(ParameterError, match=r"params.yaml: No such file"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_numbers_in_scientific_notation_are_read_as_dvc_reads_them(tmp_path: Path):
+    text = (Path(__file__).parent.parent / "params.yaml").read_text()
+    path = tmp_path / "params.yaml"
+    path.write_text(text.replace("1.0e-3", "1e-3"))
+    assert load_params(path).train_ae.learning_rate == 1e-3

@@ -1,0 +1,255 @@
+"""The real pipeline with small networks, in a git repository of its own."""
+
+import json
+import shutil
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+from conftest import ROOT, commit, copy_project, run, write_params
+from ruamel.yaml import YAML
+from safetensors import safe_open
+
+from aae.checkpoints import file_digest
+
+EPOCHS = 3
+SMALL = {
+    "network.hidden": [64],
+    "network.discriminator_hidden": [64],
+    "train_ae.epochs": EPOCHS,
+    "train_aae.epochs": EPOCHS,
+    "eval_latent.draws": 10,
+    "tracking.histogram_every": 2,
+}
+STAGES = ["prepare_data", "train_ae", "train_aae", "eval_latent", "report"]
+LOSSES = ["reconstruction_loss", "discriminator_loss", "generator_loss"]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A copy of the project after its first `dvc repro`."""
+    root = copy_project(tmp_path_factory.mktemp("project"), SMALL)
+    run(["dvc", "repro"], root)
+    commit(root, "results")
+    return root
+
+
+@pytest.fixture
+def changed(project):
+    """Return a function that changes parameters and says which stages would run."""
+    kept = (project / "params.yaml").read_text()
+
+    def stages_that_run(changes: dict) -> list[str]:
+        write_params(project / "params.yaml", SMALL | changes)
+        status = json.loads(run(["dvc", "status", "--json"], project).stdout)
+        return [stage for stage in STAGES if stage in status]
+
+    yield stages_that_run
+    (project / "params.yaml").write_text(kept)
+
+
+def runs(project: Path, stage: str) -> list:
+    mlflow.set_tracking_uri(f"sqlite:///{project / 'mlflow.db'}")
+    mlflow.set_experiment("aae")
+    return mlflow.search_runs(filter_string=f"tags.stage = '{stage}'", output_format="list")
+
+
+def test_all_declared_files_are_there(project):
+    pipeline = YAML(typ="safe").load(project / "dvc.yaml")
+    assert list(pipeline["stages"]) == STAGES
+    for stage in pipeline["stages"].values():
+        for out in stage.get("outs", []) + stage.get("metrics", []):
+            path = out if isinstance(out, str) else next(iter(out))
+            assert (project / path).exists(), path
+    figures = {path.name for path in (project / "reports" / "figures").iterdir()}
+    assert figures == {
+        "latent_histogram.png", "codes_by_class.png", "losses.png", "reconstructions.png",
+        "decoded_prior.png",
+    }  # fmt: skip
+
+
+def test_a_second_run_has_nothing_to_do(project):
+    result = run(["dvc", "repro"], project)
+    assert "Data and pipelines are up to date." in result.stdout
+    assert run(["git", "status", "--porcelain"], project).stdout == ""
+
+
+def test_the_stages_are_chained(project):
+    graph = run(["dvc", "dag", "--mermaid"], project).stdout
+    nodes = dict(
+        line.strip().rstrip('"]').split('["') for line in graph.splitlines() if '["' in line
+    )
+    edges = {
+        tuple(nodes[node] for node in line.strip().split("-->"))
+        for line in graph.splitlines()
+        if "-->" in line
+    }
+    assert set(pairwise(STAGES)) <= edges
+
+
+def test_histories_have_a_row_an_epoch(project):
+    ae = pd.read_csv(project / "reports" / "history" / "ae.csv")
+    aae = pd.read_csv(project / "reports" / "history" / "aae.csv")
+    assert list(ae) == ["epoch", LOSSES[0], f"validation_{LOSSES[0]}"]
+    assert list(aae) == ["epoch", *LOSSES, *(f"validation_{name}" for name in LOSSES)]
+    for history in (ae, aae):
+        assert history["epoch"].tolist() == list(range(1, EPOCHS + 1))
+        assert history.notna().all(axis=None)
+
+
+def test_metrics_of_both_models_are_in_latent_json(project):
+    metrics = json.loads((project / "reports" / "metrics" / "latent.json").read_text())
+    assert list(metrics) == ["ae", "aae"]
+    for model in metrics.values():
+        floor = model["floor"]["sliced_wasserstein"]["mean"]
+        assert model["match_ratio"] == pytest.approx(model["sliced_wasserstein"] / floor)
+        assert 0 < model["ks_statistic"] <= 1
+        assert 0 < model["reconstruction_mse"] < 0.1
+
+
+def test_models_carry_what_rebuilds_them(project):
+    with safe_open(project / "models" / "aae.safetensors", "pt") as file:
+        (content,) = file.metadata().values()
+    assert json.loads(content) == {
+        "image_shape": [1, 28, 28], "latent_dim": 2, "hidden": [64], "discriminator_hidden": [64],
+        "prior": {"name": "gaussian", "distribution": "Normal", "loc": 0.0, "scale": 5.0},
+    }  # fmt: skip
+
+
+def test_outputs_hold_nothing_that_changes_from_run_to_run(project):
+    files = [path for path in (project / "reports").rglob("*") if path.is_file()]
+    content = b"".join(path.read_bytes() for path in [*files, *(project / "models").iterdir()])
+    run_ids = [found.info.run_id for stage in STAGES for found in runs(project, stage)]
+    assert run_ids
+    today = datetime.now(UTC).strftime("%Y-%m-%d")
+    for word in [str(project), today, *run_ids]:
+        assert word.encode() not in content
+
+
+def test_the_trainings_are_tracked_with_every_epoch(project):
+    client = mlflow.MlflowClient()
+    digest = file_digest(project / "models" / "aae.safetensors")
+    for stage, losses in (("train_ae", LOSSES[:1]), ("train_aae", LOSSES)):
+        (found,) = runs(project, stage)
+        assert found.info.status == "FINISHED"
+        for name in [*losses, *(f"validation_{loss}" for loss in losses)]:
+            history = client.get_metric_history(found.info.run_id, name)
+            table = pd.read_csv(project / "reports" / "history" / f"{stage[6:]}.csv")
+            assert [metric.step for metric in history] == list(range(1, EPOCHS + 1))
+            assert [metric.value for metric in history] == pytest.approx(table[name].tolist())
+    assert found.data.tags["model_digest"] == digest
+    assert found.data.tags["prior"] == "gaussian"
+    assert found.data.tags["git_dirty"] == "false"
+    assert found.data.params["train_aae.epochs"] == str(EPOCHS)
+    images = client.list_artifacts(found.info.run_id, "images")
+    steps = {item.path.split("+")[2] for item in images if item.path.endswith(".png")}
+    assert steps == {"1", "2", "3"}
+
+
+def test_the_evaluation_is_in_the_run_of_the_training(project):
+    metrics = json.loads((project / "reports" / "metrics" / "latent.json").read_text())
+    client = mlflow.MlflowClient()
+    for name in ("ae", "aae"):
+        (found,) = runs(project, f"train_{name}")
+        assert found.data.metrics["match_ratio"] == metrics[name]["match_ratio"]
+        figures = {item.path for item in client.list_artifacts(found.info.run_id, "figures")}
+        assert "figures/latent_histogram.png" in figures
+        table = mlflow.load_table("latent_histogram.json", run_ids=[found.info.run_id])
+        assert table["dimension"].unique().tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "stages"),
+    [
+        ({"prior": "gamma"}, ["train_aae", "eval_latent", "report"]),
+        ({"priors.gaussian.scale": 4.0}, ["train_aae", "eval_latent", "report"]),
+        ({"priors.gamma.rate": 4.0}, []),
+        ({"tracking.histogram_every": 5}, []),
+        ({"eval_latent.draws": 20}, ["eval_latent", "report"]),
+        ({"train_ae.epochs": 9}, ["train_ae", "report"]),
+        ({"network.discriminator_hidden": [9]}, ["train_aae", "report"]),
+        ({"seed": 1}, STAGES),
+    ],
+)
+def test_a_change_reruns_what_it_concerns(changed, changes, stages):
+    # Stages that only find out when the ones before them have run are not in the status.
+    assert changed(changes) == stages
+
+
+def test_another_prior_is_learnt_without_training_the_autoencoder_again(project, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(project, copy)
+    result = run(["dvc", "exp", "run", "--set-param", "prior=gamma"], copy)
+    for stage, skipped in zip(STAGES, (True, True, False, False, False), strict=True):
+        assert (f"Stage '{stage}' didn't change, skipping" in result.stdout) == skipped
+        assert (f"Running stage '{stage}'" in result.stdout) != skipped
+    assert len(runs(copy, "train_ae")) == 1
+    newest = runs(copy, "train_aae")[0]
+    assert newest.data.tags["prior"] == "gamma"
+    assert newest.data.tags["dvc_experiment"] in run(["dvc", "exp", "list"], copy).stdout
+
+
+def test_a_wrong_parameter_ends_in_one_line_before_time_is_spent(project, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(project, copy)
+    write_params(copy / "params.yaml", SMALL | {"prior": "gama"})
+    result = run(["dvc", "repro"], copy, check=False)
+    assert result.returncode != 0
+    assert "priors.gama" in result.stderr
+    assert "Running stage" not in result.stdout
+    stage = run(["python", "stages/train_aae.py"], copy, check=False)
+    assert stage.returncode == 1
+    assert stage.stderr == (
+        "error: prior: 'gama' is not in priors; did you mean 'gamma'? "
+        "(choices: gaussian, uniform, gamma)\n"
+    )
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_explains_itself(project, stage):
+    result = run(["python", f"stages/{stage}.py", "--help"], project)
+    assert "params.yaml" in result.stdout
+    assert "dvc exp run" in result.stdout
+
+
+def test_plots_and_metrics_can_be_shown(project, tmp_path):
+    assert "match_ratio" in run(["dvc", "metrics", "show"], project).stdout
+    run(["dvc", "plots", "show", "--out", str(tmp_path / "plots")], project)
+    page = (tmp_path / "plots" / "index.html").read_text()
+    for title in ("Reconstruction loss", "Discriminator and generator loss", "codes_by_class.png"):
+        assert title in page
+
+
+@pytest.mark.parametrize("latent_dim", [1, 3])
+def test_other_latent_sizes_go_through_the_whole_pipeline(project, tmp_path, latent_dim):
+    copy = tmp_path / "copy"
+    shutil.copytree(project, copy)
+    write_params(copy / "params.yaml", SMALL | {"latent_dim": latent_dim, "prior": "uniform"})
+    run(["dvc", "repro"], copy)
+    page = (copy / "reports" / "report.html").read_text()
+    assert f"in {latent_dim}\ndimension" in page
+
+
+@pytest.mark.slow
+def test_at_the_default_parameters_the_codes_follow_the_prior(tmp_path):
+    """What the README promises, with nothing made smaller."""
+    root = copy_project(tmp_path / "project", {})
+    run(["dvc", "repro"], root)
+    metrics = json.loads((root / "reports" / "metrics" / "latent.json").read_text())
+    ae, aae = metrics["ae"], metrics["aae"]
+    assert aae["match_ratio"] <= 2.0
+    assert ae["match_ratio"] >= 2 * aae["match_ratio"]
+    assert aae["reconstruction_mse"] <= 1.25 * ae["reconstruction_mse"]
+
+
+def test_committed_results_are_those_of_the_committed_parameters():
+    """dvc.lock and params.yaml agree, so that the numbers in git are what the code makes."""
+    assert run(["dvc", "params", "diff", "HEAD", "--json"], ROOT).stdout.strip() in ("{}", "")
+    lock = YAML(typ="safe").load(ROOT / "dvc.lock")
+    params = YAML(typ="safe").load(ROOT / "params.yaml")
+    recorded = lock["stages"]["train_aae"]["params"]["params.yaml"]
+    assert recorded["train_aae"] == params["train_aae"]
+    assert recorded["prior"] == params["prior"]

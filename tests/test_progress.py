@@ -1,0 +1,48 @@
+import io
+
+from rich.console import Console
+
+from aae.progress import show_epochs
+
+
+def epochs(count: int) -> list[dict[str, float]]:
+    return [
+        {"epoch": k, "reconstruction_loss": 1 / k, "validation_reconstruction_loss": 2.0}
+        for k in range(1, count + 1)
+    ]
+
+
+def test_a_log_file_gets_a_line_every_few_epochs():
+    out = io.StringIO()
+    console = Console(file=out, soft_wrap=True)
+    assert list(show_epochs(epochs(100), 100, "train_ae", console)) == epochs(100)
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 11
+    assert lines[0].startswith("train_ae 1/100 ")
+    assert lines[0].endswith(" reconstruction 1.0000")
+    assert lines[-1].startswith("train_ae 100/100 ")
+    assert lines[-1].endswith(" reconstruction 0.0100")
+    assert "\x1b" not in out.getvalue()
+
+
+def test_a_terminal_gets_a_bar_with_the_running_losses():
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=120)
+    assert list(show_epochs(epochs(3), 3, "train_ae", console)) == epochs(3)
+    last = out.getvalue().splitlines()[-2]  # the last line shows the cursor again
+    for part in ("train_ae", "━", "3/3", "reconstruction 0.3333"):
+        assert part in last
+
+
+def test_epochs_are_passed_on_one_by_one():
+    """What comes after the bar (tracking) sees an epoch before the next is trained."""
+    trained = []
+
+    def training():
+        for losses in epochs(3):
+            trained.append(losses["epoch"])
+            yield losses
+
+    shown = show_epochs(training(), 3, "train_ae", Console(file=io.StringIO()))
+    next(shown)
+    assert trained == [1]

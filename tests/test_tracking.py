@@ -1,0 +1,160 @@
+import json
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+from conftest import commit, run
+
+from aae.checkpoints import file_digest, save_model
+from aae.networks import Architecture, Model
+from aae.tracking import project_root, run_of_model, training_run
+
+ARCHITECTURE = Architecture(image_shape=(1, 4, 4), latent_dim=3, hidden=(8,))
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("repository")
+    (root / ".dvc").mkdir()
+    (root / ".gitignore").write_text("/mlflow.db*\n/mlartifacts\n/.dvc\n")
+    run(["git", "init", "--quiet"], root)
+    commit(root, "empty")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _in_repository(repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_EXP_NAME"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def newest() -> mlflow.entities.Run:
+    return mlflow.search_runs(max_results=1, output_format="list")[0]
+
+
+def test_queued_experiments_belong_to_the_repository_around_them(tmp_path):
+    queued = tmp_path / ".dvc" / "tmp" / "exps" / "tmp1234"
+    (queued / ".dvc").mkdir(parents=True)
+    assert project_root(queued) == tmp_path
+    assert project_root(tmp_path) == tmp_path
+    nested = tmp_path / "nested"
+    (nested / ".dvc").mkdir(parents=True)
+    assert project_root(nested) == nested
+
+
+def test_a_training_run_holds_parameters_losses_and_tags(repository, monkeypatch):
+    monkeypatch.setenv("DVC_EXP_NAME", "brave-gamma")
+    with training_run("train_aae", "gamma", {"seed": 0, "data": {"source": "mnist"}}) as tracked:
+        for epoch in (1, 2):
+            tracked.log_epoch({"epoch": epoch, "generator_loss": 0.5 / epoch})
+        tracked.log_dataset("mnist", "d" * 64)
+    found = newest()
+    assert found.info.status == "FINISHED"
+    assert found.info.run_name == "train_aae gamma"
+    assert found.data.params == {"seed": "0", "data.source": "mnist"}
+    expected = {"stage": "train_aae", "prior": "gamma", "dvc_experiment": "brave-gamma"}
+    assert expected.items() <= found.data.tags.items()
+    assert found.data.tags["git_dirty"] == "false"
+    assert len(found.data.tags["git_commit"]) == 40
+    assert found.data.tags["data_digest"] == "d" * 64
+    (dataset,) = found.inputs.dataset_inputs
+    assert dataset.dataset.name == "mnist"
+    assert dataset.dataset.digest == "d" * 32
+    history = mlflow.MlflowClient().get_metric_history(found.info.run_id, "generator_loss")
+    assert [(m.step, m.value) for m in history] == [(1, 0.5), (2, 0.25)]
+    assert (repository / "mlflow.db").is_file()
+    assert found.info.artifact_uri.startswith((repository / "mlartifacts").as_uri())
+
+
+def test_what_stages_write_does_not_make_the_tree_dirty_and_all_else_does(repository):
+    for path, dirty in ((repository / "dvc.lock", "false"), (repository / "other", "true")):
+        path.write_text("changed")
+        with training_run("train_ae", "none", {}):
+            pass
+        assert newest().data.tags["git_dirty"] == dirty
+        path.unlink()
+
+
+def test_an_error_in_a_training_fails_its_run():
+    with pytest.raises(RuntimeError), training_run("train_ae", "none", {}):
+        raise RuntimeError
+    assert newest().info.status == "FAILED"
+
+
+def test_the_evaluation_lands_in_the_run_that_trained_the_model(tmp_path):
+    paths = [tmp_path / f"{seed}.safetensors" for seed in (0, 1)]
+    runs = []
+    for seed, path in enumerate(paths):
+        save_model(Model(ARCHITECTURE, seed), path)
+        with training_run("train_aae", "gamma", {}) as tracked:
+            tracked.log_model(path, ARCHITECTURE)
+        runs.append(newest().info.run_id)
+    with run_of_model(paths[0], "train_aae") as tracked:
+        tracked.log_metrics({"match_ratio": 1.5, "floor": {"sliced_wasserstein": {"mean": 0.1}}})
+    first, second = (mlflow.get_run(run_id) for run_id in runs)
+    assert first.info.status == "FINISHED"
+    assert first.data.metrics == {"match_ratio": 1.5, "floor.sliced_wasserstein.mean": 0.1}
+    assert second.data.metrics == {}
+
+
+def test_a_model_that_no_run_trained_gets_a_run_that_says_so(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_model(Model(ARCHITECTURE, seed=7), path)
+    for value in (1.0, 2.0):
+        with run_of_model(path, "train_aae") as tracked:
+            tracked.log_metrics({"match_ratio": value})
+    found = mlflow.search_runs(
+        filter_string=f"tags.model_digest = '{file_digest(path)}'", output_format="list"
+    )
+    assert len(found) == 1
+    assert found[0].info.run_name == "train_aae (trained elsewhere)"
+    assert found[0].data.tags["trained_elsewhere"] == "true"
+    assert found[0].data.metrics == {"match_ratio": 2.0}
+
+
+def test_images_are_a_series_over_epochs():
+    with training_run("train_aae", "gamma", {}) as tracked:
+        for epoch in (1, 10):
+            tracked.log_image(np.full((8, 9, 3), epoch, np.uint8), "latent_histogram", epoch)
+    artifacts = mlflow.MlflowClient().list_artifacts(newest().info.run_id, "images")
+    names = sorted(item.path for item in artifacts if item.path.endswith(".png"))
+    assert [name.split("+")[:3] for name in names] == [
+        ["images/latent_histogram", "step", "1"], ["images/latent_histogram", "step", "10"]
+    ]  # fmt: skip
+
+
+def test_a_logged_model_decodes_codes_into_images(tmp_path):
+    path = tmp_path / "model.safetensors"
+    model = Model(ARCHITECTURE, seed=0)
+    save_model(model, path)
+    with training_run("train_aae", "gamma", {}) as tracked:
+        tracked.log_model(path, ARCHITECTURE)
+    (logged,) = newest().outputs.model_outputs
+    uri = f"models:/{logged.model_id}"
+    info = mlflow.models.get_model_info(uri)
+    assert info.signature.inputs.to_dict()[0]["tensor-spec"]["shape"] == (-1, 3)
+    assert info.signature.outputs.to_dict()[0]["tensor-spec"]["shape"] == (-1, 1, 4, 4)
+    assert info.saved_input_example_info is not None
+
+    (tmp_path / "codes.json").write_text(json.dumps({"inputs": [[0.0, 1.0, 2.0], [0.5, 0.5, 0.5]]}))
+    command = ["mlflow", "models", "predict", "--model-uri", uri, "--env-manager", "local"]
+    files = ["--input-path", "codes.json", "--output-path", "images.json"]
+    # Elsewhere than in the project: what the model needs is logged along with it.
+    run([*command, *files], tmp_path, MLFLOW_TRACKING_URI=mlflow.get_tracking_uri())
+    images = json.loads((tmp_path / "images.json").read_text())["predictions"]
+    codes = np.array([[0.0, 1.0, 2.0], [0.5, 0.5, 0.5]], np.float32)
+    expected = model.decoder(torch.from_numpy(codes)).detach()
+    np.testing.assert_allclose(images, expected, atol=1e-6)
+
+
+def test_the_environment_chooses_store_and_experiment(tmp_path, monkeypatch):
+    uri = f"sqlite:///{tmp_path / 'elsewhere.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
+    with training_run("train_ae", "none", {}):
+        pass
+    assert mlflow.get_tracking_uri() == uri
+    assert mlflow.get_experiment(newest().info.experiment_id).name == "mine"

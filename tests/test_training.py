@@ -1,0 +1,269 @@
+import copy
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import make_digits
+
+from aae.data import pixels
+from aae.errors import TrainingError
+from aae.networks import Architecture, Model, apply
+from aae.training import AdversarialTraining, AutoencoderTraining, initialise
+
+SIZES = {"image_shape": (1, 4, 4), "latent_dim": 2, "hidden": (32,), "discriminator_hidden": (32,)}
+
+
+@pytest.fixture
+def model() -> Model:
+    return Model(Architecture(**SIZES), seed=0)
+
+
+@pytest.fixture
+def make_training(make_params, model, digits):
+    def make(**changes) -> AdversarialTraining:
+        changes = {"train_aae.batch_size": 20, **changes}
+        params = make_params({key.replace("__", "."): value for key, value in changes.items()})
+        return AdversarialTraining(
+            model, params.latent_prior, params.train_aae, digits[:45], digits[45:], params.seed
+        )
+
+    return make
+
+
+def changed_networks(model: Model, before: dict) -> set[str]:
+    return {
+        name.split(".")[0]
+        for name, value in model.state_dict().items()
+        if not torch.equal(value, before[name])
+    }
+
+
+def test_each_step_changes_its_own_networks_and_no_other(make_training, model, digits):
+    training = make_training()
+    images = pixels(digits[:20])
+    prior_samples = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
+    steps = {
+        "reconstruction": (
+            lambda: training.reconstruction_step(images),
+            {"encoder", "decoder"},
+        ),
+        "discriminator": (
+            lambda: training.discriminator_step(prior_samples, training.encoder(images).detach()),
+            {"discriminator"},
+        ),
+        "generator": (lambda: training.generator_step(training.encoder(images)), {"encoder"}),
+    }
+    for name, (step, own) in steps.items():
+        before = copy.deepcopy(model.state_dict())
+        step()
+        assert changed_networks(model, before) == own, name
+
+
+def test_each_step_lowers_its_own_loss(make_training, digits):
+    training = make_training()
+    images = pixels(digits[:20])
+    prior_samples = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
+    for step in (
+        lambda: training.reconstruction_step(images),
+        lambda: training.discriminator_step(prior_samples, training.encoder(images).detach()),
+        lambda: training.generator_step(training.encoder(images)),
+    ):
+        losses = [step().item() for _ in range(20)]
+        assert losses[-1] < losses[0]
+
+
+def test_the_losses_are_those_of_the_paper(make_training, model, digits):
+    training = make_training()
+    images = pixels(digits[:20])
+    prior_samples = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
+    codes = model.encoder(images)
+    real = model.discriminator(prior_samples).sigmoid()
+    fake = model.discriminator(codes).sigmoid()
+    # min over D of -E[log D(prior sample)] - E[log(1 - D(code))]; min over the encoder of -E[log D]
+    discriminator = -(real.log().mean() + (1 - fake).log().mean())
+    generator = -fake.log().mean()
+    reconstruction = (model.decoder(codes) - images).square().mean()
+    # The generator's step comes first: it leaves the discriminator as it is.
+    torch.testing.assert_close(training.generator_step(codes), generator.detach())
+    found = training.discriminator_step(prior_samples, codes.detach())
+    torch.testing.assert_close(found, discriminator.detach())
+    model.load_state_dict(Model(Architecture(**SIZES), seed=0).state_dict())
+    torch.testing.assert_close(training.reconstruction_step(images), reconstruction.detach())
+
+
+def test_the_encoder_learns_in_the_direction_of_what_passes_for_a_prior_sample(
+    make_training, model, digits
+):
+    training = make_training()
+    images = pixels(digits[:20])
+    before = model.discriminator(model.encoder(images)).mean().item()
+    for _ in range(10):
+        training.generator_step(model.encoder(images))
+    assert model.discriminator(model.encoder(images)).mean().item() > before
+
+
+def test_the_gradient_penalty_is_in_units_of_the_prior(make_training, model):
+    """A discriminator and a prior blown up by the same factor take the same step."""
+    gradients = []
+    samples = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
+    codes = torch.randn(20, 2, generator=torch.Generator().manual_seed(1))
+    for scale in (1.0, 50.0):
+        model.load_state_dict(Model(Architecture(**SIZES), seed=0).state_dict())
+        training = make_training(priors__gaussian__scale=scale, train_aae__gradient_penalty=10.0)
+        model.discriminator.set_units(training.prior.mean, training.prior.scale)
+        training.discriminator_step(samples * scale, codes * scale)
+        gradients.append(model.discriminator.layers[0].weight.grad.clone())
+    torch.testing.assert_close(*gradients)
+
+
+def test_the_gradient_penalty_adds_its_gradient(make_training, model):
+    samples = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
+    weight = model.discriminator.layers[0].weight
+    gradients = {}
+    for penalty in (0.0, 1.0):
+        model.load_state_dict(Model(Architecture(**SIZES), seed=0).state_dict())
+        training = make_training(priors__gaussian__scale=2.0, train_aae__gradient_penalty=penalty)
+        training.discriminator_step(samples.clone(), samples)
+        gradients[penalty] = weight.grad.clone()
+    model.load_state_dict(Model(Architecture(**SIZES), seed=0).state_dict())
+    # By hand: the input gradient of a network with one hidden layer of ReLU.
+    first, last = model.discriminator.layers[0], model.discriminator.layers[-1]
+    active = (samples @ first.weight.T + first.bias > 0).float()
+    input_gradient = (active * last.weight) @ first.weight
+    by_hand = (2.0 * input_gradient).square().sum(1).mean()
+    (expected,) = torch.autograd.grad(by_hand, first.weight)
+    torch.testing.assert_close(gradients[1.0] - gradients[0.0], expected, atol=1e-6, rtol=1e-4)
+
+
+def test_an_epoch_sees_every_image_once(make_training, digits):
+    training = make_training(train_aae__epochs=1)
+    seen = []
+    step = training.train_batch
+    training.train_batch = lambda images: seen.append(images) or step(images)
+    list(training.epochs())
+    assert [len(images) for images in seen] == [20, 20, 5]
+    images = (torch.cat(seen) * 255).round().to(torch.uint8)
+
+    def rows(batch: torch.Tensor) -> list[bytes]:
+        return sorted(image.numpy().tobytes() for image in batch)
+
+    assert rows(images) == rows(digits[:45])
+    assert not torch.equal(images, digits[:45])
+
+
+def test_epochs_have_the_columns_of_the_history_and_the_reconstruction_improves(make_training):
+    epochs = list(make_training(train_aae__epochs=30).epochs())
+    assert [losses["epoch"] for losses in epochs] == list(range(1, 31))
+    names = ["reconstruction_loss", "discriminator_loss", "generator_loss"]
+    assert list(epochs[0]) == ["epoch", *names, *(f"validation_{name}" for name in names)]
+    for name in ("reconstruction_loss", "validation_reconstruction_loss"):
+        assert epochs[-1][name] < 0.7 * epochs[0][name]
+
+
+def test_the_autoencoder_learns_to_reconstruct(make_params, model, digits):
+    params = make_params({"train_ae.batch_size": 20, "train_ae.epochs": 30})
+    training = AutoencoderTraining(model, params.train_ae, digits[:45], digits[45:], params.seed)
+    before = copy.deepcopy(model.discriminator.state_dict())
+    epochs = list(training.epochs())
+    assert list(epochs[0]) == ["epoch", "reconstruction_loss", "validation_reconstruction_loss"]
+    for name in ("reconstruction_loss", "validation_reconstruction_loss"):
+        assert epochs[-1][name] < 0.8 * epochs[0][name]
+    expected = F.mse_loss(
+        apply(model.decoder, apply(model.encoder, digits[45:])), digits[45:] / 255
+    )
+    assert epochs[-1]["validation_reconstruction_loss"] == pytest.approx(expected.item())
+    assert all(
+        torch.equal(value, before[k]) for k, value in model.discriminator.state_dict().items()
+    )
+
+
+@pytest.mark.parametrize("rate", [5e-3, 0.0], ids=["adversarial", "generator switched off"])
+def test_the_generator_step_is_what_pulls_the_codes_to_the_prior(make_params, model, rate):
+    images = make_digits(600)
+    changes = {
+        "train_aae.init": "scratch", "train_aae.epochs": 40, "train_aae.batch_size": 50,
+        "train_aae.learning_rate": {
+            "reconstruction": 5e-3, "discriminator": 5e-3, "generator": rate
+        },
+        "priors.gaussian.loc": 40.0, "priors.gaussian.scale": 2.0,
+    }  # fmt: skip
+    params = make_params(changes)
+    prior, settings = params.latent_prior, params.train_aae
+    training = AdversarialTraining(model, prior, settings, images[:450], images[450:], 0)
+    initialise(model, prior, settings, model, images[:450])
+    list(training.epochs())
+    codes = (apply(model.encoder, images[450:]) - 40) / 2
+    close = bool((codes.mean(0).abs() < 0.6).all() and ((codes.std(0) - 1).abs() < 0.4).all())
+    assert close == (rate > 0)
+
+
+def test_cosine_decays_the_rates_to_zero_and_constant_keeps_them(make_training):
+    for schedule, last in (("cosine", 0.0), ("constant", 1e-3)):
+        training = make_training(train_aae__epochs=4, train_aae__schedule=schedule)
+        optimisers = (
+            training.reconstruction_optimiser,
+            training.discriminator_optimiser,
+            training.generator_optimiser,
+        )
+        rates = []
+        for _ in training.epochs():
+            rates.append([group["lr"] for o in optimisers for group in o.param_groups])
+        assert rates[-1] == pytest.approx([last] * 3, abs=1e-12)
+        if schedule == "cosine":
+            expected = [(1 + math.cos(math.pi * k / 4)) / 2 * 1e-3 for k in range(1, 5)]
+            assert [rate[0] for rate in rates] == pytest.approx(expected)
+
+
+def test_a_learning_rate_of_zero_keeps_a_network_as_it_is(make_training, model):
+    training = make_training(train_aae__epochs=1, train_aae__learning_rate={
+        "reconstruction": 1e-3, "discriminator": 0.0, "generator": 1e-3
+    })  # fmt: skip
+    before = copy.deepcopy(model.state_dict())
+    list(training.epochs())
+    assert changed_networks(model, before) == {"encoder", "decoder"}
+
+
+@pytest.mark.parametrize("standardise", [True, False])
+def test_a_warm_start_has_the_priors_moments_and_the_autoencoders_reconstructions(
+    make_params, digits, standardise
+):
+    changes = {"prior": "gamma", "train_aae.standardise": standardise}
+    params = make_params(changes)
+    autoencoder = Model(Architecture(**SIZES), seed=1)
+    model = Model(Architecture(**SIZES), seed=0)
+    initialise(model, params.latent_prior, params.train_aae, autoencoder, digits)
+    codes = apply(model.encoder, digits)
+    torch.testing.assert_close(codes.mean(0), torch.tensor([2.0, 2.0]))
+    torch.testing.assert_close(codes.std(0), torch.tensor([2.0, 2.0]).sqrt())
+    before = apply(autoencoder.decoder, apply(autoencoder.encoder, digits))
+    torch.testing.assert_close(apply(model.decoder, codes), before)
+    units = torch.tensor([2.0, 2.0]).sqrt() if standardise else torch.ones(2)
+    for network in (model.encoder, model.decoder, model.discriminator):
+        torch.testing.assert_close(network.scale, units)
+
+
+def test_a_start_from_scratch_takes_nothing_of_the_autoencoder(make_params, digits):
+    params = make_params({"train_aae.init": "scratch"})
+    model = Model(Architecture(**SIZES), seed=0)
+    before = copy.deepcopy(dict(model.named_parameters()))
+    autoencoder = Model(Architecture(**SIZES), seed=1)
+    initialise(model, params.latent_prior, params.train_aae, autoencoder, digits)
+    assert all(torch.equal(value, before[name]) for name, value in model.named_parameters())
+
+
+def test_training_repeats_and_reads_no_global_generator(make_training, model):
+    results = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        model.load_state_dict(Model(Architecture(**SIZES), seed=0).state_dict())
+        results.append(list(make_training(train_aae__epochs=3).epochs()))
+    assert results[0] == results[1]
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(make_training):
+    training = make_training(train_aae__learning_rate={
+        "reconstruction": 1e38, "discriminator": 1e-3, "generator": 1e-3
+    })  # fmt: skip
+    with pytest.raises(TrainingError, match=r"reconstruction_loss is nan in epoch \d+"):
+        list(training.epochs())
