@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/tracking.py
 
 Runs both training stages at the parameters of params.yaml, in a copy of the pipeline's inputs with
-an MLflow store of its own; needs `make repro` before it. Counted as tracking: at the start, importing
+an MLflow store of its own; needs `make repro` before it. Counted as tracking: at the start, loading
 MLflow, opening the store and the run; during the epochs, their losses and the latent histograms,
 drawing included; at the end, logging the model and closing the run. Start and end do not grow with
 the number of images or epochs.
