@@ -1,0 +1,78 @@
+"""The Makefile and the lock: what a fresh clone is set up with."""
+
+import os
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+
+def make(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["make", "--makefile", str(ROOT / "Makefile"), *arguments],
+        cwd=folder, env=os.environ | environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A folder in which the set-up would run."""
+    for name in ("requirements.lock", "pyproject.toml"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    return tmp_path
+
+
+def test_make_alone_prints_every_target_with_one_line(clone):
+    lines = make(clone).stdout.splitlines()
+    named = [line.split()[1] for line in lines]
+    assert {"repro", "test", "ui", "bench", "lint"} <= set(named)
+    phony = (ROOT / "Makefile").read_text().split(".PHONY:")[1].splitlines()[0].split()
+    assert sorted(named) == sorted(phony)
+
+
+def test_a_python_that_is_too_old_is_passed_over_or_named_in_an_error(clone):
+    old = clone / "bin"
+    old.mkdir()
+    for name in ("python3", "python3.11", "python3.12", "python3.13", "python3.14"):
+        (old / name).write_text("#!/bin/sh\nexit 1\n")
+        (old / name).chmod(0o755)
+    result = make(clone, "setup", PATH=f"{old}:{os.environ['PATH']}")
+    assert result.returncode != 0
+    assert "error: Python 3.11 or newer is needed" in result.stderr
+    assert not (clone / ".venv").exists()
+
+
+def test_a_second_call_does_no_set_up_work(clone):
+    (clone / ".venv").mkdir()
+    assert make(clone, "--question", "setup").returncode == 1
+    (clone / ".venv" / "installed").touch()
+    assert make(clone, "--question", "setup").returncode == 0
+    later = (clone / ".venv" / "installed").stat().st_mtime + 10
+    os.utime(clone / "requirements.lock", (later, later))
+    assert make(clone, "--question", "setup").returncode == 1
+
+
+def test_the_lock_pins_every_requirement_to_a_version_that_it_admits():
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    locked = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    versions = {}
+    for requirement in locked:
+        (specifier,) = requirement.specifier
+        assert specifier.operator == "=="
+        assert "+" not in specifier.version, "a local build would be missing elsewhere"
+        versions[canonicalize_name(requirement.name)] = specifier.version
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for text in project["dependencies"] + project["optional-dependencies"]["dev"]:
+        wanted = Requirement(text)
+        assert wanted.specifier.contains(versions[canonicalize_name(wanted.name)]), text
+
+
+def test_every_requirement_has_its_reason_in_the_readme():
+    readme = (ROOT / "README.md").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for text in project["dependencies"] + project["optional-dependencies"]["dev"]:
+        assert f"| {Requirement(text).name} |" in readme

@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import pytest
+from conftest import run, write_params
+
+SCRIPT = """
+'''What this stage does.'''
+from aae.errors import DataError
+from aae.stage import run_stage
+
+def main(params):
+    print("prior", params.prior)
+    {work}
+
+if __name__ == "__main__":
+    run_stage(main, __doc__)
+"""
+
+
+@pytest.fixture
+def run_script(tmp_path: Path):
+    def run_script(work: str, *arguments: str, **changes):
+        (tmp_path / "script.py").write_text(SCRIPT.format(work=work))
+        write_params(tmp_path / "params.yaml", changes)
+        return run(["python", "script.py", *arguments], tmp_path, check=False)
+
+    return run_script
+
+
+def test_the_work_gets_checked_parameters(run_script):
+    result = run_script("pass", prior="gamma")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "prior gamma\n", "")
+
+
+def test_a_wrong_parameter_ends_before_the_work(run_script):
+    result = run_script("pass", latent_dim=0)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("error: latent_dim: 0 is wrong")
+
+
+def test_an_error_of_the_projects_own_ends_in_one_line(run_script):
+    result = run_script("raise DataError('no image is of class 9')")
+    assert (result.returncode, result.stderr) == (1, "error: no image is of class 9\n")
+
+
+def test_an_error_of_ours_keeps_its_traceback(run_script):
+    result = run_script("1 / 0")
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr
+
+
+def test_ctrl_c_ends_without_a_traceback(run_script):
+    result = run_script("raise KeyboardInterrupt")
+    assert (result.returncode, result.stderr) == (130, "interrupted\n")
+
+
+def test_help_says_what_the_stage_does_and_where_parameters_stand(run_script):
+    result = run_script("pass", "--help", latent_dim=0)
+    assert result.returncode == 0
+    assert "What this stage does." in result.stdout
+    assert "params.yaml" in result.stdout
