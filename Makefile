@@ -1,6 +1,6 @@
 # Every target sets up what it needs: `make repro` in a fresh clone is enough.
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-all lint ui bench lock clean
+.PHONY: help setup repro test test-slow lint ui bench lock clean
 
 BIN := .venv/bin
 
@@ -10,13 +10,14 @@ help: ## print this list
 setup: .venv/installed ## make .venv with the locked packages (the other targets do so when needed)
 
 repro: setup ## run the pipeline: data, both trainings, evaluation, report
+	$(BIN)/python -m aae.params
 	$(BIN)/dvc repro
 
 test: setup ## run the tests, all but the slow ones
 	$(BIN)/pytest
 
-test-all: setup ## run all tests, those that take minutes included
-	$(BIN)/pytest -m ''
+test-slow: setup ## run the tests that take minutes
+	$(BIN)/pytest -m slow
 
 lint: setup ## check style, formatting and types
 	$(BIN)/ruff check

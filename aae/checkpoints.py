@@ -1,6 +1,5 @@
 """The saved model: a safetensors file with all that is needed to build the networks again."""
 
-import hashlib
 from pathlib import Path
 
 import torch
@@ -49,8 +48,3 @@ def load_model(path: Path) -> Model:
         if not torch.isfinite(tensor).all():
             raise ModelError(f"{path}: {name} holds values that are not finite")
     return model
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -18,12 +18,19 @@ import torch
 from torch import Tensor
 
 from aae.errors import DataError
-from aae.files import replacing
+from aae.files import file_digest, replacing
 from aae.params import Data
 from aae.seeding import stream
 
 PREPARED = Path("data/prepared")
 SPLITS = ("train", "validation", "test")
+PREPARE_AGAIN = "run `dvc repro --force prepare_data`"
+IDX_FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
 DIGITS = tuple(str(digit) for digit in range(10))
 
 
@@ -68,7 +75,7 @@ class Source:
 
 def pixels(images: Tensor) -> Tensor:
     """Turn uint8 images into float32 values from 0 (black) to 1 (white)."""
-    return images.float().div_(255)
+    return images / 255
 
 
 def read_source(name: str, root: Path) -> Source:
@@ -102,30 +109,26 @@ def _read_torchvision(name: str, root: Path, class_names: tuple[str, ...]) -> So
     from aae._torchvision import datasets
 
     folder = root / name / "raw"
+    missing = [file for file in IDX_FILES if not (folder / file).is_file()]
+    if 0 < len(missing) < len(IDX_FILES):
+        # A download would write over the files that are there.
+        raise DataError(f"{folder} lacks {', '.join(missing)}; add them, or remove the others")
     parts = []
     for train in (True, False):
         what = "training" if train else "test"
         try:
-            # Reads what is there; downloads, with a progress bar, only the files that are not.
-            part = getattr(datasets, name)(root, train=train, download=True)
-        except (OSError, RuntimeError) as error:
-            if _is_complete(name, root):
+            part = getattr(datasets, name)(root, train=train, download=bool(missing))
+        except Exception as error:  # torchvision meets damage with whatever it stumbles over
+            if any((folder / file).is_file() for file in IDX_FILES):
                 raise _damaged(folder, what, error) from error
             raise DataError(
                 f"data.source: {name} is not below data.root and could not be downloaded "
                 f"({_one_line(error)}); put its four files, unzipped, into {folder}"
             ) from error
-        except Exception as error:  # torchvision meets damage with whatever it stumbles over
-            raise _damaged(folder, what, error) from error
         if part.data.ndim != 3 or part.data.dtype != torch.uint8:
             raise DataError(f"{folder}: the {what} images are not a stack of greyscale images")
         parts.append(Images(part.data[:, None], part.targets.to(torch.uint8)))
     return Source(parts[0], parts[1], class_names)
-
-
-def _is_complete(name: str, root: Path) -> bool:
-    stems = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
-    return all((root / name / "raw" / f"{stem}-ubyte").is_file() for stem in stems)
 
 
 def _damaged(folder: Path, what: str, error: Exception) -> DataError:
@@ -247,7 +250,7 @@ def read_prepared(split: str) -> Images:
     if images.ndim != 4 or len(images) != len(labels):
         raise DataError(
             f"{PREPARED}: {split} images {list(images.shape)} and labels {list(labels.shape)} "
-            "do not belong together; run `dvc repro prepare_data --force`"
+            f"do not belong together; {PREPARE_AGAIN}"
         )
     return Images(images, labels)
 
@@ -257,22 +260,26 @@ def _read_array(path: Path) -> Tensor:
         # "c": pages are shared with the file until written to, and nobody writes to them.
         array = np.load(path, mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(
-            f"{path}: {_one_line(error)}; run `dvc repro prepare_data --force`"
-        ) from error
+        raise DataError(f"{path}: {_one_line(error)}; {PREPARE_AGAIN}") from error
     if array.dtype != np.uint8:
         raise DataError(f"{path} holds {array.dtype}, uint8 is expected")
     return torch.from_numpy(array)
 
 
 def prepared_meta() -> dict:
-    """Return data/prepared/meta.json: source, class_names, image_shape, counts."""
-    return json.loads((PREPARED / "meta.json").read_text(encoding="utf-8"))
+    """Return data/prepared/meta.json: source, class_names, image_shape, counts.
+
+    Raises:
+        DataError: if the file is missing or damaged.
+    """
+    path = PREPARED / "meta.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: {_one_line(error)}; {PREPARE_AGAIN}") from error
 
 
 def prepared_digest() -> str:
-    """Return the SHA-256 of all prepared images and labels."""
-    digest = hashlib.sha256()
-    for path in sorted(PREPARED.glob("*.npy")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    """Return a SHA-256 of all prepared images and labels."""
+    digests = [file_digest(path) for path in sorted(PREPARED.glob("*.npy"))]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()

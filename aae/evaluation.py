@@ -8,30 +8,31 @@ pairs of prior samples of the same size.
 from collections.abc import Callable
 
 import numpy as np
-import ot
 import pandas as pd
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy.stats import ks_2samp
 from torch import Tensor
 
-from aae.data import Images, pixels
+from aae.data import pixels
 from aae.networks import Model, apply
 from aae.params import EvalLatent
-from aae.priors import REFERENCE_SIZE, Prior
+from aae.priors import Prior
 from aae.seeding import stream
 
 Sample = NDArray[np.float64]
 Distance = Callable[[Sample, Sample], float]
 
 
-def evaluate(model: Model, test: Images, prior: Prior, settings: EvalLatent, seed: int) -> dict:
+def evaluate(
+    model: Model, images: Tensor, codes: Tensor, prior: Prior, settings: EvalLatent, seed: int
+) -> dict:
     """Measure a model on held-out images.
 
     Args:
         model: autoencoder or adversarial autoencoder.
-        test: images that it was not trained on.
+        images: uint8 images [n, C, H, W] that it was not trained on.
+        codes: their codes [n, d].
         prior: the distribution that its codes are compared with.
         settings: the section ``eval_latent`` of params.yaml.
         seed: the seed of params.yaml.
@@ -39,9 +40,7 @@ def evaluate(model: Model, test: Images, prior: Prior, settings: EvalLatent, see
     Returns:
         reconstruction_mse (per pixel, pixels from 0 to 1), and all of :func:`compare_with_prior`.
     """
-    codes = apply(model.encoder, test.images)
-    reconstructions = apply(model.decoder, codes)
-    mse = F.mse_loss(reconstructions, pixels(test.images)).item()
+    mse = F.mse_loss(apply(model.decoder, codes), pixels(images)).item()
     return {"reconstruction_mse": mse, **compare_with_prior(codes, prior, settings, seed)}
 
 
@@ -54,7 +53,8 @@ def compare_with_prior(codes: Tensor, prior: Prior, settings: EvalLatent, seed: 
     Returns:
         sliced_wasserstein: in units of the codes, see :func:`sliced_wasserstein`.
         match_ratio: sliced_wasserstein over the mean of its floor; 1 is a perfect match at this
-            sample size.
+            sample size. It needs a prior with a variance: without one (Cauchy) the distance is
+            infinite, its estimate is decided by the largest samples, and only KS can be read.
         ks_statistic: see :func:`largest_ks_statistic`.
         floor: for each distance its mean and 95 % quantile between prior samples.
     """
@@ -64,9 +64,10 @@ def compare_with_prior(codes: Tensor, prior: Prior, settings: EvalLatent, seed: 
     def prior_sample() -> Sample:
         return prior.sample(len(sample), generator).double().numpy()
 
-    projections = ot.sliced.get_random_projections(
-        prior.latent_dim, settings.projections, seed=np.random.RandomState(seed % 2**32)
+    directions = torch.randn(
+        prior.latent_dim, settings.projections, generator=stream(seed, "projections")
     )
+    projections = F.normalize(directions.double(), dim=0).numpy()
     distances: dict[str, Distance] = {
         "sliced_wasserstein": lambda x, y: sliced_wasserstein(x, y, projections),
         "ks_statistic": largest_ks_statistic,
@@ -94,6 +95,8 @@ def sliced_wasserstein(first: Sample, second: Sample, projections: Sample) -> fl
     projected samples. Bonneel et al. 2015, https://doi.org/10.1007/s10851-014-0506-3; computed by
     POT.
     """
+    import ot  # here, since figures need this module and not what takes a second to load
+
     return float(ot.sliced_wasserstein_distance(first, second, projections=projections))
 
 
@@ -103,6 +106,8 @@ def largest_ks_statistic(first: Sample, second: Sample) -> float:
     The largest distance between the two empirical distribution functions of a dimension; computed
     by SciPy.
     """
+    from scipy.stats import ks_2samp
+
     dimensions = zip(first.T, second.T, strict=True)
     return float(max(ks_2samp(x, y, method="asymp").statistic for x, y in dimensions))
 
@@ -140,7 +145,5 @@ def prior_quantile_shares(codes: Tensor, prior: Prior, bins: int = 20) -> NDArra
     The probability integral transform: codes that follow the prior have a share of 1 / bins in
     each of the equally probable bins, whatever the prior and its dimensions.
     """
-    reference = prior.sample(REFERENCE_SIZE, stream(0, "quantiles of the prior")).sort(0).values
-    ranks = torch.searchsorted(reference.T.contiguous(), codes.T.contiguous())
-    counts, _ = np.histogram(ranks.numpy() / len(reference), bins, (0, 1))
+    counts, _ = np.histogram(prior.ranks(codes).numpy(), bins, (0, 1))
     return counts / counts.sum()

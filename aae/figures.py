@@ -15,7 +15,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
 from torch import Tensor
 
 from aae.evaluation import latent_histogram
@@ -126,6 +125,8 @@ def draw_codes_by_class(
         elif prior.latent_dim == 2:
             axes.set(xlabel="code, dimension 1", ylabel="code, dimension 2", aspect="equal")
         else:
+            from sklearn.decomposition import PCA  # takes a second to load, rarely needed
+
             components = PCA(2, svd_solver="full").fit(values.numpy())
             plane, background = components.transform(plane), components.transform(background)
             axes.set(xlabel="first component", ylabel="second component", aspect="equal")

@@ -1,5 +1,6 @@
 """Writing files whole or not at all."""
 
+import hashlib
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -38,9 +39,15 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, values: Mapping) -> None:
     """Write values as JSON, a line each."""
-    write_text(path, json.dumps(values, indent=2) + "\n")
+    write_text(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     """Write a table as CSV, its numbers in full precision."""
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file of any size."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

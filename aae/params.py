@@ -1,5 +1,6 @@
 """Typed and validated view of params.yaml, where the defaults stand: there are none here."""
 
+import sys
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -135,7 +136,7 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ParameterError(f"{path}: {error.strerror}") from error
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, ValueError) as error:  # ValueError: a date or a number that is none
         raise ParameterError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise ParameterError(f"{path} holds {type(values).__name__}, not parameters by name")
@@ -147,10 +148,11 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         raise ParameterError(f"prior: {unknown(params.prior, params.priors, 'in priors')}")
     for name, entry in params.priors.items():
         try:
-            make_distribution(entry.distribution, entry.arguments)
+            distribution = make_distribution(entry.distribution, entry.arguments)
+            if name == params.prior:  # only the chosen one must have latent_dim dimensions
+                Prior(distribution, params.latent_dim)
         except ParameterError as error:
             raise ParameterError(f"priors.{name}.{error}") from error
-    _ = params.latent_prior  # refuses a latent_dim that the prior cannot have
     return params
 
 
@@ -182,3 +184,10 @@ def _siblings(location: tuple[int | str, ...]) -> list[str]:
         assert isinstance(annotation, type)  # `priors`, the only other kind, forbids no key
         section = annotation
     return list(section.model_fields)
+
+
+if __name__ == "__main__":
+    try:
+        load_params()
+    except ParameterError as error:
+        sys.exit(f"error: {error}")

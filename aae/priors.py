@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from scipy.stats import gaussian_kde
 from torch import Tensor
 from torch.distributions import Distribution
 from torch.distributions.constraints import is_dependent
@@ -31,7 +30,8 @@ class Prior:
         latent_dim: number of dimensions d of a code.
 
     Raises:
-        ParameterError: if the distribution is multivariate and its size is not ``latent_dim``.
+        ParameterError: if the distribution is multivariate and its size is not ``latent_dim``, or
+            if single precision cannot hold its samples.
 
     Example:
         >>> prior = Prior(torch.distributions.Gamma(2.0, 1.0), latent_dim=2)
@@ -45,11 +45,18 @@ class Prior:
         self.univariate = distribution.event_shape == ()
         if not self.univariate and distribution.event_shape != (latent_dim,):
             raise ParameterError(
-                f"latent_dim: {latent_dim} does not fit the prior, "
-                f"{type(distribution).__name__} has {list(distribution.event_shape)} dimensions"
+                f"distribution: {type(distribution).__name__} has {distribution.event_shape[0]} "
+                f"dimensions, latent_dim is {latent_dim}"
             )
         self.distribution = distribution
         self.latent_dim = latent_dim
+        # Codes are kept in single precision, which tells 10^7 values apart.
+        fits = self.scale.isfinite() & (self.scale > 1e-5 * self.mean.abs())
+        if not fits.all():
+            raise ParameterError(
+                f"distribution: {distribution} has mean {self.mean.tolist()} and standard "
+                f"deviation {self.scale.tolist()}, too far apart for codes in single precision"
+            )
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw codes [count, d], determined by the generator alone.
@@ -93,11 +100,13 @@ class Prior:
         """Marginal density of one dimension at ``points`` [n]; zero outside the support.
 
         Exact for a univariate distribution; for a multivariate one, whose marginals have no
-        closed form in general, a kernel estimate from a large sample.
+        closed form in general, the histogram of a large sample.
         """
         if not self.univariate:
-            estimate = gaussian_kde(self._reference[:4096, dimension].numpy())
-            return torch.from_numpy(estimate(points.numpy())).to(points.dtype)
+            density, edges = torch.histogram(self._reference[:, dimension], 100, density=True)
+            bins = torch.bucketize(points, edges) - 1
+            inside = (bins >= 0) & (bins < len(density))
+            return torch.where(inside, density[bins.clamp(0, len(density) - 1)], 0.0)
         # The ends of the support are left out: a density may be infinite or undefined there.
         inside = self.distribution.support.check(points)  # type: ignore[union-attr]
         some_point_inside = self._reference[0, dimension]
@@ -116,6 +125,11 @@ class Prior:
                 values = self._reference[:, 0].quantile(probabilities)
             return values[:, None].expand(-1, self.latent_dim).clone()
         return self._reference.quantile(probabilities, dim=0)
+
+    def ranks(self, codes: Tensor) -> Tensor:
+        """Share of a large sample of the prior that is below each value of codes [n, d]."""
+        ordered = self._reference.sort(0).values.T.contiguous()
+        return (torch.searchsorted(ordered, codes.T.contiguous()) / REFERENCE_SIZE).T
 
 
 def make_distribution(name: str, arguments: Mapping[str, Any]) -> Distribution:
@@ -171,6 +185,7 @@ def _continuous_distributions() -> dict[str, type[Distribution]]:
         and cls not in (Distribution, torch.distributions.ExponentialFamily)
         and not _needs_another_distribution(cls)
         and not _is_discrete(cls)
+        and not _is_of_matrices(cls)
     }
 
 
@@ -190,10 +205,14 @@ def _is_discrete(cls: type[Distribution]) -> bool:
     return getattr(support, "is_discrete", False)
 
 
+def _is_of_matrices(cls: type[Distribution]) -> bool:
+    return cls in (torch.distributions.LKJCholesky, torch.distributions.Wishart)
+
+
 def _check_argument(cls: type[Distribution], key: str, value: object) -> None:
     try:
         tensor = torch.tensor(value, dtype=torch.float32)
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         tensor = torch.tensor(torch.nan)
     if isinstance(value, bool) or not tensor.isfinite().all():
         raise ParameterError(f"{key}: {value!r} is not a finite number or a list of such")

@@ -9,7 +9,8 @@ import jinja2
 
 from aae.params import Params
 
-# The libraries that the numbers depend on.
+# The parameters and the libraries that the numbers depend on.
+SHOWN = {"seed", "data", "network", "train_ae", "train_aae", "eval_latent"}
 LIBRARIES = ("torch", "numpy", "scipy", "pot", "matplotlib", "mlxtend")
 
 
@@ -41,6 +42,7 @@ def render(
         images={name: base64.b64encode(png).decode() for name, png in figures.items()},
         data=provenance["data"],
         params=params,
+        parameters=params.model_dump(include=SHOWN, exclude={"data": {"root"}}),
         prior=f"{entry.distribution}({arguments})",
         digests=provenance["sha256"],
         libraries={name: version(name) for name in LIBRARIES},

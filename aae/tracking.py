@@ -17,8 +17,8 @@ import pandas as pd
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from aae.checkpoints import file_digest
 from aae.data import PREPARED
+from aae.files import file_digest
 from aae.networks import Architecture
 
 # Read at import. What MLflow reports of itself would bury the progress of the training.
@@ -33,15 +33,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 # What loading a logged model imports, beside this package itself, which is logged along.
-MODEL_REQUIREMENTS = (
-    "filelock",
-    "numpy",
-    "pydantic",
-    "ruamel.yaml",
-    "safetensors",
-    "scipy",
-    "torch",
-)
+MODEL_REQUIREMENTS = ("numpy", "pandas", "pydantic", "ruamel.yaml", "safetensors", "torch")
 
 
 def project_root(start: Path) -> Path:
@@ -76,28 +68,24 @@ def connect(root: Path) -> None:
 
 
 class Run:
-    """A run in progress; losses and metrics are named as in the history and in latent.json."""
+    """A run to record in; losses and metrics are named as in the history and in latent.json.
+
+    Args:
+        run_id: MLflow's id of the run.
+    """
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
 
     def log_epoch(self, losses: Mapping[str, float]) -> None:
         """Log the losses of an epoch in one call, the epoch as their step."""
         epoch = int(losses["epoch"])
-        mlflow.log_metrics({k: v for k, v in losses.items() if k != "epoch"}, step=epoch)
-
-    def log_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Log final metrics, nested ones by dotted name."""
-        mlflow.log_metrics(flatten(metrics))
+        values = {name: loss for name, loss in losses.items() if name != "epoch"}
+        mlflow.log_metrics(values, step=epoch, run_id=self.run_id)
 
     def log_image(self, image: NDArray[np.uint8], name: str, epoch: int) -> None:
         """Add an image [H, W, 3] to a series over epochs."""
-        mlflow.log_image(image, key=name, step=epoch, synchronous=True)
-
-    def log_files(self, folder: Path) -> None:
-        """Log all files of a folder, under its name."""
-        mlflow.log_artifacts(str(folder), artifact_path=folder.name)
-
-    def log_table(self, table: pd.DataFrame, name: str) -> None:
-        """Log a table as JSON, to be looked at and compared in the UI."""
-        mlflow.log_table(table, name)
+        mlflow.MlflowClient().log_image(self.run_id, image, key=name, step=epoch, synchronous=True)
 
     def log_dataset(self, name: str, digest: str) -> None:
         """Log the prepared data as the input of the run, with the first 32 digits of its digest."""
@@ -110,15 +98,34 @@ class Run:
         mlflow.set_tag("model_digest", file_digest(weights))
         codes = TensorSpec(np.dtype(np.float32), (-1, architecture.latent_dim))
         images = TensorSpec(np.dtype(np.float32), (-1, *architecture.image_shape))
+        # Without the label of a local build (2.13.0+cpu), which no package index has.
+        versions = {name: version(name).split("+")[0] for name in MODEL_REQUIREMENTS}
         mlflow.pyfunc.log_model(
             name="decoder",
             loader_module="aae.serving",
             data_path=str(weights),
             code_paths=[str(Path(__file__).parent)],
-            pip_requirements=[f"{name}=={version(name)}" for name in MODEL_REQUIREMENTS],
+            pip_requirements=[f"{name}=={number}" for name, number in versions.items()],
             signature=ModelSignature(Schema([codes]), Schema([images])),
             input_example=np.zeros((2, architecture.latent_dim), np.float32),
         )
+
+    def log_evaluation(
+        self, metrics: Mapping[str, Any], histogram: pd.DataFrame, figures: Path, prefix: str = ""
+    ) -> None:
+        """Log an evaluation; a later one takes its place.
+
+        Args:
+            metrics: the final metrics, nested ones go by dotted name.
+            histogram: bins of the latent histogram.
+            figures: a folder of figures.
+            prefix: put before all names, to tell several evaluations of a model apart.
+        """
+        values = {f"{prefix}{name}": value for name, value in flatten(metrics).items()}
+        mlflow.log_metrics(values, run_id=self.run_id)
+        bins = histogram.to_csv(index=False)
+        mlflow.log_text(bins, f"{prefix}latent_histogram.csv", run_id=self.run_id)
+        mlflow.log_artifacts(str(figures), f"{prefix}figures", run_id=self.run_id)
 
 
 @contextmanager
@@ -130,36 +137,35 @@ def training_run(stage: str, prior: str, params: Mapping[str, Any]) -> Iterator[
         prior: name of the prior, "none" for an autoencoder without.
         params: nested parameters, logged by dotted name.
     """
-    root = project_root(Path.cwd())
-    connect(root)
+    connect(project_root(Path.cwd()))
     name = stage if prior == "none" else f"{stage} {prior}"
     experiment = os.environ.get("DVC_EXP_NAME", "")
     tags = {"stage": stage, "prior": prior, "dvc_experiment": experiment, **_git_tags()}
-    with mlflow.start_run(run_name=name, tags={k: v for k, v in tags.items() if v}):
+    with mlflow.start_run(run_name=name, tags={k: v for k, v in tags.items() if v}) as active:
         mlflow.log_params(flatten(params))
-        yield Run()
+        yield Run(active.info.run_id)
 
 
-@contextmanager
-def run_of_model(weights: Path, stage: str) -> Iterator[Run]:
-    """Open the run that trained a model, found by the digest of its file, or else a new one.
+def run_of_model(weights: Path, stage: str, prior: str) -> Run:
+    """Return the run that trained a model; if the store has none, a new one that says so.
 
     Args:
         weights: the model file; its digest is the tag ``model_digest`` of the run that trained it.
-        stage: the stage that trained it; names a new run.
+        stage: the stage that trained it.
+        prior: the prior that it was trained with, "none" for an autoencoder.
     """
     digest = file_digest(weights)
     connect(project_root(Path.cwd()))
     found = mlflow.search_runs(
-        filter_string=f"tags.model_digest = '{digest}'", max_results=1, output_format="list"
+        filter_string=f"tags.model_digest = '{digest}' and attributes.status = 'FINISHED'",
+        max_results=1,
+        output_format="list",
     )
     if found:
-        with mlflow.start_run(run_id=found[0].info.run_id):
-            yield Run()
-        return
-    tags = {"stage": stage, "model_digest": digest, "trained_elsewhere": "true"}
-    with mlflow.start_run(run_name=f"{stage} (trained elsewhere)", tags=tags):
-        yield Run()
+        return Run(found[0].info.run_id)
+    tags = {"stage": stage, "prior": prior, "model_digest": digest, "trained_elsewhere": "true"}
+    with mlflow.start_run(run_name=f"{stage} (trained elsewhere)", tags=tags) as active:
+        return Run(active.info.run_id)
 
 
 def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

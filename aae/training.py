@@ -72,12 +72,10 @@ class AutoencoderTraining:
                 for name, loss in losses.items():
                     totals[name] = totals.get(name, 0) + loss * len(indices)
             means = {name: total.item() / len(self.images) for name, total in totals.items()}
-            for name, mean in means.items():
-                if not math.isfinite(mean):
-                    raise TrainingError(
-                        f"{name} is {mean} in epoch {epoch}; lower the learning rate"
-                    )
             validation = {f"validation_{name}": x.item() for name, x in self.validate().items()}
+            for name, mean in (means | validation).items():
+                if not math.isfinite(mean):
+                    raise TrainingError(f"{name} is {mean} in epoch {epoch}, lower learning_rate")
             yield {"epoch": epoch, **means, **validation}
 
     def train_batch(self, images: Tensor) -> dict[str, Tensor]:
@@ -163,7 +161,8 @@ class AdversarialTraining(AutoencoderTraining):
 
         The loss that is returned is the cross-entropy alone, 2 ln 2 when it cannot tell them apart.
         """
-        prior_samples.requires_grad_()
+        if self.settings.gradient_penalty > 0:
+            prior_samples = prior_samples.detach().requires_grad_()
         prior_logits = self.discriminator(prior_samples)
         loss = discriminator_loss(prior_logits, self.discriminator(codes))
         penalty = torch.zeros(())

@@ -9,10 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from aae import figures
-from aae.checkpoints import file_digest, load_model
+from aae.checkpoints import load_model
 from aae.data import pixels, prepared_digest, prepared_meta, read_prepared
 from aae.evaluation import evaluate, latent_histogram, prior_quantile_shares
-from aae.files import write_csv, write_json
+from aae.files import file_digest, write_csv, write_json
 from aae.networks import apply
 from aae.params import Params
 from aae.stage import run_stage
@@ -34,7 +34,8 @@ def main(params: Params) -> None:
     codes = {name: apply(model.encoder, test.images) for name, model in models.items()}
 
     results = {
-        name: evaluate(model, test, prior, settings, params.seed) for name, model in models.items()
+        name: evaluate(model, test.images, codes[name], prior, settings, params.seed)
+        for name, model in models.items()
     }
     write_json(METRICS, results)
     digests = {"data": prepared_digest()} | {k: file_digest(v) for k, v in MODELS.items()}
@@ -63,11 +64,14 @@ def main(params: Params) -> None:
     for name, figure in drawn.items():
         figures.save_figure(figure, FIGURES / f"{name}.png")
 
-    for name, path in MODELS.items():
-        with run_of_model(path, f"train_{name}") as run:
-            run.log_metrics(results[name])
-            run.log_files(FIGURES)
-            run.log_table(latent_histogram(codes[name], prior), "latent_histogram.json")
+    # The autoencoder is the same for every prior: its run holds an evaluation for each.
+    for name, trained_with, prefix in (
+        ("ae", "none", f"{params.prior}/"),
+        ("aae", params.prior, ""),
+    ):
+        run = run_of_model(MODELS[name], f"train_{name}", trained_with)
+        histogram = latent_histogram(codes[name], prior)
+        run.log_evaluation(results[name], histogram, FIGURES, prefix)
 
 
 if __name__ == "__main__":

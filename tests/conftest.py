@@ -16,6 +16,9 @@ from aae.params import Params, load_params
 
 ROOT = Path(__file__).parent.parent
 
+# The networks of the tests are too small to be shared out among cores.
+torch.set_num_threads(1)
+
 
 @pytest.fixture
 def make_params(tmp_path: Path) -> Callable[[dict], Params]:

@@ -103,6 +103,13 @@ def test_damaged_prepared_data_is_refused(damage):
 
 
 @pytest.mark.usefixtures("prepared")
+def test_damaged_meta_data_is_refused():
+    Path("data/prepared/meta.json").write_text("{")
+    with pytest.raises(DataError, match=r"meta\.json"):
+        data.prepared_meta()
+
+
+@pytest.mark.usefixtures("prepared")
 def test_prepared_images_and_labels_of_different_number_are_refused():
     np.save("data/prepared/train_labels.npy", np.zeros(3, np.uint8))
     with pytest.raises(DataError, match="do not belong together"):
@@ -180,6 +187,15 @@ def test_without_a_network_the_error_says_where_to_put_the_files(tmp_path):
     assert "put its four files, unzipped, into raw/FashionMNIST/raw" in result.stderr
     assert result.stderr.strip().splitlines()[-1].startswith("error: data.source: FashionMNIST")
     assert not (tmp_path / "data").exists()
+
+
+def test_a_copy_that_lacks_a_file_is_left_as_it_is(mnist_root):
+    raw = mnist_root / "MNIST" / "raw"
+    (raw / "t10k-labels-idx1-ubyte").unlink()
+    before = {path: path.read_bytes() for path in raw.iterdir()}
+    with pytest.raises(DataError, match=r"MNIST/raw lacks t10k-labels-idx1-ubyte; add them"):
+        read_source("mnist", mnist_root)
+    assert {path: path.read_bytes() for path in raw.iterdir()} == before
 
 
 def test_torchvision_that_is_whole_keeps_its_own_operators(tmp_path):

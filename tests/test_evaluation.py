@@ -4,7 +4,6 @@ import pytest
 import scipy.stats
 import torch
 
-from aae.data import Images
 from aae.evaluation import (
     compare_with_prior,
     evaluate,
@@ -13,7 +12,7 @@ from aae.evaluation import (
     prior_quantile_shares,
     sliced_wasserstein,
 )
-from aae.networks import Architecture, Model
+from aae.networks import Architecture, Model, apply
 from aae.priors import Prior, make_distribution
 from aae.seeding import stream
 
@@ -101,8 +100,8 @@ def test_reconstruction_error_is_per_pixel(digits, gaussian, settings):
     with torch.no_grad():  # a decoder that paints everything mid-grey
         for parameter in model.decoder.parameters():
             parameter.zero_()
-    test = Images(digits, torch.zeros(60, dtype=torch.uint8))
-    found = evaluate(model, test, gaussian, settings, seed=0)
+    codes = apply(model.encoder, digits)
+    found = evaluate(model, digits, codes, gaussian, settings, seed=0)
     expected = ((digits.double() / 255 - 0.5) ** 2).mean().item()
     assert found["reconstruction_mse"] == pytest.approx(expected, rel=1e-6)
 

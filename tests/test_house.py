@@ -1,8 +1,10 @@
 """The rules of the house: which way imports run, and who may import what."""
 
 import ast
+from pathlib import Path
 
 from conftest import ROOT
+from ruamel.yaml import YAML
 
 # The order of the README's list: a module imports only those before it.
 ORDER = (ROOT / "README.md").read_text().split("aae/            the package")[1]
@@ -14,15 +16,20 @@ MODULES = [
 FILES = {path.stem: path for path in (ROOT / "aae").glob("*.py") if path.stem != "__init__"}
 
 
-def imports(name: str) -> set[str]:
-    """Names of all modules that a module of the package imports anywhere."""
+def imports(path: Path) -> set[str]:
+    """Names of all modules, and of what is in them, that a file imports anywhere."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(FILES[name].read_text())):
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
     return found
+
+
+def own_imports(path: Path) -> set[str]:
+    """Names of the modules of the package that a file imports."""
+    return {name.split(".")[1] for name in imports(path) if name.startswith("aae.")}
 
 
 def test_every_module_is_in_the_readmes_list():
@@ -31,9 +38,8 @@ def test_every_module_is_in_the_readmes_list():
 
 def test_imports_run_one_way():
     for name in MODULES:
-        own = {module.split(".")[1] for module in imports(name) if module.startswith("aae.")}
         later = set(MODULES[MODULES.index(name) :])
-        assert not own & later, name
+        assert not own_imports(FILES[name]) & later, name
 
 
 def test_one_module_each_knows_mlflow_matplotlib_and_torchvision():
@@ -42,7 +48,7 @@ def test_one_module_each_knows_mlflow_matplotlib_and_torchvision():
         found = {
             name
             for name in FILES
-            if any(module.split(".")[0] == library for module in imports(name))
+            if any(module.split(".")[0] == library for module in imports(FILES[name]))
         }
         assert found == expected
 
@@ -52,3 +58,30 @@ def test_a_stage_fits_on_a_screen_and_a_module_is_one_thing():
         assert len(path.read_text().splitlines()) <= 90, path
     for path in FILES.values():
         assert len(path.read_text().splitlines()) <= 300, path
+
+
+# What cannot change a stage's outputs, or not those of that stage.
+WITHOUT_EFFECT = {"errors", "stage", "progress", "tracking"}
+WITHOUT_EFFECT_ON = {
+    "prepare_data": {"priors"},
+    "train_ae": {"_torchvision", "priors"},
+    "train_aae": {"_torchvision", "figures"},  # figures for MLflow alone
+    "eval_latent": {"_torchvision"},
+    "report": {"priors"},
+}
+
+
+def test_a_stage_depends_on_all_code_that_determines_its_outputs():
+    stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+    for name, stage in stages.items():
+        ignored = WITHOUT_EFFECT | WITHOUT_EFFECT_ON.get(name, set())
+        needed: set[str] = set()
+        waiting = own_imports(ROOT / "stages" / f"{name}.py") - ignored
+        while waiting:
+            module = waiting.pop()
+            needed.add(module)
+            waiting |= own_imports(FILES[module]) - needed - ignored
+        declared = {
+            path[4:-3] for path in stage["deps"] if path.startswith("aae/") and path.endswith(".py")
+        }
+        assert declared == needed, name

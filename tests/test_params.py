@@ -59,6 +59,8 @@ def test_a_wrong_value_is_named_with_its_key_and_what_would_be_right(make_params
         ({"distribution": "Normal", "loc": 0.0, "scale": True}, "scale: True is not a finite"),
         ({"distribution": "Normal", "loc": [0.0, 1.0], "scale": 1.0}, "distribution: Normal got"),
         ({"distribution": "Uniform", "low": 1.0, "high": 0.0}, "distribution: Uniform(low=1.0"),
+        ({"distribution": "Normal", "loc": 10**400, "scale": 1.0}, "loc: 1000"),
+        ({"distribution": "Wishart", "df": 3.0}, "distribution: 'Wishart' is not a continuous"),
     ],
 )
 def test_a_wrong_prior_is_named_also_when_it_is_not_the_chosen_one(make_params, entry, message):
@@ -76,8 +78,21 @@ def test_a_multivariate_prior_must_have_as_many_dimensions_as_the_codes(make_par
     }
     changes = {"priors.correlated": entry, "prior": "correlated"}
     assert not make_params(changes).latent_prior.univariate
-    with pytest.raises(ParameterError, match="latent_dim: 3 does not fit the prior"):
+    with pytest.raises(
+        ParameterError,
+        match=r"priors\.correlated\.distribution: .* has 2 dimensions, latent_dim is 3",
+    ):
         make_params({**changes, "latent_dim": 3})
+
+
+def test_a_prior_that_single_precision_cannot_hold_is_refused(make_params):
+    far_and_narrow = {"distribution": "Normal", "loc": 1e6, "scale": 1e-3}
+    endless = {"distribution": "Pareto", "scale": 1.0, "alpha": 0.01}
+    for entry in (far_and_narrow, endless):
+        with pytest.raises(
+            ParameterError, match=r"priors\.mine\.distribution: .* single precision"
+        ):
+            make_params({"priors.mine": entry, "prior": "mine"})
 
 
 def test_a_new_prior_is_a_line_and_no_code(make_params):
@@ -93,6 +108,8 @@ def test_a_new_prior_is_a_line_and_no_code(make_params):
         ("seed: 0\nseed: 1", "is not YAML"),
         ("- 1", "holds list, not parameters by name"),
         ("", "holds NoneType"),
+        ("seed: 2001-99-99", "is not YAML"),
+        ("seed: !!int x", "is not YAML"),
         ("1: 2", "1: 1 is wrong: Keys should be strings"),
     ],
 )

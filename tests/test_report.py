@@ -17,7 +17,7 @@ PROVENANCE = {
 
 
 class Page(HTMLParser):
-    """Collects every address that a browser would load, the text, and elements by their id."""
+    """Collects every address that a browser would load, the text, and the tags."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -33,6 +33,16 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         self.text.append(data)
+
+
+def test_the_page_names_no_folder_of_this_machine(make_params):
+    html = render(
+        metrics={"ae": MODEL, "aae": MODEL},
+        provenance=PROVENANCE,
+        figures=dict.fromkeys(FIGURES, b""),
+        params=make_params({"data.root": "/home/somebody/images"}),
+    )
+    assert "somebody" not in html
 
 
 @pytest.fixture

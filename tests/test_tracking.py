@@ -1,13 +1,17 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import commit, run
 
-from aae.checkpoints import file_digest, save_model
+from aae.checkpoints import save_model
+from aae.files import file_digest
 from aae.networks import Architecture, Model
 from aae.tracking import project_root, run_of_model, training_run
 
@@ -84,35 +88,76 @@ def test_an_error_in_a_training_fails_its_run():
     assert newest().info.status == "FAILED"
 
 
+def evaluate(run, folder: Path, value: float, prefix: str = "") -> None:
+    """Log an evaluation of three bins."""
+    (folder / "figures").mkdir(exist_ok=True)
+    (folder / "figures" / "losses.png").write_bytes(b"png")
+    bins = pd.DataFrame({"low": [0, 1, 2], "codes": [value] * 3})
+    metrics = {"match_ratio": value, "floor": {"sliced_wasserstein": {"mean": 0.1}}}
+    run.log_evaluation(metrics, bins, folder / "figures", prefix)
+
+
 def test_the_evaluation_lands_in_the_run_that_trained_the_model(tmp_path):
     paths = [tmp_path / f"{seed}.safetensors" for seed in (0, 1)]
-    runs = []
+    run_ids = []
     for seed, path in enumerate(paths):
         save_model(Model(ARCHITECTURE, seed), path)
         with training_run("train_aae", "gamma", {}) as tracked:
             tracked.log_model(path, ARCHITECTURE)
-        runs.append(newest().info.run_id)
-    with run_of_model(paths[0], "train_aae") as tracked:
-        tracked.log_metrics({"match_ratio": 1.5, "floor": {"sliced_wasserstein": {"mean": 0.1}}})
-    first, second = (mlflow.get_run(run_id) for run_id in runs)
-    assert first.info.status == "FINISHED"
+        run_ids.append(newest().info.run_id)
+    ended = mlflow.get_run(run_ids[0]).info.end_time
+    for value in (1.0, 1.5):  # the second takes the place of the first
+        evaluate(run_of_model(paths[0], "train_aae", "gamma"), tmp_path, value)
+    first, second = (mlflow.get_run(run_id) for run_id in run_ids)
+    assert (first.info.status, first.info.end_time) == ("FINISHED", ended)
     assert first.data.metrics == {"match_ratio": 1.5, "floor.sliced_wasserstein.mean": 0.1}
+    table = mlflow.artifacts.load_text(f"{first.info.artifact_uri}/latent_histogram.csv")
+    assert table == "low,codes\n0,1.5\n1,1.5\n2,1.5\n"
+    names = [item.path for item in mlflow.MlflowClient().list_artifacts(run_ids[0], "figures")]
+    assert names == ["figures/losses.png"]
     assert second.data.metrics == {}
+
+
+def test_an_autoencoder_keeps_an_evaluation_for_each_prior(tmp_path):
+    path = tmp_path / "ae.safetensors"
+    save_model(Model(ARCHITECTURE, seed=5), path)
+    with training_run("train_ae", "none", {}) as tracked:
+        tracked.log_model(path, ARCHITECTURE)
+    for prior, value in (("gamma", 3.0), ("gaussian", 4.0)):
+        evaluate(run_of_model(path, "train_ae", "none"), tmp_path, value, f"{prior}/")
+    found = newest()
+    assert found.data.metrics["gamma/match_ratio"] == 3.0
+    assert found.data.metrics["gaussian/match_ratio"] == 4.0
+    for prior in ("gamma", "gaussian"):
+        mlflow.artifacts.load_text(f"{found.info.artifact_uri}/{prior}/latent_histogram.csv")
 
 
 def test_a_model_that_no_run_trained_gets_a_run_that_says_so(tmp_path):
     path = tmp_path / "model.safetensors"
     save_model(Model(ARCHITECTURE, seed=7), path)
     for value in (1.0, 2.0):
-        with run_of_model(path, "train_aae") as tracked:
-            tracked.log_metrics({"match_ratio": value})
+        evaluate(run_of_model(path, "train_aae", "gamma"), tmp_path, value)
     found = mlflow.search_runs(
         filter_string=f"tags.model_digest = '{file_digest(path)}'", output_format="list"
     )
     assert len(found) == 1
     assert found[0].info.run_name == "train_aae (trained elsewhere)"
-    assert found[0].data.tags["trained_elsewhere"] == "true"
-    assert found[0].data.metrics == {"match_ratio": 2.0}
+    assert found[0].info.status == "FINISHED"
+    expected = {"trained_elsewhere": "true", "stage": "train_aae", "prior": "gamma"}
+    assert expected.items() <= found[0].data.tags.items()
+    assert found[0].data.metrics["match_ratio"] == 2.0
+
+
+def test_processes_that_meet_a_new_store_at_once_all_succeed(tmp_path):
+    """Unguarded, they create its tables or the experiment twice, and some of them die."""
+    (tmp_path / ".dvc").mkdir()
+    program = "from pathlib import Path; from aae.tracking import connect; connect(Path.cwd())"
+    command = [sys.executable, "-c", program]
+    started = [
+        subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) for _ in range(4)
+    ]
+    errors = [process.communicate()[1] for process in started]
+    assert [process.returncode for process in started] == [0] * 4, errors
 
 
 def test_images_are_a_series_over_epochs():
@@ -138,6 +183,9 @@ def test_a_logged_model_decodes_codes_into_images(tmp_path):
     assert info.signature.inputs.to_dict()[0]["tensor-spec"]["shape"] == (-1, 3)
     assert info.signature.outputs.to_dict()[0]["tensor-spec"]["shape"] == (-1, 1, 4, 4)
     assert info.saved_input_example_info is not None
+    requirements = Path(mlflow.pyfunc.get_model_dependencies(uri)).read_text()
+    assert "torch==2.13.0\n" in requirements
+    assert "+" not in requirements, "a local build is in no package index"
 
     (tmp_path / "codes.json").write_text(json.dumps({"inputs": [[0.0, 1.0, 2.0], [0.5, 0.5, 0.5]]}))
     command = ["mlflow", "models", "predict", "--model-uri", uri, "--env-manager", "local"]

@@ -267,3 +267,10 @@ def test_a_loss_that_is_not_finite_stops_the_training(make_training):
     })  # fmt: skip
     with pytest.raises(TrainingError, match=r"reconstruction_loss is nan in epoch \d+"):
         list(training.epochs())
+
+
+def test_a_loss_that_breaks_in_the_last_step_of_an_epoch_is_caught(make_params, model, digits):
+    params = make_params({"train_ae.batch_size": 100, "train_ae.learning_rate": 1e20})
+    training = AutoencoderTraining(model, params.train_ae, digits, digits, params.seed)
+    with pytest.raises(TrainingError, match="validation_reconstruction_loss is nan in epoch 1"):
+        list(training.epochs())
