@@ -16,8 +16,9 @@ def stream(seed: int, purpose: str) -> torch.Generator:
         purpose: what the numbers are for; any text.
 
     Example:
-        >>> torch.rand(1, generator=stream(0, "batch order")).item()
-        0.8480975031852722
+        >>> first, again = (torch.rand(3, generator=stream(0, "split")) for _ in range(2))
+        >>> torch.equal(first, again)
+        True
     """
     digest = hashlib.sha256(f"{seed}:{purpose}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=True))

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -11,10 +12,18 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 
+# What `python3 -c PROGRAM` meets: a Python 3.10.
+OLD_PYTHON = f"""#!/bin/sh
+exec {sys.executable} -c 'import sys; sys.version_info = (3, 10, 0); exec(sys.argv[1])' "$2"
+"""
+
+
 def make(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    # Not as a part of the `make test` that may be running this.
+    outer = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     return subprocess.run(
         ["make", "--makefile", str(ROOT / "Makefile"), *arguments],
-        cwd=folder, env=os.environ | environment, capture_output=True, text=True, check=False,
+        cwd=folder, env=outer | environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
 
 
@@ -38,7 +47,7 @@ def test_a_python_that_is_too_old_is_passed_over_or_named_in_an_error(clone):
     old = clone / "bin"
     old.mkdir()
     for name in ("python3", "python3.11", "python3.12", "python3.13", "python3.14"):
-        (old / name).write_text("#!/bin/sh\nexit 1\n")
+        (old / name).write_text(OLD_PYTHON)
         (old / name).chmod(0o755)
     result = make(clone, "setup", PATH=f"{old}:{os.environ['PATH']}")
     assert result.returncode != 0
