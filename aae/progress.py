@@ -9,7 +9,6 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
@@ -42,16 +41,14 @@ def _bar(
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
-        TextColumn("epochs"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[losses]}"),
     )
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(title, total=total, losses="")
         for losses in epochs:
-            progress.update(task, advance=1, losses=_running_losses(losses))
+            # Three letters a loss, so that all fits into 80 columns.
+            progress.update(task, advance=1, losses=_running_losses(losses, letters=3))
             yield losses
 
 
@@ -68,9 +65,9 @@ def _lines(
         yield losses
 
 
-def _running_losses(losses: dict[str, float]) -> str:
+def _running_losses(losses: dict[str, float], letters: int | None = None) -> str:
     return " ".join(
-        f"{name.removesuffix('_loss')} {loss:.4f}"
+        f"{name.removesuffix('_loss')[:letters]} {loss:.4f}"
         for name, loss in losses.items()
         if name.endswith("_loss") and not name.startswith("validation_")
     )

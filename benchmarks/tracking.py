@@ -18,8 +18,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from subprocess import DEVNULL
 
 from rich.console import Console
 from rich.table import Table
@@ -65,51 +67,71 @@ def main() -> None:
 def open_store(folder: Path) -> float:
     """Create the store, and return how much longer that takes than opening it, in seconds."""
     program = "from pathlib import Path; from aae.tracking import connect; connect(Path.cwd())"
-    times = []
-    for _ in range(2):
+
+    def connect(where: Path) -> float:
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-c", program], cwd=folder, check=True)
-        times.append(time.perf_counter() - start)
-    return times[0] - times[1]
+        subprocess.run([sys.executable, "-c", program], cwd=where, check=True, stderr=DEVNULL)
+        return time.perf_counter() - start
+
+    with tempfile.TemporaryDirectory() as other:
+        connect(Path(other))  # warms up the file cache
+    return connect(folder) - connect(folder)
 
 
 def run_stage(stage: str) -> dict[str, float]:
     """Run a stage script in this process and return the seconds spent in tracking, by part."""
-    # What a stage imports without tracking comes first, so that it is not counted.
-    import pandas as pd  # noqa: F401
-
-    from aae import checkpoints, figures, progress, training  # noqa: F401
-    from aae import stage as _  # noqa: F401
-
     seconds = {"start": 0.0, "epochs": 0.0, "end": 0.0}
+
+    @contextmanager
+    def clock(part: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            seconds[part] += time.perf_counter() - start
 
     def timed(part: str, function: Callable) -> Callable:
         @functools.wraps(function)
         def wrapper(*arguments, **keywords):
-            start = time.perf_counter()
-            try:
+            with clock(part):
                 return function(*arguments, **keywords)
-            finally:
-                seconds[part] += time.perf_counter() - start
 
         return wrapper
 
-    start = time.perf_counter()
-    from aae import tracking
+    # What a stage loads without tracking comes first, so that it is not counted.
+    from aae import checkpoints, progress, training  # noqa: F401
+    from aae import stage as _  # noqa: F401
 
-    seconds["start"] += time.perf_counter() - start
+    with clock("start"):
+        from aae import tracking
 
-    context = type(tracking.training_run("", "", {}))
-    context.__enter__ = timed("start", context.__enter__)  # type: ignore[method-assign]
-    context.__exit__ = timed("end", context.__exit__)  # type: ignore[method-assign]
+        if stage == "train_aae":  # it draws for MLflow alone
+            from aae import figures
+
+            figures.draw_latent_histograms = timed("epochs", figures.draw_latent_histograms)
+            figures.to_array = timed("epochs", figures.to_array)
+
+    original = tracking.training_run
+
+    @contextmanager
+    def training_run(*arguments, **keywords):
+        manager = original(*arguments, **keywords)
+        with clock("start"):
+            run = manager.__enter__()
+        yield run  # after an error there is nothing to measure
+        with clock("end"):
+            manager.__exit__(None, None, None)
+
+    tracking.training_run = training_run
     run = tracking.Run
-    for part, name in (
-        ("start", "log_dataset"), ("epochs", "log_epoch"), ("epochs", "log_image"),
-        ("end", "log_model"),
-    ):  # fmt: skip
+    parts = {
+        "log_dataset": "start",
+        "log_epoch": "epochs",
+        "log_image": "epochs",
+        "log_model": "end",
+    }
+    for name, part in parts.items():
         setattr(run, name, timed(part, getattr(run, name)))
-    figures.draw_latent_histograms = timed("epochs", figures.draw_latent_histograms)
-    figures.to_array = timed("epochs", figures.to_array)
 
     sys.argv = [stage]
     runpy.run_path(str(ROOT / "stages" / f"{stage}.py"), run_name="__main__")

@@ -27,10 +27,12 @@ def test_a_log_file_gets_a_line_every_few_epochs():
 
 def test_a_terminal_gets_a_bar_with_the_running_losses():
     out = io.StringIO()
-    console = Console(file=out, force_terminal=True, width=120)
-    assert list(show_epochs(epochs(3), 3, "train_ae", console)) == epochs(3)
+    console = Console(file=out, force_terminal=True, width=80)
+    names = ("reconstruction_loss", "discriminator_loss", "generator_loss")
+    three = [losses | dict.fromkeys(names, 1 / 3) for losses in epochs(50)]
+    assert list(show_epochs(three, 50, "train_aae", console)) == three
     last = out.getvalue().splitlines()[-2]  # the last line shows the cursor again
-    for part in ("train_ae", "━", "3/3", "reconstruction 0.3333"):
+    for part in ("train_aae", "━━━━━━━━", "50/50", "rec 0.3333 dis 0.3333 gen 0.3333"):
         assert part in last
 
 

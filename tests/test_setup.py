@@ -11,7 +11,6 @@ from conftest import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-
 # What `python3 -c PROGRAM` meets: a Python 3.10.
 OLD_PYTHON = f"""#!/bin/sh
 exec {sys.executable} -c 'import sys; sys.version_info = (3, 10, 0); exec(sys.argv[1])' "$2"
