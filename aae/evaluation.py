@@ -51,18 +51,24 @@ def compare_with_prior(codes: Tensor, prior: Prior, settings: EvalLatent, seed: 
     that between as many pairs of prior samples.
 
     Returns:
-        sliced_wasserstein: in units of the codes, see :func:`sliced_wasserstein`.
+        sliced_wasserstein: in units of the codes, see :func:`sliced_wasserstein`. To a prior
+            without a variance (Cauchy) that distance is infinite and its estimate decided by the
+            few largest samples: codes and samples are then compared by their ranks in the prior,
+            from 0 to 1 in each dimension.
         match_ratio: sliced_wasserstein over the mean of its floor; 1 is a perfect match at this
-            sample size. It needs a prior with a variance: without one (Cauchy) the distance is
-            infinite, its estimate is decided by the largest samples, and only KS can be read.
+            sample size.
         ks_statistic: see :func:`largest_ks_statistic`.
         floor: for each distance its mean and 95 % quantile between prior samples.
     """
     generator = stream(seed, "prior samples for the evaluation")
-    sample = codes.double().numpy()
+
+    def comparable(sample: Tensor) -> Sample:
+        return (sample if prior.has_variance else prior.ranks(sample)).double().numpy()
 
     def prior_sample() -> Sample:
-        return prior.sample(len(sample), generator).double().numpy()
+        return comparable(prior.sample(len(codes), generator))
+
+    sample = comparable(codes)
 
     directions = torch.randn(
         prior.latent_dim, settings.projections, generator=stream(seed, "projections")
@@ -115,18 +121,18 @@ def largest_ks_statistic(first: Sample, second: Sample) -> float:
 def latent_histogram(codes: Tensor, prior: Prior, bins: int = 40) -> pd.DataFrame:
     """Histogram of codes [n, d] in every dimension against the density of the prior.
 
-    The bins cover the codes as well as the prior's 0.1 % to 99.9 % quantiles.
+    The bins cover :func:`visible_range`; what lies outside counts in the densities all the same.
 
     Returns:
         One row a bin: dimension (from 1), low, high, codes and prior; the last two are densities,
         that of the prior at the centre of the bin.
     """
     tables = []
-    reach = prior.quantiles(torch.tensor([0.001, 0.999]))
+    lows, highs = visible_range(codes, prior)
     for dimension, values in enumerate(codes.T):
-        low = min(values.min().item(), reach[0, dimension].item())
-        high = max(values.max().item(), reach[1, dimension].item())
-        density, edges = np.histogram(values.numpy(), bins, (low, high), density=True)
+        limits = (lows[dimension].item(), highs[dimension].item())
+        counts, edges = np.histogram(values.numpy(), bins, limits)
+        density = counts / (len(values) * np.diff(edges))
         centres = torch.from_numpy((edges[1:] + edges[:-1]) / 2).float()
         columns = {
             "dimension": dimension + 1,
@@ -137,6 +143,22 @@ def latent_histogram(codes: Tensor, prior: Prior, bins: int = 40) -> pd.DataFram
         }
         tables.append(pd.DataFrame(columns))
     return pd.concat(tables, ignore_index=True)
+
+
+def visible_range(codes: Tensor, prior: Prior) -> tuple[Tensor, Tensor]:
+    """Lower and upper end [d] of what a picture of codes [n, d] and prior has to show.
+
+    It covers all but 1 % of the codes, and of the prior all but 0.2 % or, if its tails are heavy,
+    what is within six standard deviations of the mean: a few far points would make a dot of the
+    rest.
+    """
+    low, high = codes.quantile(torch.tensor([0.005, 0.995]), dim=0)
+    prior_low, prior_high = prior.quantiles(torch.tensor([0.001, 0.999]))[:, : codes.shape[1]]
+    mean, reach = prior.mean[: codes.shape[1]], 6 * prior.scale[: codes.shape[1]]
+    return (
+        torch.minimum(low, torch.maximum(prior_low, mean - reach)),
+        torch.maximum(high, torch.minimum(prior_high, mean + reach)),
+    )
 
 
 def prior_quantile_shares(codes: Tensor, prior: Prior, bins: int = 20) -> NDArray[np.float64]:

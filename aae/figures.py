@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aae.evaluation import latent_histogram
+from aae.evaluation import latent_histogram, visible_range
 from aae.files import replacing
 from aae.networks import Decoder, apply
 from aae.priors import Prior
@@ -79,6 +79,7 @@ def draw_latent_histograms(codes: dict[str, Tensor], prior: Prior) -> Figure:
         bins = latent_histogram(values[:, :dimensions], prior)
         for panel, (dimension, own) in zip(block.flat, bins.groupby("dimension"), strict=False):
             _draw_histogram(panel, own, COLOURS[name])
+            _draw_ends(panel, prior, int(dimension) - 1)
             panel.set_xlabel(f"code, dimension {dimension}")
         for unused in block.flat[dimensions:]:
             unused.set_axis_off()
@@ -94,6 +95,15 @@ def _draw_histogram(axes: Axes, bins: pd.DataFrame, colour: str) -> None:
     axes.stairs(bins["codes"], edges, fill=True, color=colour, alpha=0.6, label="codes")
     centres = (bins["low"] + bins["high"]) / 2
     axes.plot(centres, bins["prior"], color=COLOURS["prior"], label="prior")
+
+
+def _draw_ends(axes: Axes, prior: Prior, dimension: int) -> None:
+    """Mark where the support of the prior ends, if it does."""
+    for end in prior.support:
+        if end[dimension].isfinite():
+            axes.axvline(
+                end[dimension].item(), color=COLOURS["prior"], linewidth=0.8, linestyle=":"
+            )
 
 
 def draw_codes_by_class(
@@ -124,6 +134,10 @@ def draw_codes_by_class(
             axes.set_yticklabels(["prior", *class_names])
         elif prior.latent_dim == 2:
             axes.set(xlabel="code, dimension 1", ylabel="code, dimension 2", aspect="equal")
+            low, high = visible_range(values, prior)
+            margin = 0.05 * (high - low)
+            limits = torch.stack([low - margin, high + margin], dim=1).tolist()
+            axes.set(xlim=limits[0], ylim=limits[1])
         else:
             from sklearn.decomposition import PCA  # takes a second to load, rarely needed
 
@@ -201,18 +215,16 @@ def draw_reconstructions(
 def draw_decoded_prior(decoders: dict[str, Decoder], prior: Prior) -> Figure:
     """Draw what each decoder makes of the prior.
 
-    In two dimensions on a grid of the prior's quantiles, from the lowest at the bottom left; in one
-    along its quantiles, line by line; in more of samples of the prior, the same for each model.
+    In two dimensions on a grid of the prior's quantiles (:meth:`aae.priors.Prior.grid`), from the
+    lowest at the bottom left; in one along its quantiles, line by line; in more of samples of the
+    prior, the same for each model.
 
     Args:
         decoders: decoder by model.
         prior: the prior.
     """
     if prior.latent_dim <= 2:
-        points = GRID if prior.latent_dim == 2 else GRID**2
-        quantiles = prior.quantiles((torch.arange(points) + 0.5) / points)
-        axes_points = quantiles.T.contiguous()
-        codes = torch.cartesian_prod(*axes_points).view(GRID**2, prior.latent_dim)
+        codes = prior.grid(GRID)
     else:
         codes = prior.sample(GRID**2, stream(0, "decoded prior samples for figures"))
     figure = _figure(11, 5.8)

@@ -10,8 +10,9 @@ from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from aae.distributions import make_distribution
 from aae.errors import ParameterError, unknown
-from aae.priors import Prior, make_distribution
+from aae.priors import Prior
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]

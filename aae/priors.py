@@ -1,25 +1,25 @@
 """The latent priors p(z), as torch.distributions.
 
-A prior is named in params.yaml by a class of ``torch.distributions`` and its arguments. A
-univariate class is extended to ``latent_dim`` dimensions by independent components; a
-multivariate one (``MultivariateNormal``) must have as many dimensions as the codes.
+A prior is named in params.yaml by a class of ``torch.distributions``, or by one of the two at the
+end of this file, and its arguments. A univariate class is extended to ``latent_dim`` dimensions by
+independent components; a multivariate one (``MultivariateNormal``, ``GaussianRing``) must have as
+many dimensions as the codes.
 """
 
-import inspect
-from collections.abc import Mapping
+import math
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
-from torch.distributions.constraints import is_dependent
+from torch.distributions import Distribution, constraints
 
-from aae.errors import ParameterError, unknown
+from aae.errors import ParameterError
 from aae.seeding import stream
 
 # Size of the sample that stands in where a distribution has no closed form for something.
 REFERENCE_SIZE = 2**16
+
+Shape = torch.Size | list[int] | tuple[int, ...]
 
 
 class Prior:
@@ -46,7 +46,7 @@ class Prior:
         if not self.univariate and distribution.event_shape != (latent_dim,):
             raise ParameterError(
                 f"distribution: {type(distribution).__name__} has {distribution.event_shape[0]} "
-                f"dimensions, latent_dim is {latent_dim}"
+                f"dimensions and latent_dim is {latent_dim}; they must be equal"
             )
         self.distribution = distribution
         self.latent_dim = latent_dim
@@ -76,12 +76,19 @@ class Prior:
         return self.sample(REFERENCE_SIZE, stream(0, "reference sample of the prior"))
 
     @cached_property
-    def _location_and_scale(self) -> tuple[Tensor, Tensor]:
+    def has_variance(self) -> bool:
+        """Whether mean and standard deviation exist and are known."""
         try:
             mean, scale = self.distribution.mean, self.distribution.stddev
         except NotImplementedError:
-            mean = scale = torch.tensor(torch.nan)
-        if not (mean.isfinite().all() and scale.isfinite().all() and (scale > 0).all()):
+            return False
+        return bool((mean.isfinite() & scale.isfinite() & (scale > 0)).all())
+
+    @cached_property
+    def _location_and_scale(self) -> tuple[Tensor, Tensor]:
+        if self.has_variance:
+            mean, scale = self.distribution.mean, self.distribution.stddev
+        else:
             low, mean, high = self._reference.quantile(torch.tensor([0.25, 0.5, 0.75]), dim=0)
             scale = (high - low) / 1.349  # a Gaussian's interquartile range in standard deviations
         return mean.expand(self.latent_dim).clone(), scale.expand(self.latent_dim).clone()
@@ -95,6 +102,21 @@ class Prior:
     def scale(self) -> Tensor:
         """Standard deviation [d]; from the interquartile range where it does not exist."""
         return self._location_and_scale[1]
+
+    @property
+    def support(self) -> tuple[Tensor, Tensor]:
+        """Lower and upper end [d] of each dimension's support; infinite where there is none."""
+        constraint = self.distribution.support
+        while isinstance(constraint, constraints.independent):
+            constraint = constraint.base_constraint
+        if constraint is constraints.simplex:
+            constraint = constraints.unit_interval
+        ends = (
+            getattr(constraint, name, infinity)
+            for name, infinity in (("lower_bound", -math.inf), ("upper_bound", math.inf))
+        )
+        low, high = (torch.as_tensor(end).float().expand(self.latent_dim) for end in ends)
+        return low, high
 
     def density(self, points: Tensor, dimension: int) -> Tensor:
         """Marginal density of one dimension at ``points`` [n]; zero outside the support.
@@ -126,103 +148,138 @@ class Prior:
             return values[:, None].expand(-1, self.latent_dim).clone()
         return self._reference.quantile(probabilities, dim=0)
 
+    def grid(self, points: int) -> Tensor:
+        """Equally probable codes [points², d] for decoding, from one or two dimensions.
+
+        In one dimension they are quantiles, in order. In two, those of dimension 1 and, among the
+        codes there, those of dimension 2: code i · points + j is the j-th of the i-th. For
+        independent dimensions that is the grid of all pairs of quantiles; for others every code is
+        one of a large sample, so that none falls where the prior has nothing.
+        """
+        if self.latent_dim == 1:
+            return self.quantiles(_centres(points**2))
+        if self.univariate:
+            return torch.cartesian_prod(*self.quantiles(_centres(points)).T)
+        columns = self._reference[self._reference[:, 0].argsort()].tensor_split(points)
+        return torch.cat(
+            [
+                column[column[:, 1].argsort()[(_centres(points) * len(column)).long()]]
+                for column in columns
+            ]
+        )
+
     def ranks(self, codes: Tensor) -> Tensor:
         """Share of a large sample of the prior that is below each value of codes [n, d]."""
         ordered = self._reference.sort(0).values.T.contiguous()
         return (torch.searchsorted(ordered, codes.T.contiguous()) / REFERENCE_SIZE).T
 
 
-def make_distribution(name: str, arguments: Mapping[str, Any]) -> Distribution:
-    """Return the distribution of this name, with its arguments checked.
+class GaussianRing(Distribution):
+    """Gaussians on a ring in the plane, equally probable, each elongated along its radius.
+
+    Makhzani et al. 2015, https://arxiv.org/abs/1511.05644, figure 2: ten of them.
 
     Args:
-        name: a continuous class of ``torch.distributions``.
-        arguments: its arguments, numbers or lists of numbers.
-
-    Raises:
-        ParameterError: naming the key below the prior, the value, and what would be right.
-
-    Example:
-        >>> make_distribution("Normal", {"loc": 0.0, "scale": 5.0})
-        Normal(loc: 0.0, scale: 5.0)
+        components: how many.
+        radius: distance of their means from the origin.
+        radial_std: standard deviation along the radius.
+        tangential_std: standard deviation across it.
     """
-    distributions = _continuous_distributions()
-    if name not in distributions:
-        raise ParameterError(
-            f"distribution: {unknown(name, distributions, 'a continuous torch.distribution')}"
-        )
-    cls = distributions[name]
-    signature = _arguments_of(cls)
-    for key, value in arguments.items():
-        if key not in signature:
-            raise ParameterError(f"{key}: {unknown(key, signature, f'an argument of {name}')}")
-        _check_argument(cls, key, value)
-    for key, parameter in signature.items():
-        if parameter.default is parameter.empty and key not in arguments:
-            raise ParameterError(f"{key}: missing, {name} needs {', '.join(signature)}")
-    tensors = {key: torch.tensor(value, dtype=torch.float32) for key, value in arguments.items()}
-    try:
-        distribution = cls(**tensors, validate_args=True)  # type: ignore[arg-type]
-    except Exception as error:  # every class has its own way to refuse its arguments
-        given = ", ".join(f"{key}={value}" for key, value in arguments.items())
-        reason = " ".join(str(error).split())
-        raise ParameterError(f"distribution: {name}({given}) does not exist: {reason}") from error
-    if distribution.batch_shape:
-        raise ParameterError(
-            f"distribution: {name} got lists of length {list(distribution.batch_shape)}, "
-            f"give numbers: its components are independent and alike"
-        )
-    return distribution
 
-
-def _continuous_distributions() -> dict[str, type[Distribution]]:
-    """Continuous classes of torch.distributions that are described by numbers alone."""
-    return {
-        name: cls
-        for name in torch.distributions.__all__
-        if isinstance(cls := getattr(torch.distributions, name), type)
-        and issubclass(cls, Distribution)
-        and cls not in (Distribution, torch.distributions.ExponentialFamily)
-        and not _needs_another_distribution(cls)
-        and not _is_discrete(cls)
-        and not _is_of_matrices(cls)
+    arg_constraints = {  # noqa: RUF012 (as in torch.distributions)
+        "components": constraints.positive_integer,
+        "radius": constraints.nonnegative,
+        "radial_std": constraints.positive,
+        "tangential_std": constraints.positive,
     }
+    support = constraints.real_vector
+
+    def __init__(
+        self,
+        components: Tensor,
+        radius: Tensor,
+        radial_std: Tensor,
+        tangential_std: Tensor,
+        validate_args: bool | None = None,
+    ) -> None:
+        self.components, self.radius = components, radius
+        self.radial_std, self.tangential_std = radial_std, tangential_std
+        super().__init__(torch.Size(), torch.Size([2]), validate_args)
+
+    def _directions(self, component: Tensor) -> tuple[Tensor, Tensor]:
+        """Unit vectors [..., 2] along and across the radius of each component."""
+        angle = 2 * math.pi * component / self.components
+        along = torch.stack([angle.cos(), angle.sin()], dim=-1)
+        return along, torch.stack([-angle.sin(), angle.cos()], dim=-1)
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean [2]."""
+        along, _ = self._directions(torch.arange(int(self.components)))
+        return self.radius * along.mean(0)
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance [2] of each dimension: that of the means, and the mean one around them."""
+        along, across = self._directions(torch.arange(int(self.components)))
+        around = (self.radial_std * along) ** 2 + (self.tangential_std * across) ** 2
+        return (self.radius * along).var(0, correction=0) + around.mean(0)
+
+    def sample(self, sample_shape: Shape = ()) -> Tensor:
+        """Draw codes [*sample_shape, 2]."""
+        along, across = self._directions(torch.randint(int(self.components), sample_shape))
+        first, second = torch.randn(2, *sample_shape, 1)
+        return (
+            self.radius + self.radial_std * first
+        ) * along + self.tangential_std * second * across
 
 
-def _arguments_of(cls: type[Distribution]) -> dict[str, inspect.Parameter]:
-    parameters = dict(inspect.signature(cls).parameters)
-    parameters.pop("validate_args", None)
-    return parameters
+class SwissRoll(Distribution):
+    """A spiral r ∝ φ in the plane that unrolls from the origin, with Gaussian noise around it.
+
+    Makhzani et al. 2015, https://arxiv.org/abs/1511.05644, figure 4. Far from the origin it is
+    equally dense along its length.
+
+    Args:
+        turns: how often it goes round.
+        radius: distance of its end from the origin.
+        noise: standard deviation of the noise, in each dimension.
+    """
+
+    arg_constraints = {  # noqa: RUF012 (as in torch.distributions)
+        "turns": constraints.positive,
+        "radius": constraints.positive,
+        "noise": constraints.nonnegative,
+    }
+    support = constraints.real_vector
+
+    def __init__(
+        self, turns: Tensor, radius: Tensor, noise: Tensor, validate_args: bool | None = None
+    ) -> None:
+        self.turns, self.radius, self.noise = turns, radius, noise
+        super().__init__(torch.Size(), torch.Size([2]), validate_args)
+
+    def _roll(self, share: Tensor) -> Tensor:
+        """Points [..., 2] that have ``share`` of the spiral's length before them."""
+        way = share.sqrt()  # the length of a spiral grows with the square of its radius
+        angle = 2 * math.pi * self.turns * way
+        return self.radius * way[..., None] * torch.stack([angle.cos(), angle.sin()], dim=-1)
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean [2], by the midpoint rule."""
+        return self._roll(_centres(REFERENCE_SIZE)).mean(0)
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance [2] of each dimension, by the midpoint rule."""
+        return self._roll(_centres(REFERENCE_SIZE)).var(0, correction=0) + self.noise**2
+
+    def sample(self, sample_shape: Shape = ()) -> Tensor:
+        """Draw codes [*sample_shape, 2]."""
+        return self._roll(torch.rand(sample_shape)) + self.noise * torch.randn(*sample_shape, 2)
 
 
-def _needs_another_distribution(cls: type[Distribution]) -> bool:
-    return any("distribution" in key for key in _arguments_of(cls))
-
-
-def _is_discrete(cls: type[Distribution]) -> bool:
-    support = cls.support
-    # A class whose support depends on its arguments has a property in its place.
-    return getattr(support, "is_discrete", False)
-
-
-def _is_of_matrices(cls: type[Distribution]) -> bool:
-    return cls in (torch.distributions.LKJCholesky, torch.distributions.Wishart)
-
-
-def _check_argument(cls: type[Distribution], key: str, value: object) -> None:
-    try:
-        tensor = torch.tensor(value, dtype=torch.float32)
-    except (TypeError, ValueError, RuntimeError, OverflowError):
-        tensor = torch.tensor(torch.nan)
-    if isinstance(value, bool) or not tensor.isfinite().all():
-        raise ParameterError(f"{key}: {value!r} is not a finite number or a list of such")
-    constraints = cls.arg_constraints
-    constraint = constraints.get(key) if isinstance(constraints, dict) else None
-    if constraint is None or is_dependent(constraint):
-        return  # the class itself checks it, with the other arguments at hand
-    try:
-        valid = constraint.check(tensor).all()
-    except (RuntimeError, IndexError):  # a number where a vector or a matrix is due
-        valid = False
-    if not valid:
-        raise ParameterError(f"{key}: {value!r} does not satisfy {constraint} of {cls.__name__}")
+def _centres(count: int) -> Tensor:
+    """Centres [count] of equal parts of the interval from 0 to 1."""
+    return (torch.arange(count) + 0.5) / count

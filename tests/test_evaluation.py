@@ -4,6 +4,7 @@ import pytest
 import scipy.stats
 import torch
 
+from aae.distributions import make_distribution
 from aae.evaluation import (
     compare_with_prior,
     evaluate,
@@ -13,7 +14,7 @@ from aae.evaluation import (
     sliced_wasserstein,
 )
 from aae.networks import Architecture, Model, apply
-from aae.priors import Prior, make_distribution
+from aae.priors import Prior
 from aae.seeding import stream
 
 

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from aae import figures
+from aae.distributions import make_distribution
 from aae.networks import Architecture, Model, apply
-from aae.priors import Prior, make_distribution
+from aae.priors import Prior
 from aae.seeding import stream
 
 DIMENSIONS = [1, 2, 8, 16]

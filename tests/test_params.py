@@ -80,7 +80,7 @@ def test_a_multivariate_prior_must_have_as_many_dimensions_as_the_codes(make_par
     assert not make_params(changes).latent_prior.univariate
     with pytest.raises(
         ParameterError,
-        match=r"priors\.correlated\.distribution: .* has 2 dimensions, latent_dim is 3",
+        match=r"priors\.correlated\.distribution: .* has 2 dimensions and latent_dim is 3",
     ):
         make_params({**changes, "latent_dim": 3})
 

@@ -1,0 +1,173 @@
+"""How well each prior is learnt: match ratio, KS statistic and reconstruction, for several seeds.
+
+    .venv/bin/python benchmarks/priors.py                                  the whole table
+    .venv/bin/python benchmarks/priors.py --priors gamma uniform:low=0,high=1 --seeds 0 1
+    .venv/bin/python benchmarks/priors.py --recipe article --priors gaussian gamma
+
+Trains at the parameters of params.yaml, an autoencoder for each seed and from it an adversarial one
+for each prior, and evaluates on held-out images as the pipeline does. Each training has one thread,
+and as many run side by side as there are cores. Nothing is written.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
+from rich.table import Table
+
+from aae.checkpoints import load_model, save_model
+from aae.data import read_source, split_source
+from aae.evaluation import evaluate
+from aae.networks import Architecture, Model, apply
+from aae.params import Params, load_params
+from aae.training import AdversarialTraining, AutoencoderTraining, initialise
+
+ROOT = Path(__file__).resolve().parent.parent
+# Versions of three priors far from zero, far from one in scale, or peaked at an edge.
+MOVED = ("gaussian:loc=100,scale=0.1", "uniform:low=0,high=1", "gamma:concentration=0.5")
+# Changes to train_aae that make it the article's; see the README, section "The recipe".
+RECIPES: dict[str, dict] = {
+    "default": {},
+    "article": {
+        "init": "scratch", "standardise": False, "beta1": 0.9, "schedule": "constant",
+        "gradient_penalty": 0.0, "epochs": 100,
+        "learning_rate": {"reconstruction": 1e-3, "discriminator": 1e-3, "generator": 1e-3},
+    },
+}  # fmt: skip
+
+
+def main() -> None:
+    """Train everything and print the table."""
+    names = list(load_params(ROOT / "params.yaml").priors)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--priors", nargs="+", default=[*names, *MOVED], metavar="NAME[:ARGUMENT=NUMBER,…]",
+        help="priors of params.yaml, arguments changed where given; all if left out",
+    )  # fmt: skip
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4], metavar="SEED")
+    parser.add_argument("--recipe", choices=RECIPES, default="default")
+    parser.add_argument("--jobs", type=int, default=torch.get_num_threads(), help="side by side")
+    options = parser.parse_args()
+    for prior in options.priors:
+        chosen_params(prior, 0, options.recipe)  # ends with an error before time is spent
+
+    results: dict[tuple[str, int], dict] = {}
+    console = Console(width=110)
+    start = time.monotonic()
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeElapsedColumn())
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ProcessPoolExecutor(options.jobs, get_context("spawn"), set_up) as pool,
+        Progress(*columns, console=console) as progress,
+    ):
+        autoencoders = {seed: Path(folder) / f"{seed}.safetensors" for seed in options.seeds}
+        waiting = [pool.submit(train_ae, *item) for item in autoencoders.items()]
+        for future in progress.track(
+            as_completed(waiting), len(waiting), description="autoencoders"
+        ):
+            future.result()
+        trainings = {
+            pool.submit(train_aae, prior, seed, options.recipe, autoencoders[seed]): (prior, seed)
+            for seed in options.seeds
+            for prior in options.priors
+        }
+        for future in progress.track(
+            as_completed(trainings), len(trainings), description="adversarial autoencoders"
+        ):
+            prior, seed = trainings[future]
+            results[prior, seed] = result = future.result()
+            progress.print(f"{prior} seed {seed}: match ratio {result['match_ratio']:.2f}")
+
+    print(f"{options.recipe} recipe, {(time.monotonic() - start) / 60:.0f} minutes")
+    table = Table("prior", *(f"seed {seed}" for seed in options.seeds), title="match ratio by seed")
+    for title in ("median", "KS", "KS floor", "MSE"):
+        table.add_column(title)
+    for prior in options.priors:
+        rows = [results[prior, seed] for seed in options.seeds]
+        ratios = [row["match_ratio"] for row in rows]
+        table.add_row(
+            prior.replace(":", " "),
+            *(f"{ratio:.2f}" for ratio in ratios),
+            f"{statistics.median(ratios):.2f}",
+            f"{statistics.median(row['ks_statistic'] for row in rows):.3f}",
+            f"{statistics.median(row['floor']['ks_statistic']['mean'] for row in rows):.3f}",
+            f"{statistics.median(row['reconstruction_mse'] for row in rows):.4f}",
+        )
+    console.print(table)
+    print("KS, its floor and MSE (per pixel) are medians over the seeds")
+
+
+def set_up() -> None:
+    """Make a process of the pool compute as a stage does."""
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    os.environ["MKL_CBWR"] = "AUTO,STRICT"
+
+
+def chosen_params(prior: str, seed: int, recipe: str) -> Params:
+    """Return the parameters with another prior, seed and recipe."""
+    name, _, changes = prior.partition(":")
+    values = load_params(ROOT / "params.yaml").model_dump()
+    values |= {"prior": name, "seed": seed}
+    for change in filter(None, changes.split(",")):
+        argument, _, number = change.partition("=")
+        values["priors"][name][argument] = float(number)
+    values["train_aae"] |= RECIPES[recipe]
+    params = Params.model_validate(values)
+    assert params.latent_prior
+    return params
+
+
+def train_ae(seed: int, path: Path) -> None:
+    """Train and save the autoencoder of a seed."""
+    params = load_params(ROOT / "params.yaml").model_copy(update={"seed": seed})
+    splits = prepare(params)
+    train, validation = splits["train"].images, splits["validation"].images
+    architecture = Architecture(
+        image_shape=tuple(train.shape[1:]),
+        latent_dim=params.latent_dim,
+        hidden=params.network.hidden,
+    )
+    model = Model(architecture, seed)
+    for _ in AutoencoderTraining(model, params.train_ae, train, validation, seed).epochs():
+        pass
+    save_model(model, path)
+
+
+def train_aae(prior: str, seed: int, recipe: str, autoencoder: Path) -> dict:
+    """Train an adversarial autoencoder and return its metrics."""
+    params = chosen_params(prior, seed, recipe)
+    splits = prepare(params)
+    train, validation = splits["train"].images, splits["validation"].images
+    trained = load_model(autoencoder)
+    architecture = trained.architecture.model_copy(
+        update={"discriminator_hidden": params.network.discriminator_hidden}
+    )
+    model = Model(architecture, seed)
+    target, settings = params.latent_prior, params.train_aae
+    initialise(model, target, settings, trained, train)
+    for _ in AdversarialTraining(model, target, settings, train, validation, seed).epochs():
+        pass
+    images = splits["test"].images
+    codes = apply(model.encoder, images)
+    return evaluate(model, images, codes, target, params.eval_latent, seed)
+
+
+def prepare(params: Params) -> dict:
+    """Return the splits as the pipeline makes them."""
+    source = read_source(params.data.source, ROOT / params.data.root)
+    return split_source(source, params.data, params.seed)
+
+
+if __name__ == "__main__":
+    main()
