@@ -1,13 +1,18 @@
 """What every stage script does before and around its work."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
-from aae.errors import AAEError
+from aae.errors import AAEError, ParameterError
+from aae.experiments import share_cores, undo_overrides
 from aae.params import Params, load_params
+
+PARAMS = Path("params.yaml")
 
 
 def run_stage(main: Callable[[Params], None], description: str | None) -> None:
@@ -29,8 +34,17 @@ def run_stage(main: Callable[[Params], None], description: str | None) -> None:
     # Adam's moments of units that have died sink into numbers so small that the processor takes
     # many times longer over them: with the article's recipe an epoch came to take twice as long.
     torch.set_flush_denormal(True)
+    # A matrix product of MKL comes out the same to the last bit with any number of threads. Read
+    # when MKL is first used. https://www.intel.com/content/www/us/en/docs/onemkl/developer-guide-linux/2025-2/obtaining-numerically-reproducible-results.html
+    os.environ["MKL_CBWR"] = "AUTO,STRICT"
+    share_cores()
     try:
-        main(load_params())
+        try:
+            params = load_params(PARAMS)
+        except ParameterError:
+            undo_overrides(PARAMS)
+            raise
+        main(params)
     except AAEError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

@@ -1,8 +1,11 @@
 """The real pipeline with small networks, in a git repository of its own."""
 
+import csv
 import hashlib
 import io
+import itertools
 import json
+import shlex
 import shutil
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -26,7 +29,7 @@ SMALL = {
     "eval_latent.draws": 10,
     "tracking.histogram_every": 2,
 }
-STAGES = ["prepare_data", "train_ae", "train_aae", "eval_latent", "report"]
+STAGES = ["check_params", "prepare_data", "train_ae", "train_aae", "eval_latent", "report"]
 LOSSES = ["reconstruction_loss", "discriminator_loss", "generator_loss"]
 
 
@@ -89,7 +92,7 @@ def test_the_stages_are_chained(project):
         for line in graph.splitlines()
         if "-->" in line
     }
-    assert set(pairwise(STAGES)) <= edges
+    assert set(pairwise(STAGES[1:])) <= edges
 
 
 def test_histories_have_a_row_an_epoch(project):
@@ -168,6 +171,7 @@ def test_the_evaluation_is_in_the_run_of_the_training(project):
 @pytest.mark.parametrize(
     ("changes", "stages"),
     [
+        ({}, []),
         ({"prior": "gamma"}, ["train_aae", "eval_latent", "report"]),
         ({"priors.gaussian.scale": 4.0}, ["train_aae", "eval_latent", "report"]),
         ({"priors.gamma.rate": 4.0}, []),
@@ -175,42 +179,105 @@ def test_the_evaluation_is_in_the_run_of_the_training(project):
         ({"eval_latent.draws": 20}, ["eval_latent", "report"]),
         ({"train_ae.epochs": 9}, ["train_ae", "report"]),
         ({"network.discriminator_hidden": [9]}, ["train_aae", "report"]),
-        ({"seed": 1}, STAGES),
+        ({"seed": 1}, STAGES[1:]),
     ],
 )
 def test_a_change_reruns_what_it_concerns(changed, changes, stages):
     # Stages that only find out when the ones before them have run are not in the status.
-    assert changed(changes) == stages
+    # Every change of a parameter is checked.
+    assert changed(changes) == (["check_params"] if changes else []) + stages
 
 
 def test_another_prior_is_learnt_without_training_the_autoencoder_again(project, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(project, copy)
     result = run(["dvc", "exp", "run", "--set-param", "prior=gamma"], copy)
-    for stage, skipped in zip(STAGES, (True, True, False, False, False), strict=True):
+    for stage, skipped in zip(STAGES, (False, True, True, False, False, False), strict=True):
         assert (f"Stage '{stage}' didn't change, skipping" in result.stdout) == skipped
         assert (f"Running stage '{stage}'" in result.stdout) != skipped
     assert len(runs(copy, "train_ae")) == 1
     newest = runs(copy, "train_aae")[0]
     assert newest.data.tags["prior"] == "gamma"
-    assert newest.data.tags["dvc_experiment"] in run(["dvc", "exp", "list"], copy).stdout
+    name = newest.data.tags["dvc_experiment"]
+    command = next(
+        line for line in (ROOT / "README.md").read_text().splitlines()
+        if line.startswith("$ dvc exp show")
+    )  # fmt: skip
+    table = run([*shlex.split(command[2:]), "--csv"], copy).stdout
+    header, *rows = csv.reader(io.StringIO(table))
+    assert set(header) >= {
+        "prior", "seed", "aae.match_ratio", "aae.ks_statistic", "aae.reconstruction_mse"
+    }  # fmt: skip
+    assert len(header) <= 12, "columns worth reading"
+    shown = next(dict(zip(header, row, strict=True)) for row in rows if name in row)
+    assert shown["prior"] == "gamma"
+    assert float(shown["aae.match_ratio"]) == newest.data.metrics["match_ratio"]
 
 
-def test_a_wrong_parameter_ends_in_one_line_before_time_is_spent(project, tmp_path):
+@pytest.mark.slow
+def test_queued_experiments_in_a_clone_without_a_store_all_succeed(project, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(project, copy)
-    write_params(copy / "params.yaml", SMALL | {"prior": "gama"})
-    result = run(["dvc", "repro"], copy, check=False)
+    shutil.rmtree(copy / "mlartifacts")
+    (copy / "mlflow.db").unlink()
+    sweep = ["-S", "prior=gaussian,gamma,uniform", "-S", "seed=0,1"]
+    run(["dvc", "exp", "run", "--queue", *sweep], copy)
+    run(["dvc", "queue", "start", "-j", "2"], copy)
+    names = [
+        line.split()[1] for line in run(["dvc", "queue", "status"], copy).stdout.splitlines()[1:7]
+    ]
+    for name in names:
+        run(["dvc", "queue", "logs", "--follow", name], copy)
+    status = run(["dvc", "queue", "status"], copy).stdout
+    assert status.count("Success") == 6, status
+    assert not list((copy / ".dvc" / "tmp" / "exps").glob("*/tmp*")), "copies are deleted"
+
+    found = {(r.data.tags["prior"], r.data.tags["seed"]): r for r in runs(copy, "train_aae")}
+    assert set(found) == set(itertools.product(("gaussian", "gamma", "uniform"), "01"))
+    listed = run(["dvc", "exp", "list", "--name-only"], copy).stdout.split()
+    client = mlflow.MlflowClient()
+    for tracked in found.values():
+        assert tracked.info.status == "FINISHED"
+        assert tracked.data.tags["dvc_experiment"] in listed
+        assert tracked.data.metrics["match_ratio"] > 0
+        uri = tracked.info.artifact_uri
+        assert uri.startswith((copy / "mlartifacts").as_uri())
+        assert mlflow.artifacts.load_text(f"{uri}/latent_histogram.csv")
+        assert client.list_artifacts(tracked.info.run_id, "figures")
+        (logged,) = tracked.outputs.model_outputs
+        assert mlflow.pyfunc.load_model(f"models:/{logged.model_id}")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["prior=gama"], "prior: 'gama' is not in priors; did you mean 'gamma'? (choices: gau"),
+        (["priors.gamma.rate=-1"], "priors.gamma.rate: -1 does not satisfy GreaterThan(lower_bou"),
+        (["latent_dim=0"], "latent_dim: 0 is wrong: Input should be greater than or equal to 1\n"),
+        (
+            ["prior=gaussian_mixture", "latent_dim=3"],
+            "priors.gaussian_mixture.distribution: GaussianRing has 2 dimensions and latent_dim is",
+        ),
+    ],
+)
+def test_a_refused_experiment_leaves_the_workspace_as_it_was(project, overrides, message):
+    arguments = [word for override in overrides for word in ("-S", override)]
+    result = run(["dvc", "exp", "run", *arguments], project, check=False)
     assert result.returncode != 0
-    assert "priors.gama" in result.stderr
-    assert "Running stage" not in result.stdout
-    for command in ("stages/train_aae.py", "-m aae.params"):
-        checked = run(["python", *command.split()], copy, check=False)
-        assert checked.returncode == 1
-        assert checked.stderr == (
-            "error: prior: 'gama' is not in priors; did you mean 'gamma'? "
-            "(choices: gaussian, uniform, gamma)\n"
-        )
+    assert result.stderr.startswith(f"error: {message}")
+    assert [line for line in result.stdout.splitlines() if "Running stage" in line] == [
+        "Running stage 'check_params':"
+    ]
+    assert run(["git", "status", "--porcelain"], project).stdout == ""
+    assert json.loads(run(["dvc", "status", "--json"], project).stdout) == {}
+
+
+def test_edits_by_hand_outlive_a_refused_experiment(project, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(project, copy)
+    write_params(copy / "params.yaml", SMALL | {"train_aae.epochs": 7})
+    run(["dvc", "exp", "run", "--set-param=prior=gama"], copy, check=False)
+    assert YAML(typ="safe").load(copy / "params.yaml")["train_aae"]["epochs"] == 7
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -228,11 +295,21 @@ def test_plots_and_metrics_can_be_shown(project, tmp_path):
         assert title in page
 
 
-@pytest.mark.parametrize("latent_dim", [1, pytest.param(8, marks=pytest.mark.slow)])
-def test_other_latent_sizes_go_through_the_whole_pipeline(project, tmp_path, latent_dim):
+@pytest.mark.parametrize(
+    ("latent_dim", "prior"),
+    [
+        (1, "student_t"),
+        pytest.param(2, "gaussian_mixture", marks=pytest.mark.slow),
+        pytest.param(8, "uniform", marks=pytest.mark.slow),
+        pytest.param(16, "beta", marks=pytest.mark.slow),
+    ],
+)
+def test_other_priors_and_latent_sizes_go_through_the_pipeline(
+    project, tmp_path, latent_dim, prior
+):
     copy = tmp_path / "copy"
     shutil.copytree(project, copy)
-    write_params(copy / "params.yaml", SMALL | {"latent_dim": latent_dim, "prior": "uniform"})
+    write_params(copy / "params.yaml", SMALL | {"latent_dim": latent_dim, "prior": prior})
     run(["dvc", "repro"], copy)
     page = (copy / "reports" / "report.html").read_text()
     assert f"in {latent_dim}\ndimension" in page

@@ -1,0 +1,105 @@
+"""What a stage finds around it: the repository, the DVC experiment, other experiments at work."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import torch
+from ruamel.yaml import YAML
+
+from aae.files import write_text
+
+
+def project_root(start: Path) -> Path:
+    """Return the repository's root, seen from a folder in it.
+
+    Queued experiments run in copies of the repository below `.dvc/tmp`, which are deleted
+    afterwards: what is tracked belongs to the repository around them.
+    """
+    start = start.resolve()
+    for folder in (start, *start.parents):
+        if folder.name == ".dvc":
+            return folder.parent
+    for folder in (start, *start.parents):
+        if (folder / ".dvc").is_dir():
+            return folder
+    return start
+
+
+def share_cores() -> int:
+    """Let torch use this stage's share of the cores, and return how many threads that is.
+
+    The workers of DVC's queue (`dvc queue start -j 2`) and a stage outside of the queue get equal
+    shares: threads that outnumber the cores wait for each other, and small networks train up to
+    ten times slower. ``OMP_NUM_THREADS`` in the environment sets another number.
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        queued = any("queue-worker" in command for command in _ancestors())
+        workers = sum("queue-worker" in command for command in _commands(psutil.process_iter()))
+        at_work = workers if queued else workers + 1
+        torch.set_num_threads(max(1, torch.get_num_threads() // at_work))
+    return torch.get_num_threads()
+
+
+def undo_overrides(path: Path) -> None:
+    """Put params.yaml back as it was before a `dvc exp run -S …` whose values are refused.
+
+    DVC writes the values into the workspace's params.yaml and leaves them there when the experiment
+    fails. They are taken out if they are all that tells the file from the commit; edits by hand
+    are never touched.
+
+    Args:
+        path: params.yaml in the current folder.
+    """
+    in_workspace = os.environ.get("DVC_EXP_NAME") and project_root(Path.cwd()) == Path.cwd()
+    keys = [key for command in _ancestors() for key in _overridden(command)]
+    if not (in_workspace and keys):
+        return
+    show = ["git", "show", f"HEAD:./{path}"]
+    committed = subprocess.run(show, capture_output=True, text=True, encoding="utf-8", check=False)
+    if committed.returncode == 0:
+        current = path.read_text(encoding="utf-8")
+        if _without(keys, current) == _without(keys, committed.stdout):
+            write_text(path, committed.stdout)
+
+
+def _overridden(command: list[str]) -> Iterator[str]:
+    """Keys that a `dvc exp run` sets; nothing for any other command."""
+    if not {"exp", "run"} <= set(command):
+        return
+    for option, following in zip(command, [*command[1:], ""], strict=True):
+        if option in ("-S", "--set-param"):
+            value = following
+        elif option.startswith(("-S", "--set-param=")):
+            value = option.removeprefix("--set-param=").removeprefix("-S")
+        else:
+            continue
+        yield value.removeprefix("params.yaml:").lstrip("+~").partition("=")[0]
+
+
+def _without(keys: list[str], text: str) -> dict:
+    """Return the parameters in a YAML text, but for those of ``keys``, dotted names."""
+    values = YAML(typ="safe").load(text)
+    for key in keys:
+        *sections, last = key.split(".")
+        section = values
+        for name in sections:
+            section = section.get(name) if isinstance(section, dict) else None
+        if isinstance(section, dict):
+            section.pop(last, None)
+    return values
+
+
+def _ancestors() -> list[list[str]]:
+    """Command lines of the processes that started this one."""
+    return list(_commands(psutil.Process().parents()))
+
+
+def _commands(processes: Iterator[psutil.Process] | list[psutil.Process]) -> Iterator[list[str]]:
+    for process in processes:
+        try:
+            yield process.cmdline()
+        except psutil.Error:  # it has ended, or belongs to somebody else
+            continue

@@ -1,0 +1,17 @@
+"""Check every value in params.yaml before anything else runs.
+
+Reads params.yaml; writes nothing. What `dvc exp run -S` has put there and is refused is taken out
+again.
+"""
+
+from aae.params import Params
+from aae.stage import run_stage
+
+
+def main(params: Params) -> None:
+    """Say what is going to happen: a stage gets here with parameters that are all right."""
+    print(f"seed {params.seed}, {params.latent_dim}-dimensional codes, prior {params.prior}")
+
+
+if __name__ == "__main__":
+    run_stage(main, __doc__)
