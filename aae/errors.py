@@ -24,6 +24,10 @@ class TrainingError(AAEError):
     """A training that cannot go on."""
 
 
+class TrackingError(AAEError):
+    """A record that MLflow refuses."""
+
+
 def unknown(value: object, known: Iterable[str], kind: str) -> str:
     """Say that ``value`` is not among the ``known`` ones of its ``kind``, and which is nearest.
 

@@ -1,201 +1,286 @@
-"""MLflow: where the store is, and what a run holds.
+"""MLflow: where the store is, and how what a run holds gets there.
 
 ``MLFLOW_TRACKING_URI`` and ``MLFLOW_EXPERIMENT_NAME`` are honoured. Without them the store is
 `mlflow.db` and `mlartifacts/` in the root of the repository, and the experiment is called `aae`.
 """
 
+import argparse
+import json
+import logging
 import os
-import subprocess
-from collections.abc import Iterator, Mapping
+import re
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from aae.data import PREPARED
-from aae.files import file_digest
+from aae.errors import TrackingError
+from aae.experiments import project_root
 from aae.networks import Architecture
+from aae.spool import Record, load_spooled, save_spooled, spooled
 
-# Read at import. What MLflow reports of itself would bury the progress of the training.
+# Read at import. What MLflow reports of itself would bury the progress of the training, and a
+# server that is away is to hold a stage up for seconds and not for minutes.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
 import mlflow
-from mlflow.data.meta_dataset import MetaDataset
-from mlflow.data.sources import LocalArtifactDatasetSource
-from mlflow.models import ModelSignature
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
+from requests import RequestException
 
 # What loading a logged model imports, beside this package itself, which is logged along.
 MODEL_REQUIREMENTS = ("numpy", "pandas", "pydantic", "ruamel.yaml", "safetensors", "torch")
+UI_PORT = 5000
+
+# Of each attempt to reach a server that is away urllib3 has a line; one warning of ours is enough.
+logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
 
-def project_root(start: Path) -> Path:
-    """Return the repository's root, seen from a folder in it.
+class StoreAwayError(Exception):
+    """The store cannot be reached, or cannot answer for now."""
 
-    Queued experiments run in copies of the repository below `.dvc/tmp`, which are deleted
-    afterwards: what is tracked belongs to the repository around them.
+
+def connect(root: Path) -> "Store":
+    """Open the store and the experiment in it, created if they are not there.
+
+    Args:
+        root: root of the repository.
+
+    Raises:
+        StoreAwayError: if the store does not answer.
+        TrackingError: if it refuses.
     """
-    start = start.resolve()
-    for folder in (start, *start.parents):
-        if folder.name == ".dvc":
-            return folder.parent
-    for folder in (start, *start.parents):
-        if (folder / ".dvc").is_dir():
-            return folder
-    return start
-
-
-def connect(root: Path) -> None:
-    """Choose the store and the experiment; create them if they are not there."""
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "aae")
     artifacts = None if uri else (root / "mlartifacts").as_uri()
-    lock = root / ".dvc" / "tmp" / "mlflow.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
     # Two processes that meet a new store would both create its tables, or the experiment twice.
-    with FileLock(lock):
+    with _locked(root, "mlflow"), _errors():
         mlflow.set_tracking_uri(uri or f"sqlite:///{root / 'mlflow.db'}")
         if mlflow.get_experiment_by_name(name) is None:
             mlflow.create_experiment(name, artifact_location=artifacts)
-    mlflow.set_experiment(name)
+        return Store(mlflow.set_experiment(name).experiment_id)
 
 
-class Run:
-    """A run to record in; losses and metrics are named as in the history and in latent.json.
+class Store:
+    """MLflow's store, open.
 
     Args:
-        run_id: MLflow's id of the run.
+        experiment: id of the experiment.
     """
 
-    def __init__(self, run_id: str) -> None:
-        self.run_id = run_id
+    def __init__(self, experiment: str) -> None:
+        self.experiment = experiment
+        self.client = mlflow.MlflowClient()
 
-    def log_epoch(self, losses: Mapping[str, float]) -> None:
-        """Log the losses of an epoch in one call, the epoch as their step."""
-        epoch = int(losses["epoch"])
-        values = {name: loss for name, loss in losses.items() if name != "epoch"}
-        mlflow.log_metrics(values, step=epoch)  # the active run: naming it would take twice as long
+    def write(self, run: dict[str, Any], records: list[Record]) -> None:
+        """Record; each record is taken off the list when it is done.
 
-    def log_image(self, image: NDArray[np.uint8], name: str, epoch: int) -> None:
-        """Add an image [H, W, 3] to a series over epochs."""
-        mlflow.MlflowClient().log_image(self.run_id, image, key=name, step=epoch, synchronous=True)
+        Args:
+            run: which run. With an ``id``, that one. Else the one that trained the model of its
+                ``find_digest``, if it has such a key and there is such a run; else a new one with
+                its ``name``, ``tags`` and ``start`` (milliseconds since 1970). Its ``id`` is then
+                set, and ``found``: whether the run was there before.
+            records: what to record, in order: the names of methods `write_…` and their arguments.
 
-    def log_dataset(self, name: str, digest: str) -> None:
-        """Log the prepared data as the input of the run, with the first 32 digits of its digest."""
-        source = LocalArtifactDatasetSource(str(PREPARED.resolve()))
-        mlflow.log_input(MetaDataset(source, name=name, digest=digest[:32]), context="training")
-        mlflow.set_tag("data_digest", digest)
+        Raises:
+            StoreAwayError: if the store does not answer; what is left on the list is not recorded.
+            TrackingError: if it refuses.
+        """
+        with _errors():
+            if "id" not in run:
+                found = self._find(run["find_digest"]) if "find_digest" in run else None
+                run["id"], run["found"] = found or self._begin(run), found is not None
+            while records:
+                kind, arguments = records[0]
+                getattr(self, f"write_{kind}")(run, **arguments)
+                del records[0]
 
-    def log_model(self, weights: Path, architecture: Architecture) -> None:
-        """Log a saved model so that MLflow can serve its decoder: codes in, images out."""
-        mlflow.set_tag("model_digest", file_digest(weights))
-        codes = TensorSpec(np.dtype(np.float32), (-1, architecture.latent_dim))
-        images = TensorSpec(np.dtype(np.float32), (-1, *architecture.image_shape))
+    def _find(self, model_digest: str) -> str | None:
+        """Return the id of the finished run that trained the model of this digest."""
+        found = self.client.search_runs(
+            [self.experiment],
+            f"tags.model_digest = '{model_digest}' and attributes.status = 'FINISHED'",
+            max_results=1,
+        )
+        return found[0].info.run_id if found else None
+
+    def _begin(self, run: dict[str, Any]) -> str:
+        begun = self.client.create_run(self.experiment, run["start"], run["tags"], run["name"])
+        return begun.info.run_id
+
+    def write_batch(
+        self,
+        run: dict[str, Any],
+        metrics: dict[str, float] | None = None,
+        step: int = 0,
+        time: int = 0,
+        params: dict[str, str] | None = None,
+        tags: dict[str, str] | None = None,
+    ) -> None:
+        """Record metrics of a step, parameters and tags in one call."""
+        self.client.log_batch(
+            run["id"],
+            [Metric(name, value, time, step) for name, value in (metrics or {}).items()],
+            [Param(name, value) for name, value in (params or {}).items()],
+            [RunTag(name, value) for name, value in (tags or {}).items()],
+        )
+
+    def write_image(
+        self, run: dict[str, Any], image: NDArray[np.uint8], name: str, epoch: int, time: int
+    ) -> None:
+        """Add an image to a series over epochs."""
+        self.client.log_image(
+            run["id"], image, key=name, step=epoch, timestamp=time, synchronous=True
+        )
+
+    def write_dataset(self, run: dict[str, Any], name: str, digest: str, folder: str) -> None:
+        """Record a data set as the input of the run."""
+        dataset = Dataset(name, digest, source_type="local", source=json.dumps({"uri": folder}))
+        context = InputTag("mlflow.data.context", "training")
+        self.client.log_inputs(run["id"], [DatasetInput(dataset, [context])])
+
+    def write_model(self, run: dict[str, Any], weights: Path, architecture: dict[str, Any]) -> None:
+        """Record a saved model so that MLflow can serve its decoder: codes in, images out."""
+        sizes = Architecture.model_validate(architecture)
+        codes = TensorSpec(np.dtype(np.float32), (-1, sizes.latent_dim))
+        images = TensorSpec(np.dtype(np.float32), (-1, *sizes.image_shape))
         # Without the label of a local build (2.13.0+cpu), which no package index has.
         versions = {name: version(name).split("+")[0] for name in MODEL_REQUIREMENTS}
-        mlflow.pyfunc.log_model(
+        Model.log(
+            artifact_path=None,
             name="decoder",
+            flavor=mlflow.pyfunc,
+            run_id=run["id"],
             loader_module="aae.serving",
             data_path=str(weights),
             code_paths=[str(Path(__file__).parent)],
             pip_requirements=[f"{name}=={number}" for name, number in versions.items()],
             signature=ModelSignature(Schema([codes]), Schema([images])),
-            input_example=np.zeros((2, architecture.latent_dim), np.float32),
+            input_example=np.zeros((2, sizes.latent_dim), np.float32),
         )
 
-    def log_evaluation(
-        self, metrics: Mapping[str, Any], histogram: pd.DataFrame, figures: Path, prefix: str = ""
-    ) -> None:
-        """Log an evaluation; a later one takes its place.
+    def write_text(self, run: dict[str, Any], text: str, name: str) -> None:
+        """Record a text as an artifact of this name."""
+        self.client.log_text(run["id"], text, name)
 
-        Args:
-            metrics: the final metrics, nested ones go by dotted name.
-            histogram: bins of the latent histogram.
-            figures: a folder of figures.
-            prefix: put before all names, to tell several evaluations of a model apart.
-        """
-        values = {f"{prefix}{name}": value for name, value in flatten(metrics).items()}
-        mlflow.log_metrics(values, run_id=self.run_id)
-        bins = histogram.to_csv(index=False)
-        mlflow.log_text(bins, f"{prefix}latent_histogram.csv", run_id=self.run_id)
-        mlflow.log_artifacts(str(figures), f"{prefix}figures", run_id=self.run_id)
+    def write_files(self, run: dict[str, Any], folder: Path, name: str) -> None:
+        """Record the files of a folder as artifacts in a folder of this name."""
+        self.client.log_artifacts(run["id"], str(folder), name)
+
+    def write_end(self, run: dict[str, Any], status: str, time: int) -> None:
+        """End the run, unless it was there before and has its end."""
+        if not run["found"]:
+            self.client.set_terminated(run["id"], status, time)
+
+
+def sync(root: Path) -> int:
+    """Upload all spooled runs, the oldest first, and return how many.
+
+    Raises:
+        StoreAwayError: if the store does not answer; what it has not taken stays spooled.
+    """
+    count = 0
+    with spool_locked(root):
+        for folder in spooled(root):
+            run, records = load_spooled(folder)
+            try:
+                connect(root).write(run, records)
+            except StoreAwayError:
+                save_spooled(folder, run, records)
+                raise
+            shutil.rmtree(folder)
+            count += 1
+    return count
+
+
+def show_ui(root: Path) -> None:
+    """Serve the store on loopback; does not return. A server that is already there is named."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if uri and uri.startswith("http"):
+        print(f"the experiments are at {_without_password(uri)}")
+        return
+    experiment = connect(root).experiment
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", UI_PORT))
+        except OSError:  # in use: any other
+            probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    query = "orderByKey=metrics.%60match_ratio%60&orderByAsc=true"
+    print(f"open http://127.0.0.1:{port}/#/experiments/{experiment}/runs?{query}", flush=True)
+    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # a queue that nothing here uses
+    command = ["-m", "mlflow", "ui", "--backend-store-uri", mlflow.get_tracking_uri()]
+    address = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    os.execv(sys.executable, [sys.executable, *command, *address])
+
+
+def spool_locked(root: Path) -> FileLock:
+    """Lock that keeps two processes from uploading the same spooled run."""
+    return _locked(root, "spool")
+
+
+def _locked(root: Path, name: str) -> FileLock:
+    path = root / ".dvc" / "tmp" / f"{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path)
 
 
 @contextmanager
-def training_run(stage: str, prior: str, params: Mapping[str, Any]) -> Iterator[Run]:
-    """Start the run of a training stage; FINISHED at the end of the block, FAILED after an error.
-
-    Args:
-        stage: name of the stage.
-        prior: name of the prior, "none" for an autoencoder without.
-        params: nested parameters, logged by dotted name.
-    """
-    connect(project_root(Path.cwd()))
-    name = stage if prior == "none" else f"{stage} {prior}"
-    experiment = os.environ.get("DVC_EXP_NAME", "")
-    tags = {"stage": stage, "prior": prior, "dvc_experiment": experiment, **_git_tags()}
-    with mlflow.start_run(run_name=name, tags={k: v for k, v in tags.items() if v}) as active:
-        mlflow.log_params(flatten(params))
-        yield Run(active.info.run_id)
-
-
-def run_of_model(weights: Path, stage: str, prior: str) -> Run:
-    """Return the run that trained a model; if the store has none, a new one that says so.
-
-    Args:
-        weights: the model file; its digest is the tag ``model_digest`` of the run that trained it.
-        stage: the stage that trained it.
-        prior: the prior that it was trained with, "none" for an autoencoder.
-    """
-    digest = file_digest(weights)
-    connect(project_root(Path.cwd()))
-    found = mlflow.search_runs(
-        filter_string=f"tags.model_digest = '{digest}' and attributes.status = 'FINISHED'",
-        max_results=1,
-        output_format="list",
-    )
-    if found:
-        return Run(found[0].info.run_id)
-    tags = {"stage": stage, "prior": prior, "model_digest": digest, "trained_elsewhere": "true"}
-    with mlflow.start_run(run_name=f"{stage} (trained elsewhere)", tags=tags) as active:
-        return Run(active.info.run_id)
-
-
-def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Turn nested parameters into dotted names.
-
-    Example:
-        >>> flatten({"seed": 0, "data": {"source": "mnist"}})
-        {'seed': 0, 'data.source': 'mnist'}
-    """
-    flat: dict[str, Any] = {}
-    for key, value in params.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _git_tags() -> dict[str, str]:
-    """Commit, and whether what determines the results differs from it; nothing outside git.
-
-    What stages write (dvc.lock, reports/) does not count: DVC has just removed it.
-    """
-
-    def git(*arguments: str) -> str:
-        command = ["git", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
+def _errors() -> Iterator[None]:
+    """Tell a store that is away from one that refuses."""
     try:
-        dirty = git("status", "--porcelain", "--", ".", ":!dvc.lock", ":!reports")
-        return {"git_commit": git("rev-parse", "HEAD"), "git_dirty": str(bool(dirty)).lower()}
-    except (OSError, subprocess.CalledProcessError):
-        return {}
+        yield
+    except MlflowException as error:
+        away = error.get_http_status_code() >= 500
+        _raise(error, away)
+    except RequestException as error:  # from an upload of files
+        away = error.response is None or error.response.status_code >= 500
+        _raise(error, away)
+
+
+def _raise(error: Exception, away: bool) -> None:
+    reason = _without_password(" ".join(str(error).split()))
+    if away:
+        uri = _without_password(mlflow.get_tracking_uri())
+        raise StoreAwayError(f"MLflow at {uri} does not answer ({reason[:200]})") from error
+    raise TrackingError(f"MLflow: {reason}") from error
+
+
+def _without_password(text: str) -> str:
+    return re.sub(r"//[^/@\s]*@", "//", text)
+
+
+def main() -> None:
+    """Run one of the commands."""
+    parser = argparse.ArgumentParser(prog="python -m aae.tracking", description=main.__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("ui", help="open the store in MLflow's pages, on loopback")
+    commands.add_parser("sync", help="upload what was recorded while the store was away")
+    root = project_root(Path.cwd())
+    try:
+        if parser.parse_args().command == "ui":
+            show_ui(root)
+        else:
+            count = sync(root)
+            print(f"{count} run{'' if count == 1 else 's'} uploaded")
+    except (StoreAwayError, TrackingError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

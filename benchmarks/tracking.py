@@ -103,7 +103,7 @@ def run_stage(stage: str) -> dict[str, float]:
     from aae import stage as _  # noqa: F401
 
     with clock("start"):
-        from aae import tracking
+        from aae import runs
 
         if stage == "train_aae":  # it draws for MLflow alone
             from aae import figures
@@ -111,7 +111,7 @@ def run_stage(stage: str) -> dict[str, float]:
             figures.draw_latent_histograms = timed("epochs", figures.draw_latent_histograms)
             figures.to_array = timed("epochs", figures.to_array)
 
-    original = tracking.training_run
+    original = runs.training_run
 
     @contextmanager
     def training_run(*arguments, **keywords):
@@ -122,8 +122,8 @@ def run_stage(stage: str) -> dict[str, float]:
         with clock("end"):
             manager.__exit__(None, None, None)
 
-    tracking.training_run = training_run
-    run = tracking.Run
+    runs.training_run = training_run
+    run = runs.Run
     parts = {
         "log_dataset": "start",
         "log_epoch": "epochs",

@@ -15,8 +15,8 @@ from aae.evaluation import evaluate, latent_histogram, prior_quantile_shares
 from aae.files import file_digest, write_csv, write_json
 from aae.networks import apply
 from aae.params import Params
+from aae.runs import evaluation_run
 from aae.stage import run_stage
-from aae.tracking import run_of_model
 
 MODELS = {name: Path(f"models/{name}.safetensors") for name in ("ae", "aae")}
 HISTORIES = {name: Path(f"reports/history/{name}.csv") for name in MODELS}
@@ -69,9 +69,9 @@ def main(params: Params) -> None:
         ("ae", "none", f"{params.prior}/"),
         ("aae", params.prior, ""),
     ):
-        run = run_of_model(MODELS[name], f"train_{name}", trained_with)
         histogram = latent_histogram(codes[name], prior)
-        run.log_evaluation(results[name], histogram, FIGURES, prefix)
+        with evaluation_run(MODELS[name], f"train_{name}", trained_with, params.seed) as run:
+            run.log_evaluation(results[name], histogram, FIGURES, prefix)
 
 
 if __name__ == "__main__":

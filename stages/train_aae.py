@@ -15,8 +15,8 @@ from aae.files import write_csv, write_json
 from aae.networks import Architecture, Model, apply
 from aae.params import Params
 from aae.progress import show_epochs
+from aae.runs import training_run
 from aae.stage import run_stage
-from aae.tracking import training_run
 from aae.training import AdversarialTraining, initialise
 
 AUTOENCODER = Path("models/ae.safetensors")
@@ -44,7 +44,7 @@ def main(params: Params) -> None:
     training = AdversarialTraining(model, prior, settings, images, validation, params.seed)
 
     recorded = params.model_dump(include=PARAMS) | {"prior": prior_entry}
-    with training_run("train_aae", params.prior, recorded) as run:
+    with training_run("train_aae", params.prior, params.seed, recorded) as run:
         run.log_dataset(meta["source"], prepared_digest())
         history = []
         for losses in show_epochs(training.epochs(), settings.epochs, "train_aae"):

@@ -14,8 +14,8 @@ from aae.files import write_csv, write_json
 from aae.networks import Architecture, Model
 from aae.params import Params
 from aae.progress import show_epochs
+from aae.runs import training_run
 from aae.stage import run_stage
-from aae.tracking import training_run
 from aae.training import AutoencoderTraining
 
 MODEL = Path("models/ae.safetensors")
@@ -34,7 +34,8 @@ def main(params: Params) -> None:
     model = Model(architecture, params.seed)
     training = AutoencoderTraining(model, params.train_ae, images, validation, params.seed)
 
-    with training_run("train_ae", "none", params.model_dump(include=PARAMS)) as run:
+    recorded = params.model_dump(include=PARAMS)
+    with training_run("train_ae", "none", params.seed, recorded) as run:
         run.log_dataset(meta["source"], prepared_digest())
         history = []
         for losses in show_epochs(training.epochs(), params.train_ae.epochs, "train_ae"):

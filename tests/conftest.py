@@ -2,10 +2,14 @@
 
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -117,3 +121,54 @@ def run(
     if check and result.returncode:
         raise AssertionError(f"{command} ended with {result.returncode}:\n{result.stderr}")
     return result
+
+
+class Server:
+    """A real `mlflow server` on loopback, at the same port each time that it starts.
+
+    Args:
+        folder: for its database and artifacts.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.process: subprocess.Popen[str] | None = None
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it, if it does not run, and wait until it serves."""
+        if self.process is not None:
+            return
+        command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
+        address = ["--host", "127.0.0.1", "--port", str(self.port)]
+        store = ["--backend-store-uri", f"sqlite:///{self.folder / 'server.db'}"]
+        artifacts = ["--artifacts-destination", str(self.folder / "artifacts")]
+        self.process = subprocess.Popen(
+            [*command, *address, *store, *artifacts],
+            env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        wait_for_line(self.process.stderr, "Application startup complete")
+
+    def stop(self) -> None:
+        """Stop it at once, if it runs."""
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.communicate()
+            self.process = None
+
+
+def wait_for_line(stream: IO[str] | None, text: str) -> str:
+    """Read lines from a process until one contains a text; go on reading in the background."""
+    assert stream is not None
+    lines = []
+    for line in stream:
+        lines.append(line)
+        if text in line:
+            # Unread output would stop the process when the pipe is full.
+            threading.Thread(target=stream.read, daemon=True).start()
+            return line
+    raise AssertionError(f"it ended without {text!r}:\n{''.join(lines)}")

@@ -1,208 +1,212 @@
+"""Against a real MLflow server on loopback, which is stopped and started again."""
+
 import json
+import os
+import re
+import signal
+import socket
 import subprocess
 import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from conftest import commit, run
+from conftest import Server, run, wait_for_line
 
 from aae.checkpoints import save_model
-from aae.files import file_digest
+from aae.errors import TrackingError
 from aae.networks import Architecture, Model
-from aae.tracking import project_root, run_of_model, training_run
+from aae.runs import evaluation_run, training_run
+from aae.tracking import StoreAwayError, connect, sync
 
 ARCHITECTURE = Architecture(image_shape=(1, 4, 4), latent_dim=3, hidden=(8,))
+EPOCHS = 6
 
 
-@pytest.fixture(scope="module")
-def repository(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("repository")
-    (root / ".dvc").mkdir()
-    (root / ".gitignore").write_text("/mlflow.db*\n/mlartifacts\n/.dvc\n")
-    run(["git", "init", "--quiet"], root)
-    commit(root, "empty")
+@pytest.fixture
+def repository(tmp_path, monkeypatch) -> Path:
+    root = tmp_path / "repository"
+    (root / ".dvc").mkdir(parents=True)
+    monkeypatch.chdir(root)
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_EXP_NAME"):
+        monkeypatch.delenv(name, raising=False)
     return root
 
 
-@pytest.fixture(autouse=True)
-def _in_repository(repository, monkeypatch):
-    monkeypatch.chdir(repository)
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_EXP_NAME"):
-        monkeypatch.delenv(name, raising=False)
+@pytest.fixture(scope="module")
+def started(tmp_path_factory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("server"))
+    server.start()
+    yield server
+    server.stop()
 
 
-def newest() -> mlflow.entities.Run:
-    return mlflow.search_runs(max_results=1, output_format="list")[0]
+@pytest.fixture
+def server(started, repository, monkeypatch) -> Server:
+    started.start()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", started.uri)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", repository.parent.name)
+    return started
 
 
-def test_queued_experiments_belong_to_the_repository_around_them(tmp_path):
-    queued = tmp_path / ".dvc" / "tmp" / "exps" / "tmp1234"
-    (queued / ".dvc").mkdir(parents=True)
-    assert project_root(queued) == tmp_path
-    assert project_root(tmp_path) == tmp_path
-    nested = tmp_path / "nested"
-    (nested / ".dvc").mkdir(parents=True)
-    assert project_root(nested) == nested
-
-
-def test_a_training_run_holds_parameters_losses_and_tags(repository, monkeypatch):
-    monkeypatch.setenv("DVC_EXP_NAME", "brave-gamma")
-    with training_run("train_aae", "gamma", {"seed": 0, "data": {"source": "mnist"}}) as tracked:
-        for epoch in (1, 2):
-            tracked.log_epoch({"epoch": epoch, "generator_loss": 0.5 / epoch})
+def train(weights: Path, at_epoch: dict) -> None:
+    """A training that records all kinds of things; something happens before some epochs."""
+    save_model(Model(ARCHITECTURE, seed=0), weights)
+    with training_run("train_aae", "gamma", 0, {"seed": 0}) as tracked:
         tracked.log_dataset("mnist", "d" * 64)
-    found = newest()
+        for epoch in range(1, EPOCHS + 1):
+            at_epoch.get(epoch, lambda: None)()
+            tracked.log_epoch({"epoch": epoch, "generator_loss": 1 / epoch})
+            tracked.log_image(np.full((8, 9, 3), epoch, np.uint8), "latent_histogram", epoch)
+        tracked.log_model(weights, ARCHITECTURE)
+
+
+def evaluate(weights: Path) -> None:
+    figures = weights.parent / "figures"
+    figures.mkdir(exist_ok=True)
+    (figures / "losses.png").write_bytes(b"png")
+    with evaluation_run(weights, "train_aae", "gamma", 0) as tracked:
+        tracked.log_evaluation({"match_ratio": 1.5}, pd.DataFrame({"low": [0]}), figures)
+
+
+def check_complete() -> None:
+    """One finished run, with every epoch, image, the model and the evaluation."""
+    (found,) = mlflow.search_runs(output_format="list")
+    client, run_id = mlflow.MlflowClient(), found.info.run_id
     assert found.info.status == "FINISHED"
-    assert found.info.run_name == "train_aae gamma"
-    assert found.data.params == {"seed": "0", "data.source": "mnist"}
-    expected = {"stage": "train_aae", "prior": "gamma", "dvc_experiment": "brave-gamma"}
-    assert expected.items() <= found.data.tags.items()
-    assert found.data.tags["git_dirty"] == "false"
-    assert len(found.data.tags["git_commit"]) == 40
-    assert found.data.tags["data_digest"] == "d" * 64
-    (dataset,) = found.inputs.dataset_inputs
-    assert dataset.dataset.name == "mnist"
-    assert dataset.dataset.digest == "d" * 32
-    history = mlflow.MlflowClient().get_metric_history(found.info.run_id, "generator_loss")
-    assert [(m.step, m.value) for m in history] == [(1, 0.5), (2, 0.25)]
-    assert (repository / "mlflow.db").is_file()
-    assert found.info.artifact_uri.startswith((repository / "mlartifacts").as_uri())
+    assert found.info.start_time <= found.info.end_time
+    history = client.get_metric_history(run_id, "generator_loss")
+    assert [m.step for m in history] == list(range(1, EPOCHS + 1))
+    assert [m.value for m in history] == [1 / m.step for m in history]
+    images = [i.path for i in client.list_artifacts(run_id, "images") if i.path.endswith(".png")]
+    assert sorted(int(path.split("+")[2]) for path in images) == list(range(1, EPOCHS + 1))
+    assert found.data.params == {"seed": "0"}
+    assert found.data.metrics["match_ratio"] == 1.5
+    assert mlflow.artifacts.load_text(f"{found.info.artifact_uri}/figures/losses.png") == "png"
+    assert len(found.inputs.dataset_inputs) == 1
+    (logged,) = found.outputs.model_outputs
+    decoder = mlflow.pyfunc.load_model(f"models:/{logged.model_id}")
+    assert decoder.predict(np.zeros((1, 3), np.float32)).shape == (1, 1, 4, 4)
 
 
-def test_what_stages_write_does_not_make_the_tree_dirty_and_all_else_does(repository):
-    for path, dirty in ((repository / "dvc.lock", "false"), (repository / "other", "true")):
-        path.write_text("changed")
-        with training_run("train_ae", "none", {}):
-            pass
-        assert newest().data.tags["git_dirty"] == dirty
-        path.unlink()
+@pytest.mark.usefixtures("server")
+def test_a_server_gets_runs_and_artifacts(repository, capfd):
+    train(repository / "model.safetensors", {})
+    evaluate(repository / "model.safetensors")
+    check_complete()
+    (found,) = mlflow.search_runs(output_format="list")
+    assert found.info.artifact_uri.startswith("mlflow-artifacts:")
+    assert "warning" not in capfd.readouterr().err
+    assert not (repository / "mlflow.db").exists()
+    assert not (repository / "mlartifacts").exists()
 
 
-def test_an_error_in_a_training_fails_its_run():
-    with pytest.raises(RuntimeError), training_run("train_ae", "none", {}):
-        raise RuntimeError
-    assert newest().info.status == "FAILED"
+def test_a_server_that_goes_away_and_comes_back_misses_nothing(server, repository, capfd):
+    train(repository / "model.safetensors", {3: server.stop, 5: server.start})
+    evaluate(repository / "model.safetensors")
+    check_complete()
+    assert capfd.readouterr().err.count("warning: ") == 1
+    assert not (repository / "mlflow-spool").exists()
 
 
-def evaluate(run, folder: Path, value: float, prefix: str = "") -> None:
-    """Log an evaluation of three bins."""
-    (folder / "figures").mkdir(exist_ok=True)
-    (folder / "figures" / "losses.png").write_bytes(b"png")
-    bins = pd.DataFrame({"low": [0, 1, 2], "codes": [value] * 3})
-    metrics = {"match_ratio": value, "floor": {"sliced_wasserstein": {"mean": 0.1}}}
-    run.log_evaluation(metrics, bins, folder / "figures", prefix)
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_what_a_server_that_stays_away_misses_is_uploaded_later(server, repository, capfd, epoch):
+    if epoch == 1:
+        server.stop()
+    train(repository / "model.safetensors", {epoch: server.stop})
+    evaluate(repository / "model.safetensors")
+    err = capfd.readouterr().err
+    assert "going on" in err
+    assert "python -m aae.tracking sync" in err
+    assert len(list((repository / "mlflow-spool").iterdir())) == 1
+    (repository / "model.safetensors").unlink()  # the spool has a copy
+    with pytest.raises(StoreAwayError):
+        sync(repository)
+    server.start()
+    command = ["python", "-m", "aae.tracking", "sync"]
+    names = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME")
+    settings = {name: os.environ[name] for name in names}
+    assert run(command, repository, **settings).stdout.endswith("1 run uploaded\n")
+    connect(repository)
+    check_complete()
+    assert run(command, repository, **settings).stdout == "0 runs uploaded\n"
 
 
-def test_the_evaluation_lands_in_the_run_that_trained_the_model(tmp_path):
-    paths = [tmp_path / f"{seed}.safetensors" for seed in (0, 1)]
-    run_ids = []
-    for seed, path in enumerate(paths):
-        save_model(Model(ARCHITECTURE, seed), path)
-        with training_run("train_aae", "gamma", {}) as tracked:
-            tracked.log_model(path, ARCHITECTURE)
-        run_ids.append(newest().info.run_id)
-    ended = mlflow.get_run(run_ids[0]).info.end_time
-    for value in (1.0, 1.5):  # the second takes the place of the first
-        evaluate(run_of_model(paths[0], "train_aae", "gamma"), tmp_path, value)
-    first, second = (mlflow.get_run(run_id) for run_id in run_ids)
-    assert (first.info.status, first.info.end_time) == ("FINISHED", ended)
-    assert first.data.metrics == {"match_ratio": 1.5, "floor.sliced_wasserstein.mean": 0.1}
-    table = mlflow.artifacts.load_text(f"{first.info.artifact_uri}/latent_histogram.csv")
-    assert table == "low,codes\n0,1.5\n1,1.5\n2,1.5\n"
-    names = [item.path for item in mlflow.MlflowClient().list_artifacts(run_ids[0], "figures")]
-    assert names == ["figures/losses.png"]
-    assert second.data.metrics == {}
+def test_an_evaluation_during_an_outage_finds_the_run_that_trained_the_model(server, repository):
+    train(repository / "model.safetensors", {})
+    server.stop()
+    evaluate(repository / "model.safetensors")
+    server.start()
+    assert sync(repository) == 1
+    check_complete()
 
 
-def test_an_autoencoder_keeps_an_evaluation_for_each_prior(tmp_path):
-    path = tmp_path / "ae.safetensors"
-    save_model(Model(ARCHITECTURE, seed=5), path)
-    with training_run("train_ae", "none", {}) as tracked:
-        tracked.log_model(path, ARCHITECTURE)
-    for prior, value in (("gamma", 3.0), ("gaussian", 4.0)):
-        evaluate(run_of_model(path, "train_ae", "none"), tmp_path, value, f"{prior}/")
-    found = newest()
-    assert found.data.metrics["gamma/match_ratio"] == 3.0
-    assert found.data.metrics["gaussian/match_ratio"] == 4.0
-    for prior in ("gamma", "gaussian"):
-        mlflow.artifacts.load_text(f"{found.info.artifact_uri}/{prior}/latent_histogram.csv")
+def test_an_evaluation_after_an_outage_completes_the_spooled_run(server, repository):
+    train(repository / "model.safetensors", {2: server.stop})
+    server.start()
+    evaluate(repository / "model.safetensors")
+    check_complete()
+    assert sync(repository) == 0
 
 
-def test_a_model_that_no_run_trained_gets_a_run_that_says_so(tmp_path):
-    path = tmp_path / "model.safetensors"
-    save_model(Model(ARCHITECTURE, seed=7), path)
-    for value in (1.0, 2.0):
-        evaluate(run_of_model(path, "train_aae", "gamma"), tmp_path, value)
-    found = mlflow.search_runs(
-        filter_string=f"tags.model_digest = '{file_digest(path)}'", output_format="list"
-    )
-    assert len(found) == 1
-    assert found[0].info.run_name == "train_aae (trained elsewhere)"
-    assert found[0].info.status == "FINISHED"
-    expected = {"trained_elsewhere": "true", "stage": "train_aae", "prior": "gamma"}
-    assert expected.items() <= found[0].data.tags.items()
-    assert found[0].data.metrics["match_ratio"] == 2.0
+def test_what_the_server_refuses_is_an_error_without_the_password(server, repository, monkeypatch):
+    refused = {"a" * 300: 0}
+    with (
+        pytest.raises(TrackingError, match="MLflow: "),
+        training_run("train_aae", "gamma", 0, refused),
+    ):
+        pytest.fail("the training must not begin")
+    server.stop()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri.replace("//", "//me:secret@"))
+    with pytest.raises(StoreAwayError) as error:
+        connect(repository)
+    assert "secret" not in str(error.value)
+    assert server.uri in str(error.value)
 
 
-def test_processes_that_meet_a_new_store_at_once_all_succeed(tmp_path):
+def test_processes_that_meet_a_new_store_at_once_all_succeed(repository):
     """Unguarded, they create its tables or the experiment twice, and some of them die."""
-    (tmp_path / ".dvc").mkdir()
     program = "from pathlib import Path; from aae.tracking import connect; connect(Path.cwd())"
     command = [sys.executable, "-c", program]
     started = [
-        subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) for _ in range(4)
+        subprocess.Popen(command, cwd=repository, stderr=subprocess.PIPE, text=True)
+        for _ in range(4)
     ]
     errors = [process.communicate()[1] for process in started]
     assert [process.returncode for process in started] == [0] * 4, errors
 
 
-def test_images_are_a_series_over_epochs():
-    with training_run("train_aae", "gamma", {}) as tracked:
-        for epoch in (1, 10):
-            tracked.log_image(np.full((8, 9, 3), epoch, np.uint8), "latent_histogram", epoch)
-    artifacts = mlflow.MlflowClient().list_artifacts(newest().info.run_id, "images")
-    names = sorted(item.path for item in artifacts if item.path.endswith(".png"))
-    assert [name.split("+")[:3] for name in names] == [
-        ["images/latent_histogram", "step", "1"], ["images/latent_histogram", "step", "10"]
-    ]  # fmt: skip
+def test_the_ui_opens_on_loopback_at_a_free_port_each_time(repository):
+    addresses: set[str] = set()
+    with ExitStack() as stack:
+        for _ in range(2):
+            page = subprocess.Popen(
+                [sys.executable, "-m", "aae.tracking", "ui"], cwd=repository, text=True,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+            )  # fmt: skip
+            stack.callback(page.wait)
+            stack.callback(os.killpg, page.pid, signal.SIGKILL)
+            line = wait_for_line(page.stdout, "open http")
+            pattern = r"(http://127.0.0.1:(\d+))/#/experiments/(\d+)"
+            address, port, experiment = re.search(pattern, line).groups()
+            wait_for_line(page.stderr, "Application startup complete")
+            call = f"{address}/api/2.0/mlflow/experiments/get?experiment_id={experiment}"
+            with urllib.request.urlopen(call) as answer:
+                assert json.load(answer)["experiment"]["name"] == "aae"
+            with socket.socket() as other:  # would be served if it listened on all addresses
+                assert other.connect_ex(("127.0.0.2", int(port))) != 0
+            addresses.add(address)
+    assert len(addresses) == 2
 
 
-def test_a_logged_model_decodes_codes_into_images(tmp_path):
-    path = tmp_path / "model.safetensors"
-    model = Model(ARCHITECTURE, seed=0)
-    save_model(model, path)
-    with training_run("train_aae", "gamma", {}) as tracked:
-        tracked.log_model(path, ARCHITECTURE)
-    (logged,) = newest().outputs.model_outputs
-    uri = f"models:/{logged.model_id}"
-    info = mlflow.models.get_model_info(uri)
-    assert info.signature.inputs.to_dict()[0]["tensor-spec"]["shape"] == (-1, 3)
-    assert info.signature.outputs.to_dict()[0]["tensor-spec"]["shape"] == (-1, 1, 4, 4)
-    assert info.saved_input_example_info is not None
-    requirements = Path(mlflow.pyfunc.get_model_dependencies(uri)).read_text()
-    assert "torch==2.13.0" in requirements.splitlines()
-    assert "+" not in requirements, "a local build is in no package index"
-
-    (tmp_path / "codes.json").write_text(json.dumps({"inputs": [[0.0, 1.0, 2.0], [0.5, 0.5, 0.5]]}))
-    command = ["mlflow", "models", "predict", "--model-uri", uri, "--env-manager", "local"]
-    files = ["--input-path", "codes.json", "--output-path", "images.json"]
-    # Elsewhere than in the project: what the model needs is logged along with it.
-    run([*command, *files], tmp_path, MLFLOW_TRACKING_URI=mlflow.get_tracking_uri())
-    images = json.loads((tmp_path / "images.json").read_text())["predictions"]
-    codes = np.array([[0.0, 1.0, 2.0], [0.5, 0.5, 0.5]], np.float32)
-    expected = model.decoder(torch.from_numpy(codes)).detach()
-    np.testing.assert_allclose(images, expected, atol=1e-6)
-
-
-def test_the_environment_chooses_store_and_experiment(tmp_path, monkeypatch):
-    uri = f"sqlite:///{tmp_path / 'elsewhere.db'}"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
-    with training_run("train_ae", "none", {}):
-        pass
-    assert mlflow.get_tracking_uri() == uri
-    assert mlflow.get_experiment(newest().info.experiment_id).name == "mine"
+def test_the_ui_of_a_server_is_the_servers(repository):
+    result = run(
+        ["python", "-m", "aae.tracking", "ui"], repository,
+        MLFLOW_TRACKING_URI="http://me:secret@tracking.example:5000",
+    )  # fmt: skip
+    assert result.stdout == "the experiments are at http://tracking.example:5000\n"

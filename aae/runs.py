@@ -1,0 +1,230 @@
+"""What is tracked of a training and of an evaluation, whether MLflow can be reached or not."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from aae.data import PREPARED
+from aae.experiments import project_root
+from aae.files import file_digest
+from aae.networks import Architecture
+from aae.spool import Record, load_spooled, save_spooled, spooled
+from aae.tracking import Store, StoreAwayError, connect, spool_locked
+
+
+class Run:
+    """A run to record in; losses and metrics are named as in the history and in latent.json.
+
+    Everything is recorded in order. Once the store is found to be away, the rest is kept, and
+    recorded when the run is closed; if the store is still away then, in `mlflow-spool/`.
+
+    Args:
+        root: root of the repository.
+        run: which run it is, see :meth:`aae.tracking.Store.write`.
+    """
+
+    def __init__(self, root: Path, run: dict[str, Any]) -> None:
+        self.root, self.run = root, run
+        self.store: Store | None = None
+        self.pending: list[Record] = []
+        self.away = False
+        self.folder: Path | None = None  # where it is spooled, if it is
+
+    @classmethod
+    def from_spool(cls, root: Path, folder: Path) -> "Run":
+        """Return a spooled run, to go on recording in it."""
+        run, records = load_spooled(folder)
+        spooled_run = cls(root, run)
+        spooled_run.pending, spooled_run.folder = records, folder
+        spooled_run.away = True  # what has been waiting is recorded first
+        return spooled_run
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log nested parameters by dotted name."""
+        self._record("batch", params={k: str(v) for k, v in flatten(params).items()})
+
+    def log_epoch(self, losses: Mapping[str, float]) -> None:
+        """Log the losses of an epoch, the epoch as their step."""
+        values = {name: loss for name, loss in losses.items() if name != "epoch"}
+        self._record("batch", metrics=values, step=int(losses["epoch"]), time=_now())
+
+    def log_image(self, image: NDArray[np.uint8], name: str, epoch: int) -> None:
+        """Add an image [H, W, 3] to a series over epochs."""
+        self._record("image", image=image, name=name, epoch=epoch, time=_now())
+
+    def log_dataset(self, name: str, digest: str) -> None:
+        """Log the prepared data as the input of the run, with the first 32 digits of its digest."""
+        self._record("dataset", name=name, digest=digest[:32], folder=str(PREPARED.resolve()))
+        self._record("batch", tags={"data_digest": digest})
+
+    def log_model(self, weights: Path, architecture: Architecture) -> None:
+        """Log a saved model so that MLflow can serve its decoder: codes in, images out."""
+        self.run["model_digest"] = file_digest(weights)
+        self._record("batch", tags={"model_digest": self.run["model_digest"]})
+        self._record("model", weights=weights, architecture=architecture.model_dump(mode="json"))
+
+    def log_evaluation(
+        self, metrics: Mapping[str, Any], histogram: pd.DataFrame, figures: Path, prefix: str = ""
+    ) -> None:
+        """Log an evaluation; a later one takes its place.
+
+        Args:
+            metrics: the final metrics, nested ones go by dotted name.
+            histogram: bins of the latent histogram.
+            figures: a folder of figures.
+            prefix: put before all names, to tell several evaluations of a model apart.
+        """
+        values = {f"{prefix}{name}": value for name, value in flatten(metrics).items()}
+        self._record("batch", metrics=values, time=_now())
+        bins = histogram.to_csv(index=False)
+        self._record("text", text=bins, name=f"{prefix}latent_histogram.csv")
+        self._record("files", folder=figures, name=f"{prefix}figures")
+
+    def end(self, status: str) -> None:
+        """End the run: FINISHED, FAILED or KILLED."""
+        self._record("end", status=status, time=_now())
+
+    def close(self) -> None:
+        """Record what is pending; if the store is still away, spool it."""
+        try:
+            self._write_pending()
+        except StoreAwayError as error:
+            if self.folder is None:
+                stamp = time.strftime("%Y%m%d-%H%M%S")
+                name = f"{stamp} {self.run['name']} {uuid.uuid4().hex[:6]}".replace(" ", "-")
+                self.folder = self.root / "mlflow-spool" / name
+            save_spooled(self.folder, self.run, self.pending)
+            _warn(
+                f"{error}; the rest of this run is kept in {self.folder.relative_to(self.root)}, "
+                "upload it with `python -m aae.tracking sync`"
+            )
+        else:
+            if self.folder is not None:
+                shutil.rmtree(self.folder)
+
+    def _record(self, kind: str, **arguments: Any) -> None:
+        self.pending.append((kind, arguments))
+        if not self.away:
+            try:
+                self._write_pending()
+            except StoreAwayError as error:
+                self.away = True
+                _warn(f"{error}; going on, what it misses will be recorded at the end")
+
+    def _write_pending(self) -> None:
+        if self.store is None:
+            self.store = connect(self.root)
+        self.store.write(self.run, self.pending)
+
+
+@contextmanager
+def training_run(stage: str, prior: str, seed: int, params: Mapping[str, Any]) -> Iterator[Run]:
+    """Record a training stage: FINISHED at the end of the block, FAILED after an error.
+
+    Args:
+        stage: name of the stage.
+        prior: name of the prior, "none" for an autoencoder without.
+        seed: the seed of params.yaml.
+        params: nested parameters, logged by dotted name.
+    """
+    run = Run(project_root(Path.cwd()), _new_run(stage, prior, seed))
+    try:
+        run.log_params(params)
+        yield run
+    except BaseException as error:
+        run.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    else:
+        run.end("FINISHED")
+    finally:
+        run.close()
+
+
+@contextmanager
+def evaluation_run(weights: Path, stage: str, prior: str, seed: int) -> Iterator[Run]:
+    """Record in the run that trained a model; if there is none, in a new one that says so.
+
+    Args:
+        weights: the model file; its digest is the tag ``model_digest`` of the run that trained it.
+        stage: the stage that trained it.
+        prior: the prior that it was trained with, "none" for an autoencoder.
+        seed: the seed of params.yaml.
+    """
+    root, digest = project_root(Path.cwd()), file_digest(weights)
+    with spool_locked(root):
+        for folder in spooled(root):
+            run = Run.from_spool(root, folder)
+            if run.run.get("model_digest") == digest:
+                break
+        else:
+            new = _new_run(stage, prior, seed)
+            new["name"] += " (trained elsewhere)"
+            new["tags"] |= {"model_digest": digest, "trained_elsewhere": "true"}
+            run = Run(root, new | {"find_digest": digest, "model_digest": digest})
+        try:
+            yield run
+            if "find_digest" in run.run:
+                run.end("FINISHED")
+        finally:
+            run.close()
+
+
+def _new_run(stage: str, prior: str, seed: int) -> dict[str, Any]:
+    experiment = os.environ.get("DVC_EXP_NAME", "")
+    tags = {"stage": stage, "prior": prior, "seed": str(seed), "dvc_experiment": experiment}
+    tags |= {"mlflow.source.name": f"stages/{stage}.py", "mlflow.source.type": "LOCAL"}
+    name = f"{stage} seed {seed}" if prior == "none" else f"{stage} {prior} seed {seed}"
+    tags = {key: value for key, value in (tags | _git_tags()).items() if value}
+    return {"name": name, "tags": tags, "start": _now()}
+
+
+def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Turn nested parameters into dotted names.
+
+    Example:
+        >>> flatten({"seed": 0, "data": {"source": "mnist"}})
+        {'seed': 0, 'data.source': 'mnist'}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in params.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _git_tags() -> dict[str, str]:
+    """Commit, and whether what determines the results differs from it; nothing outside git.
+
+    What stages write (dvc.lock, reports/) does not count: DVC has just removed it.
+    """
+
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        dirty = git("status", "--porcelain", "--", ".", ":!dvc.lock", ":!reports")
+        return {"git_commit": git("rev-parse", "HEAD"), "git_dirty": str(bool(dirty)).lower()}
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr, flush=True)

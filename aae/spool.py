@@ -1,0 +1,71 @@
+"""Records of runs that MLflow has not taken yet, on disk until it does.
+
+A spooled run is a folder of `mlflow-spool/` in the root of the repository. Its run.json says which
+run it is and holds what is to be recorded, in order; arrays and files lie beside it.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aae.files import replacing
+
+# What is to be recorded: its kind, and arguments that are JSON values, arrays or paths.
+Record = tuple[str, dict[str, Any]]
+
+
+def spooled(root: Path) -> list[Path]:
+    """Return the folders of all spooled runs, the oldest first."""
+    return sorted(path.parent for path in (root / "mlflow-spool").glob("*/run.json"))
+
+
+def save_spooled(folder: Path, run: dict[str, Any], records: list[Record]) -> None:
+    """Write a run to its folder, whole or not at all, with copies of the files that it needs."""
+    with replacing(folder) as temporary:
+        temporary.mkdir()
+        stored = []
+        for number, (kind, arguments) in enumerate(records):
+            values = {
+                name: _store(value, temporary, f"{number}-{name}")
+                for name, value in arguments.items()
+            }
+            stored.append([kind, values])
+        content = json.dumps({"run": run, "records": stored}, indent=1)
+        (temporary / "run.json").write_text(content, encoding="utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+
+
+def load_spooled(folder: Path) -> tuple[dict[str, Any], list[Record]]:
+    """Read a run and its records from its folder."""
+    content = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    records = [
+        (kind, {name: _load(value, folder) for name, value in arguments.items()})
+        for kind, arguments in content["records"]
+    ]
+    return content["run"], records
+
+
+def _store(value: object, folder: Path, name: str) -> object:
+    if isinstance(value, np.ndarray):
+        np.save(folder / f"{name}.npy", value)
+        return {"array": f"{name}.npy"}
+    if isinstance(value, Path):
+        (folder / name).mkdir()
+        copy = shutil.copytree if value.is_dir() else shutil.copy2
+        copy(value, folder / name / value.name)
+        return {"path": f"{name}/{value.name}"}
+    return value
+
+
+def _load(value: object, folder: Path) -> object:
+    match value:
+        case {"array": str(name)}:
+            return np.load(folder / name, allow_pickle=False)
+        case {"path": str(name)}:
+            return folder / name
+        case _:
+            return value
