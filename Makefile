@@ -1,17 +1,22 @@
 # Every target sets up what it needs: `make repro` in a fresh clone is enough.
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-slow lint ui bench lock clean
+.PHONY: help setup repro experiments ui test test-slow lint bench lock clean
 
 BIN := .venv/bin
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/installed ## make .venv with the locked packages (the other targets do so when needed)
 
 repro: setup ## run the pipeline: data, both trainings, evaluation, report
-	$(BIN)/python -m aae.params
 	$(BIN)/dvc repro
+
+experiments: setup ## list the experiments: prior, seed, match ratio, KS, reconstruction error
+	$(BIN)/dvc exp show --drop '.*' --keep 'Experiment|^prior$$|^seed$$|aae.(match_ratio|ks_statistic|reconstruction_mse)$$'
+
+ui: setup ## open the experiments in MLflow, on loopback at the address that it prints
+	$(BIN)/python -m aae.ui
 
 test: setup ## run the tests, all but the slow ones
 	$(BIN)/pytest
@@ -23,9 +28,6 @@ lint: setup ## check style, formatting and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-
-ui: setup ## open the experiments in MLflow, at http://127.0.0.1:5000
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
 
 bench: setup ## measure what tracking costs a training stage
 	$(BIN)/python benchmarks/tracking.py

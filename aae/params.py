@@ -1,6 +1,5 @@
 """Typed and validated view of params.yaml, where the defaults stand: there are none here."""
 
-import sys
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -185,10 +184,3 @@ def _siblings(location: tuple[int | str, ...]) -> list[str]:
         assert isinstance(annotation, type)  # `priors`, the only other kind, forbids no key
         section = annotation
     return list(section.model_fields)
-
-
-if __name__ == "__main__":
-    try:
-        load_params()
-    except ParameterError as error:
-        sys.exit(f"error: {error}")

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from aae.data import PREPARED
@@ -86,7 +87,11 @@ class Run:
             prefix: put before all names, to tell several evaluations of a model apart.
         """
         values = {f"{prefix}{name}": value for name, value in flatten(metrics).items()}
-        self._record("batch", metrics=values, time=_now())
+        description = ", ".join(
+            f"{prefix}{name} {value:.4g}" for name, value in metrics.items() if name != "floor"
+        )
+        tags = {"mlflow.note.content": description}
+        self._record("batch", metrics=values, tags=tags, time=_now())
         bins = histogram.to_csv(index=False)
         self._record("text", text=bins, name=f"{prefix}latent_histogram.csv")
         self._record("files", folder=figures, name=f"{prefix}figures")
@@ -183,6 +188,7 @@ def evaluation_run(weights: Path, stage: str, prior: str, seed: int) -> Iterator
 def _new_run(stage: str, prior: str, seed: int) -> dict[str, Any]:
     experiment = os.environ.get("DVC_EXP_NAME", "")
     tags = {"stage": stage, "prior": prior, "seed": str(seed), "dvc_experiment": experiment}
+    tags["threads"] = str(torch.get_num_threads())
     tags |= {"mlflow.source.name": f"stages/{stage}.py", "mlflow.source.type": "LOCAL"}
     name = f"{stage} seed {seed}" if prior == "none" else f"{stage} {prior} seed {seed}"
     tags = {key: value for key, value in (tags | _git_tags()).items() if value}

@@ -10,7 +10,6 @@ import logging
 import os
 import re
 import shutil
-import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,7 +44,6 @@ from requests import RequestException
 
 # What loading a logged model imports, beside this package itself, which is logged along.
 MODEL_REQUIREMENTS = ("numpy", "pandas", "pydantic", "ruamel.yaml", "safetensors", "torch")
-UI_PORT = 5000
 
 # Of each attempt to reach a server that is away urllib3 has a line; one warning of ours is enough.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
@@ -85,7 +83,15 @@ class Store:
 
     def __init__(self, experiment: str) -> None:
         self.experiment = experiment
+        self.uri = mlflow.get_tracking_uri()
         self.client = mlflow.MlflowClient()
+
+    def share_view(self, name: str, view: dict[str, Any]) -> str:
+        """Save how the experiment's page is to look; return the address below the server's."""
+        with _errors():
+            tag = f"mlflow.sharedViewState.{name}"
+            self.client.set_experiment_tag(self.experiment, tag, json.dumps(view))
+        return f"#/experiments/{self.experiment}/runs?viewStateShareKey={name}"
 
     def write(self, run: dict[str, Any], records: list[Record]) -> None:
         """Record; each record is taken off the list when it is done.
@@ -208,27 +214,6 @@ def sync(root: Path) -> int:
     return count
 
 
-def show_ui(root: Path) -> None:
-    """Serve the store on loopback; does not return. A server that is already there is named."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI")
-    if uri and uri.startswith("http"):
-        print(f"the experiments are at {_without_password(uri)}")
-        return
-    experiment = connect(root).experiment
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", UI_PORT))
-        except OSError:  # in use: any other
-            probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    query = "orderByKey=metrics.%60match_ratio%60&orderByAsc=true"
-    print(f"open http://127.0.0.1:{port}/#/experiments/{experiment}/runs?{query}", flush=True)
-    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # a queue that nothing here uses
-    command = ["-m", "mlflow", "ui", "--backend-store-uri", mlflow.get_tracking_uri()]
-    address = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    os.execv(sys.executable, [sys.executable, *command, *address])
-
-
 def spool_locked(root: Path) -> FileLock:
     """Lock that keeps two processes from uploading the same spooled run."""
     return _locked(root, "spool")
@@ -254,32 +239,28 @@ def _errors() -> Iterator[None]:
 
 
 def _raise(error: Exception, away: bool) -> None:
-    reason = _without_password(" ".join(str(error).split()))
+    reason = without_password(" ".join(str(error).split()))
     if away:
-        uri = _without_password(mlflow.get_tracking_uri())
+        uri = without_password(mlflow.get_tracking_uri())
         raise StoreAwayError(f"MLflow at {uri} does not answer ({reason[:200]})") from error
     raise TrackingError(f"MLflow: {reason}") from error
 
 
-def _without_password(text: str) -> str:
+def without_password(text: str) -> str:
+    """Return a text without the user and password of an address in it."""
     return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 def main() -> None:
-    """Run one of the commands."""
+    """Upload what was recorded while MLflow was away."""
     parser = argparse.ArgumentParser(prog="python -m aae.tracking", description=main.__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("ui", help="open the store in MLflow's pages, on loopback")
-    commands.add_parser("sync", help="upload what was recorded while the store was away")
-    root = project_root(Path.cwd())
+    parser.add_argument("command", choices=["sync"], help="upload the runs in mlflow-spool/")
+    parser.parse_args()
     try:
-        if parser.parse_args().command == "ui":
-            show_ui(root)
-        else:
-            count = sync(root)
-            print(f"{count} run{'' if count == 1 else 's'} uploaded")
+        count = sync(project_root(Path.cwd()))
     except (StoreAwayError, TrackingError) as error:
         sys.exit(f"error: {error}")
+    print(f"{count} run{'' if count == 1 else 's'} uploaded")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
     .venv/bin/python benchmarks/priors.py                                  the whole table
     .venv/bin/python benchmarks/priors.py --priors gamma uniform:low=0,high=1 --seeds 0 1
     .venv/bin/python benchmarks/priors.py --recipe article --priors gaussian gamma
+    .venv/bin/python benchmarks/priors.py --set beta1=0.9 learning_rate.reconstruction=0.001
 
 Trains at the parameters of params.yaml, an autoencoder for each seed and from it an adversarial one
 for each prior, and evaluates on held-out images as the pipeline does. Each training has one thread,
@@ -14,17 +15,21 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.table import Table
+from ruamel.yaml import YAML
 
 from aae.checkpoints import load_model, save_model
 from aae.data import read_source, split_source
+from aae.errors import ParameterError, unknown
 from aae.evaluation import evaluate
 from aae.networks import Architecture, Model, apply
 from aae.params import Params, load_params
@@ -34,14 +39,11 @@ ROOT = Path(__file__).resolve().parent.parent
 # Versions of three priors far from zero, far from one in scale, or peaked at an edge.
 MOVED = ("gaussian:loc=100,scale=0.1", "uniform:low=0,high=1", "gamma:concentration=0.5")
 # Changes to train_aae that make it the article's; see the README, section "The recipe".
-RECIPES: dict[str, dict] = {
-    "default": {},
-    "article": {
-        "init": "scratch", "standardise": False, "beta1": 0.9, "schedule": "constant",
-        "gradient_penalty": 0.0, "epochs": 100,
-        "learning_rate": {"reconstruction": 1e-3, "discriminator": 1e-3, "generator": 1e-3},
-    },
-}  # fmt: skip
+ARTICLE = [
+    "init=scratch", "standardise=false", "beta1=0.9", "schedule=constant", "gradient_penalty=0.0",
+    "learning_rate.reconstruction=0.001", "epochs=100",
+]  # fmt: skip
+RECIPES = {"default": [], "article": ARTICLE}
 
 
 def main() -> None:
@@ -56,10 +58,17 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4], metavar="SEED")
     parser.add_argument("--recipe", choices=RECIPES, default="default")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="changes to train_aae"
+    )
     parser.add_argument("--jobs", type=int, default=torch.get_num_threads(), help="side by side")
     options = parser.parse_args()
+    changes = [*RECIPES[options.recipe], *options.set]
     for prior in options.priors:
-        chosen_params(prior, 0, options.recipe)  # ends with an error before time is spent
+        try:
+            chosen_params(prior, 0, changes)
+        except ParameterError as error:
+            parser.error(f"{prior}: {error}")
 
     results: dict[tuple[str, int], dict] = {}
     console = Console(width=110)
@@ -72,12 +81,12 @@ def main() -> None:
     ):
         autoencoders = {seed: Path(folder) / f"{seed}.safetensors" for seed in options.seeds}
         waiting = [pool.submit(train_ae, *item) for item in autoencoders.items()]
-        for future in progress.track(
+        for trained in progress.track(
             as_completed(waiting), len(waiting), description="autoencoders"
         ):
-            future.result()
+            trained.result()
         trainings = {
-            pool.submit(train_aae, prior, seed, options.recipe, autoencoders[seed]): (prior, seed)
+            pool.submit(train_aae, prior, seed, changes, autoencoders[seed]): (prior, seed)
             for seed in options.seeds
             for prior in options.priors
         }
@@ -88,7 +97,8 @@ def main() -> None:
             results[prior, seed] = result = future.result()
             progress.print(f"{prior} seed {seed}: match ratio {result['match_ratio']:.2f}")
 
-    print(f"{options.recipe} recipe, {(time.monotonic() - start) / 60:.0f} minutes")
+    recipe = ", ".join([f"{options.recipe} recipe", *options.set])
+    print(f"{recipe}: {(time.monotonic() - start) / 60:.0f} minutes")
     table = Table("prior", *(f"seed {seed}" for seed in options.seeds), title="match ratio by seed")
     for title in ("median", "KS", "KS floor", "MSE"):
         table.add_column(title)
@@ -114,18 +124,29 @@ def set_up() -> None:
     os.environ["MKL_CBWR"] = "AUTO,STRICT"
 
 
-def chosen_params(prior: str, seed: int, recipe: str) -> Params:
-    """Return the parameters with another prior, seed and recipe."""
-    name, _, changes = prior.partition(":")
-    values = load_params(ROOT / "params.yaml").model_dump()
+def chosen_params(prior: str, seed: int, changes: list[str]) -> Params:
+    """Return the parameters with another prior, seed and changes to train_aae."""
+    name, _, arguments = prior.partition(":")
+    values = YAML(typ="safe").load(ROOT / "params.yaml")
+    if name not in values["priors"]:
+        raise ParameterError(unknown(name, values["priors"], "in priors"))
     values |= {"prior": name, "seed": seed}
-    for change in filter(None, changes.split(",")):
-        argument, _, number = change.partition("=")
-        values["priors"][name][argument] = float(number)
-    values["train_aae"] |= RECIPES[recipe]
-    params = Params.model_validate(values)
-    assert params.latent_prior
-    return params
+    values["priors"][name] |= parse(filter(None, arguments.split(",")))
+    for key, value in parse(changes).items():
+        *sections, last = ["train_aae", *key.split(".")]
+        section = values
+        for part in sections:
+            section = section.setdefault(part, {})
+        section[last] = value
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        YAML().dump(values, file)
+        return load_params(Path(file.name))
+
+
+def parse(settings: Iterable[str]) -> dict[str, Any]:
+    """Turn "key=value" into a dict, the values read as YAML."""
+    pairs = (setting.partition("=") for setting in settings)
+    return {key: YAML(typ="safe").load(value) for key, _, value in pairs}
 
 
 def train_ae(seed: int, path: Path) -> None:
@@ -144,9 +165,9 @@ def train_ae(seed: int, path: Path) -> None:
     save_model(model, path)
 
 
-def train_aae(prior: str, seed: int, recipe: str, autoencoder: Path) -> dict:
+def train_aae(prior: str, seed: int, changes: list[str], autoencoder: Path) -> dict:
     """Train an adversarial autoencoder and return its metrics."""
-    params = chosen_params(prior, seed, recipe)
+    params = chosen_params(prior, seed, changes)
     splits = prepare(params)
     train, validation = splits["train"].images, splits["validation"].images
     trained = load_model(autoencoder)

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -172,3 +172,29 @@ def wait_for_line(stream: IO[str] | None, text: str) -> str:
             threading.Thread(target=stream.read, daemon=True).start()
             return line
     raise AssertionError(f"it ended without {text!r}:\n{''.join(lines)}")
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch) -> Path:
+    root = tmp_path / "repository"
+    (root / ".dvc").mkdir(parents=True)
+    monkeypatch.chdir(root)
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_EXP_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    return root
+
+
+@pytest.fixture(scope="session")
+def started(tmp_path_factory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("server"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def server(started, repository, monkeypatch) -> Server:
+    started.start()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", started.uri)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", repository.parent.name)
+    return started

@@ -199,11 +199,9 @@ def test_another_prior_is_learnt_without_training_the_autoencoder_again(project,
     newest = runs(copy, "train_aae")[0]
     assert newest.data.tags["prior"] == "gamma"
     name = newest.data.tags["dvc_experiment"]
-    command = next(
-        line for line in (ROOT / "README.md").read_text().splitlines()
-        if line.startswith("$ dvc exp show")
-    )  # fmt: skip
-    table = run([*shlex.split(command[2:]), "--csv"], copy).stdout
+    listing = run(["make", "--dry-run", "experiments"], ROOT).stdout.splitlines()[-1]
+    command = shlex.split(listing.removeprefix(".venv/bin/"))
+    table = run([*command, "--csv"], copy).stdout
     header, *rows = csv.reader(io.StringIO(table))
     assert set(header) >= {
         "prior", "seed", "aae.match_ratio", "aae.ks_statistic", "aae.reconstruction_mse"
@@ -232,6 +230,7 @@ def test_queued_experiments_in_a_clone_without_a_store_all_succeed(project, tmp_
     assert status.count("Success") == 6, status
     assert not list((copy / ".dvc" / "tmp" / "exps").glob("*/tmp*")), "copies are deleted"
 
+    alone = int(runs(project, "train_ae")[0].data.tags["threads"])
     found = {(r.data.tags["prior"], r.data.tags["seed"]): r for r in runs(copy, "train_aae")}
     assert set(found) == set(itertools.product(("gaussian", "gamma", "uniform"), "01"))
     listed = run(["dvc", "exp", "list", "--name-only"], copy).stdout.split()
@@ -239,6 +238,7 @@ def test_queued_experiments_in_a_clone_without_a_store_all_succeed(project, tmp_
     for tracked in found.values():
         assert tracked.info.status == "FINISHED"
         assert tracked.data.tags["dvc_experiment"] in listed
+        assert int(tracked.data.tags["threads"]) == max(1, alone // 2)
         assert tracked.data.metrics["match_ratio"] > 0
         uri = tracked.info.artifact_uri
         assert uri.startswith((copy / "mlartifacts").as_uri())

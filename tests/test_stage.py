@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import run, write_params
 
 SCRIPT = """
@@ -59,3 +60,21 @@ def test_help_says_what_the_stage_does_and_where_parameters_stand(run_script):
     assert result.returncode == 0
     assert "What this stage does." in result.stdout
     assert "params.yaml" in result.stdout
+
+
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="this torch has no MKL")
+def test_the_number_of_threads_does_not_change_a_bit(run_script, monkeypatch):
+    # The encoder's last layer, whose sums are split among threads.
+    work = """
+    import hashlib, torch
+    generator = torch.Generator().manual_seed(0)
+    hidden, weights = (torch.rand(n, 1000, generator=generator) for n in (100, 2))
+    codes = torch.nn.functional.linear(hidden, weights)
+    print(hashlib.sha256(codes.numpy().tobytes()).hexdigest())
+    """
+    outputs = []
+    for threads in "12":
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        outputs.append(run_script(work).stdout)
+    assert len(outputs[0]) > 64
+    assert outputs[0] == outputs[1]

@@ -1,22 +1,15 @@
 """Against a real MLflow server on loopback, which is stopped and started again."""
 
-import json
 import os
-import re
-import signal
-import socket
 import subprocess
 import sys
-import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Server, run, wait_for_line
+from conftest import run
 
 from aae.checkpoints import save_model
 from aae.errors import TrackingError
@@ -26,32 +19,6 @@ from aae.tracking import StoreAwayError, connect, sync
 
 ARCHITECTURE = Architecture(image_shape=(1, 4, 4), latent_dim=3, hidden=(8,))
 EPOCHS = 6
-
-
-@pytest.fixture
-def repository(tmp_path, monkeypatch) -> Path:
-    root = tmp_path / "repository"
-    (root / ".dvc").mkdir(parents=True)
-    monkeypatch.chdir(root)
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_EXP_NAME"):
-        monkeypatch.delenv(name, raising=False)
-    return root
-
-
-@pytest.fixture(scope="module")
-def started(tmp_path_factory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server"))
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def server(started, repository, monkeypatch) -> Server:
-    started.start()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", started.uri)
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", repository.parent.name)
-    return started
 
 
 def train(weights: Path, at_epoch: dict) -> None:
@@ -179,34 +146,3 @@ def test_processes_that_meet_a_new_store_at_once_all_succeed(repository):
     ]
     errors = [process.communicate()[1] for process in started]
     assert [process.returncode for process in started] == [0] * 4, errors
-
-
-def test_the_ui_opens_on_loopback_at_a_free_port_each_time(repository):
-    addresses: set[str] = set()
-    with ExitStack() as stack:
-        for _ in range(2):
-            page = subprocess.Popen(
-                [sys.executable, "-m", "aae.tracking", "ui"], cwd=repository, text=True,
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-            )  # fmt: skip
-            stack.callback(page.wait)
-            stack.callback(os.killpg, page.pid, signal.SIGKILL)
-            line = wait_for_line(page.stdout, "open http")
-            pattern = r"(http://127.0.0.1:(\d+))/#/experiments/(\d+)"
-            address, port, experiment = re.search(pattern, line).groups()
-            wait_for_line(page.stderr, "Application startup complete")
-            call = f"{address}/api/2.0/mlflow/experiments/get?experiment_id={experiment}"
-            with urllib.request.urlopen(call) as answer:
-                assert json.load(answer)["experiment"]["name"] == "aae"
-            with socket.socket() as other:  # would be served if it listened on all addresses
-                assert other.connect_ex(("127.0.0.2", int(port))) != 0
-            addresses.add(address)
-    assert len(addresses) == 2
-
-
-def test_the_ui_of_a_server_is_the_servers(repository):
-    result = run(
-        ["python", "-m", "aae.tracking", "ui"], repository,
-        MLFLOW_TRACKING_URI="http://me:secret@tracking.example:5000",
-    )  # fmt: skip
-    assert result.stdout == "the experiments are at http://tracking.example:5000\n"

@@ -1,0 +1,41 @@
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from contextlib import ExitStack
+
+from conftest import run, wait_for_line
+
+
+def test_the_ui_opens_on_loopback_at_a_free_port_each_time(repository):
+    addresses: set[str] = set()
+    with ExitStack() as stack:
+        for _ in range(2):
+            page = subprocess.Popen(
+                [sys.executable, "-m", "aae.ui"], cwd=repository, text=True,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+            )  # fmt: skip
+            stack.callback(page.wait)
+            stack.callback(os.killpg, page.pid, signal.SIGKILL)
+            line = wait_for_line(page.stdout, "open http")
+            pattern = r"(http://127.0.0.1:(\d+))/#/experiments/(\d+)"
+            address, port, experiment = re.search(pattern, line).groups()
+            wait_for_line(page.stderr, "Application startup complete")
+            call = f"{address}/api/2.0/mlflow/experiments/get?experiment_id={experiment}"
+            with urllib.request.urlopen(call) as answer:
+                assert json.load(answer)["experiment"]["name"] == "aae"
+            with socket.socket() as other:  # would be served if it listened on all addresses
+                assert other.connect_ex(("127.0.0.2", int(port))) != 0
+            addresses.add(address)
+    assert len(addresses) == 2
+
+
+def test_the_ui_of_a_server_is_the_servers(server, repository):
+    names = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME")
+    settings = {name: os.environ[name] for name in names}
+    result = run(["python", "-m", "aae.ui"], repository, **settings)
+    assert result.stdout.startswith(f"open {server.uri}/#/experiments/")
