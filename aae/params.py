@@ -62,6 +62,7 @@ class TrainAE(_Section):
     batch_size: Count
     learning_rate: Rate
     beta1: Annotated[float, Field(ge=0, lt=1)]
+    warmup: Annotated[float, Field(ge=0, lt=1)]
     schedule: Schedule
 
 
@@ -82,6 +83,7 @@ class TrainAAE(_Section):
     standardise: bool
     learning_rate: LearningRates
     beta1: Annotated[float, Field(ge=0, lt=1)]
+    warmup: Annotated[float, Field(ge=0, lt=1)]
     schedule: Schedule
     gradient_penalty: Rate
 

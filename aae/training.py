@@ -98,12 +98,14 @@ class AutoencoderTraining:
         optimiser = torch.optim.Adam(
             parameters, lr=rate, betas=(self.settings.beta1, 0.999), fused=True
         )
-        if self.settings.schedule == "cosine":
+        warmup = self.settings.warmup * self.steps
 
-            def factor(step: int) -> float:
-                return (1 + math.cos(math.pi * step / self.steps)) / 2
+        def factor(step: int) -> float:
+            rise = min(1.0, (step + 1) / warmup) if warmup > 0 else 1.0
+            decays = self.settings.schedule == "cosine"
+            return rise * (1 + math.cos(math.pi * step / self.steps)) / 2 if decays else rise
 
-            self.schedules.append(torch.optim.lr_scheduler.LambdaLR(optimiser, factor))
+        self.schedules.append(torch.optim.lr_scheduler.LambdaLR(optimiser, factor))
         return optimiser
 
 
