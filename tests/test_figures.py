@@ -39,7 +39,8 @@ def test_histograms_have_a_panel_a_dimension_with_the_prior_drawn_in(latent_dim)
     panels = all_axes(figure)
     assert len(panels) == 2 * latent_dim
     for panel in panels:
-        (line,) = panel.lines
+        line, end = panel.lines
+        assert end.get_xdata() == [0, 0]  # where the support of the gamma distribution begins
         points, density = line.get_data()
         expected = np.where(points > 0, points * np.exp(-points), 0)
         np.testing.assert_allclose(density, expected, atol=1e-5)

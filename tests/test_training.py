@@ -1,6 +1,7 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -153,7 +154,9 @@ def test_an_epoch_sees_every_image_once(make_training, digits):
 
 
 def test_epochs_have_the_columns_of_the_history_and_the_reconstruction_improves(make_training):
-    epochs = list(make_training(train_aae__epochs=30).epochs())
+    rates = {"reconstruction": 1e-3, "discriminator": 1e-3, "generator": 1e-3}
+    changes = {"train_aae__learning_rate": rates, "train_aae__warmup": 0.0}
+    epochs = list(make_training(train_aae__epochs=30, **changes).epochs())
     assert [losses["epoch"] for losses in epochs] == list(range(1, 31))
     names = ["reconstruction_loss", "discriminator_loss", "generator_loss"]
     assert list(epochs[0]) == ["epoch", *names, *(f"validation_{name}" for name in names)]
@@ -198,21 +201,35 @@ def test_the_generator_step_is_what_pulls_the_codes_to_the_prior(make_params, mo
     assert close == (rate > 0)
 
 
+def rates_by_epoch(make_training, **changes) -> list[list[float]]:
+    """Rates of the three optimisers after each of eight epochs, relative to those set."""
+    training = make_training(train_aae__epochs=8, **changes)
+    settings = training.settings.learning_rate
+    optimisers = {
+        training.reconstruction_optimiser: settings.reconstruction,
+        training.discriminator_optimiser: settings.discriminator,
+        training.generator_optimiser: settings.generator,
+    }
+    return [
+        [group["lr"] / rate for o, rate in optimisers.items() for group in o.param_groups]
+        for _ in training.epochs()
+    ]
+
+
 def test_cosine_decays_the_rates_to_zero_and_constant_keeps_them(make_training):
-    for schedule, last in (("cosine", 0.0), ("constant", 1e-3)):
-        training = make_training(train_aae__epochs=4, train_aae__schedule=schedule)
-        optimisers = (
-            training.reconstruction_optimiser,
-            training.discriminator_optimiser,
-            training.generator_optimiser,
-        )
-        rates = []
-        for _ in training.epochs():
-            rates.append([group["lr"] for o in optimisers for group in o.param_groups])
-        assert rates[-1] == pytest.approx([last] * 3, abs=1e-12)
-        if schedule == "cosine":
-            expected = [(1 + math.cos(math.pi * k / 4)) / 2 * 1e-3 for k in range(1, 5)]
-            assert [rate[0] for rate in rates] == pytest.approx(expected)
+    constant = {"train_aae__schedule": "constant", "train_aae__warmup": 0.0}
+    assert rates_by_epoch(make_training, **constant) == pytest.approx(np.ones((8, 3)))
+    cosine = {"train_aae__schedule": "cosine", "train_aae__warmup": 0.0}
+    expected = [(1 + math.cos(math.pi * k / 8)) / 2 for k in range(1, 9)]
+    for rates in np.transpose(rates_by_epoch(make_training, **cosine)):
+        assert rates == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_rates_rise_over_the_warmup(make_training):
+    changes = {"train_aae__schedule": "constant", "train_aae__warmup": 0.5}
+    rates = np.array(rates_by_epoch(make_training, **changes))[:, 0]
+    # Three steps an epoch, of which twelve warm up; each epoch ends with the rate of the next step.
+    assert rates == pytest.approx([4 / 12, 7 / 12, 10 / 12, 1, 1, 1, 1, 1])
 
 
 def test_a_learning_rate_of_zero_keeps_a_network_as_it_is(make_training, model):
