@@ -105,22 +105,28 @@ def commit(repository: Path, message: str) -> None:
     run(["git", *identity, "commit", "--quiet", "--message", message], repository)
 
 
-def run(
-    command: list[str], cwd: Path, check: bool = True, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    """Run a command in a copy of the project; its `python` is the one that runs the tests."""
+def start(command: list[str], cwd: Path, **environment: str) -> subprocess.Popen[str]:
+    """Start a command in a copy of the project; its `python` is the one that runs the tests."""
     if command[0] in ("dvc", "python", "mlflow"):
         module = [] if command[0] == "python" else ["-m", command[0]]
         command = [sys.executable, *module, *command[1:]]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DVC_"))}
-    result = subprocess.run(
-        command, cwd=cwd, env=clean | {"PATH": path} | environment,
-        capture_output=True, text=True, check=False,
+    return subprocess.Popen(
+        command, cwd=cwd, env=clean | {"PATH": path} | environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
-    if check and result.returncode:
-        raise AssertionError(f"{command} ended with {result.returncode}:\n{result.stderr}")
-    return result
+
+
+def run(
+    command: list[str], cwd: Path, check: bool = True, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in a copy of the project to its end."""
+    process = start(command, cwd, **environment)
+    output, errors = process.communicate()
+    if check and process.returncode:
+        raise AssertionError(f"{command} ended with {process.returncode}:\n{errors}")
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
 class Server:
@@ -157,7 +163,7 @@ class Server:
         """Stop it at once, if it runs."""
         if self.process is not None:
             os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.communicate()
+            self.process.wait()
             self.process = None
 
 

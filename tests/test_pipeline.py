@@ -14,7 +14,7 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
-from conftest import ROOT, commit, copy_project, run, write_params
+from conftest import ROOT, commit, copy_project, run, start, wait_for_line, write_params
 from ruamel.yaml import YAML
 from safetensors import safe_open
 
@@ -60,6 +60,17 @@ def runs(project: Path, stage: str) -> list:
     mlflow.set_tracking_uri(f"sqlite:///{project / 'mlflow.db'}")
     mlflow.set_experiment("aae")
     return mlflow.search_runs(filter_string=f"tags.stage = '{stage}'", output_format="list")
+
+
+def wait_for_queue(project: Path) -> str:
+    """Wait until no experiment is queued or runs, and return DVC's list of them."""
+    while True:
+        status = run(["dvc", "queue", "status"], project).stdout
+        running = [line.split()[1] for line in status.splitlines() if line.endswith("Running")]
+        if running:  # following its log ends when it does
+            run(["dvc", "queue", "logs", "--follow", running[0]], project, check=False)
+        elif "Queued" not in status:
+            return status
 
 
 def test_all_declared_files_are_there(project):
@@ -221,12 +232,7 @@ def test_queued_experiments_in_a_clone_without_a_store_all_succeed(project, tmp_
     sweep = ["-S", "prior=gaussian,gamma,uniform", "-S", "seed=0,1"]
     run(["dvc", "exp", "run", "--queue", *sweep], copy)
     run(["dvc", "queue", "start", "-j", "2"], copy)
-    names = [
-        line.split()[1] for line in run(["dvc", "queue", "status"], copy).stdout.splitlines()[1:7]
-    ]
-    for name in names:
-        run(["dvc", "queue", "logs", "--follow", name], copy)
-    status = run(["dvc", "queue", "status"], copy).stdout
+    status = wait_for_queue(copy)
     assert status.count("Success") == 6, status
     assert not list((copy / ".dvc" / "tmp" / "exps").glob("*/tmp*")), "copies are deleted"
 
@@ -313,6 +319,38 @@ def test_other_priors_and_latent_sizes_go_through_the_pipeline(
     run(["dvc", "repro"], copy)
     page = (copy / "reports" / "report.html").read_text()
     assert f"in {latent_dim}\ndimension" in page
+
+
+@pytest.mark.slow
+def test_a_pipeline_whose_server_goes_away_loses_nothing(project, tmp_path, started):
+    copy, epochs = tmp_path / "copy", 20
+    shutil.copytree(project, copy)
+    write_params(copy / "params.yaml", SMALL | {"seed": 1, "train_aae.epochs": epochs})
+    server = {"MLFLOW_TRACKING_URI": started.uri, "MLFLOW_EXPERIMENT_NAME": "outage"}
+    started.start()
+    pipeline = start(["dvc", "repro"], copy, **server)
+    wait_for_line(pipeline.stdout, f"train_aae 2/{epochs}")
+    started.stop()
+    errors = pipeline.stderr.read()
+    assert pipeline.wait() == 0
+    assert errors.count("going on") == 2, "once in the training, once for the autoencoder's metrics"
+    assert "python -m aae.tracking sync" in errors
+    started.start()
+    result = run(["python", "-m", "aae.tracking", "sync"], copy, **server)
+    assert result.stdout.endswith("2 runs uploaded\n")
+
+    mlflow.set_tracking_uri(started.uri)
+    table = pd.read_csv(copy / "reports" / "history" / "aae.csv")
+    metrics = json.loads((copy / "reports" / "metrics" / "latent.json").read_text())
+    for stage, name in (("train_ae", "gaussian/match_ratio"), ("train_aae", "match_ratio")):
+        chosen = {"experiment_names": ["outage"], "filter_string": f"tags.stage = '{stage}'"}
+        (found,) = mlflow.search_runs(**chosen, output_format="list")
+        assert found.info.status == "FINISHED"
+        assert found.data.metrics[name] == metrics[stage[6:]]["match_ratio"]
+        assert len(found.outputs.model_outputs) == 1
+    history = mlflow.MlflowClient().get_metric_history(found.info.run_id, "generator_loss")
+    assert [metric.step for metric in history] == table["epoch"].tolist()
+    assert [metric.value for metric in history] == table["generator_loss"].tolist()
 
 
 @pytest.mark.slow

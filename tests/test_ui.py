@@ -3,22 +3,17 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import urllib.request
 from contextlib import ExitStack
 
-from conftest import run, wait_for_line
+from conftest import run, start, wait_for_line
 
 
 def test_the_ui_opens_on_loopback_at_a_free_port_each_time(repository):
     addresses: set[str] = set()
     with ExitStack() as stack:
         for _ in range(2):
-            page = subprocess.Popen(
-                [sys.executable, "-m", "aae.ui"], cwd=repository, text=True,
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-            )  # fmt: skip
+            page = start(["python", "-m", "aae.ui"], repository)
             stack.callback(page.wait)
             stack.callback(os.killpg, page.pid, signal.SIGKILL)
             line = wait_for_line(page.stdout, "open http")
