@@ -7,10 +7,14 @@
 
 Trains at the parameters of params.yaml, an autoencoder for each seed and from it an adversarial one
 for each prior, and evaluates on held-out images as the pipeline does. Each training has one thread,
-and as many run side by side as there are cores. Nothing is written.
+and as many run side by side as there are cores. With --keep, results are appended to a file of JSON
+lines, and those that it holds for the same code and parameters are taken from it: what takes an
+hour can be interrupted.
 """
 
 import argparse
+import hashlib
+import json
 import os
 import statistics
 import tempfile
@@ -62,15 +66,21 @@ def main() -> None:
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="changes to train_aae"
     )
     parser.add_argument("--jobs", type=int, default=torch.get_num_threads(), help="side by side")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="file for results")
     options = parser.parse_args()
     changes = [*RECIPES[options.recipe], *options.set]
+    keys = {}
     for prior in options.priors:
-        try:
-            chosen_params(prior, 0, changes)
-        except ParameterError as error:
-            parser.error(f"{prior}: {error}")
+        for seed in options.seeds:
+            try:
+                keys[prior, seed] = result_key(chosen_params(prior, seed, changes))
+            except ParameterError as error:
+                parser.error(f"{prior}: {error}")
 
-    results: dict[tuple[str, int], dict] = {}
+    kept = read_results(options.keep)
+    results = {run: kept[key] for run, key in keys.items() if key in kept}
+    missing = [(prior, seed) for seed in options.seeds for prior in options.priors]
+    missing = [run for run in missing if run not in results]
     console = Console(width=110)
     start = time.monotonic()
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeElapsedColumn())
@@ -79,26 +89,27 @@ def main() -> None:
         ProcessPoolExecutor(options.jobs, get_context("spawn"), set_up) as pool,
         Progress(*columns, console=console) as progress,
     ):
-        autoencoders = {seed: Path(folder) / f"{seed}.safetensors" for seed in options.seeds}
+        autoencoders = {seed: Path(folder) / f"{seed}.safetensors" for _, seed in missing}
         waiting = [pool.submit(train_ae, *item) for item in autoencoders.items()]
         for trained in progress.track(
             as_completed(waiting), len(waiting), description="autoencoders"
         ):
             trained.result()
         trainings = {
-            pool.submit(train_aae, prior, seed, changes, autoencoders[seed]): (prior, seed)
-            for seed in options.seeds
-            for prior in options.priors
+            pool.submit(train_aae, *run, changes, autoencoders[run[1]]): run for run in missing
         }
         for future in progress.track(
             as_completed(trainings), len(trainings), description="adversarial autoencoders"
         ):
-            prior, seed = trainings[future]
-            results[prior, seed] = result = future.result()
-            progress.print(f"{prior} seed {seed}: match ratio {result['match_ratio']:.2f}")
+            run = trainings[future]
+            results[run] = result = future.result()
+            progress.print(f"{run[0]} seed {run[1]}: match ratio {result['match_ratio']:.2f}")
+            if options.keep:
+                with options.keep.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"key": keys[run], **result}) + "\n")
 
     recipe = ", ".join([f"{options.recipe} recipe", *options.set])
-    print(f"{recipe}: {(time.monotonic() - start) / 60:.0f} minutes")
+    print(f"{recipe}: {len(missing)} trainings in {(time.monotonic() - start) / 60:.0f} minutes")
     table = Table("prior", *(f"seed {seed}" for seed in options.seeds), title="match ratio by seed")
     for title in ("median", "KS", "KS floor", "MSE"):
         table.add_column(title)
@@ -147,6 +158,31 @@ def parse(settings: Iterable[str]) -> dict[str, Any]:
     """Turn "key=value" into a dict, the values read as YAML."""
     pairs = (setting.partition("=") for setting in settings)
     return {key: YAML(typ="safe").load(value) for key, _, value in pairs}
+
+
+def result_key(params: Params) -> str:
+    """Digest of all that determines a result: code and parameters."""
+    digest = hashlib.sha256(params.model_dump_json(exclude={"priors", "tracking"}).encode())
+    digest.update(params.priors[params.prior].model_dump_json().encode())
+    for name in (
+        "data",
+        "distributions",
+        "evaluation",
+        "networks",
+        "priors",
+        "seeding",
+        "training",
+    ):
+        digest.update((ROOT / "aae" / f"{name}.py").read_bytes())
+    return digest.hexdigest()
+
+
+def read_results(path: Path | None) -> dict[str, dict]:
+    """Return the results in a file by their keys; none if there is no file."""
+    if path is None or not path.exists():
+        return {}
+    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return {row["key"]: row for row in rows}
 
 
 def train_ae(seed: int, path: Path) -> None:
