@@ -210,8 +210,9 @@ def test_another_prior_is_learnt_without_training_the_autoencoder_again(project,
     newest = runs(copy, "train_aae")[0]
     assert newest.data.tags["prior"] == "gamma"
     name = newest.data.tags["dvc_experiment"]
-    listing = run(["make", "--dry-run", "experiments"], ROOT).stdout.splitlines()[-1]
-    command = shlex.split(listing.removeprefix(".venv/bin/"))
+    recipe = run(["make", "--dry-run", "experiments"], ROOT).stdout.splitlines()
+    (line,) = (line for line in recipe if "dvc exp show" in line)
+    command = shlex.split(line.removeprefix(".venv/bin/"))
     table = run([*command, "--csv"], copy).stdout
     header, *rows = csv.reader(io.StringIO(table))
     assert set(header) >= {
