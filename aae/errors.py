@@ -1,6 +1,7 @@
 """The project's own errors: each is one line that a user can act on."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -39,3 +40,13 @@ def unknown(value: object, known: Iterable[str], kind: str) -> str:
     nearest = difflib.get_close_matches(str(value), choices, n=1)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
     return f"{value!r} is not {kind}{hint} (choices: {', '.join(choices)})"
+
+
+def without_password(text: str) -> str:
+    """Return a text without the users and passwords of addresses in it.
+
+    Example:
+        >>> without_password("no answer from postgresql://me:p@ss/w@host/db?password=secret")
+        'no answer from postgresql://host/db?password=…'
+    """
+    return re.sub(r"(password=)[^&\s]*", r"\1…", re.sub(r"//\S*@", "//", text))

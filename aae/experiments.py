@@ -1,6 +1,7 @@
 """What a stage finds around it: the repository, the DVC experiment, other experiments at work."""
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,8 +48,8 @@ def undo_overrides(path: Path) -> None:
     """Put params.yaml back as it was before a `dvc exp run -S …` whose values are refused.
 
     DVC writes the values into the workspace's params.yaml and leaves them there when the experiment
-    fails. They are taken out if they are all that tells the file from the commit; edits by hand
-    are never touched.
+    fails. They are taken out if they are all that tells the file from the commit; edits by hand,
+    comments too, are never touched.
 
     Args:
         path: params.yaml in the current folder.
@@ -61,7 +62,9 @@ def undo_overrides(path: Path) -> None:
     committed = subprocess.run(show, capture_output=True, text=True, encoding="utf-8", check=False)
     if committed.returncode == 0:
         current = path.read_text(encoding="utf-8")
-        if _without(keys, current) == _without(keys, committed.stdout):
+        same_values = _without(keys, current) == _without(keys, committed.stdout)
+        # DVC drops some comments when it writes the file; it adds none.
+        if same_values and _comments(current) <= _comments(committed.stdout):
             write_text(path, committed.stdout)
 
 
@@ -77,6 +80,10 @@ def _overridden(command: list[str]) -> Iterator[str]:
         else:
             continue
         yield value.removeprefix("params.yaml:").lstrip("+~").partition("=")[0]
+
+
+def _comments(text: str) -> set[str]:
+    return set(re.findall("#.*", text))
 
 
 def _without(keys: list[str], text: str) -> dict:

@@ -1,7 +1,7 @@
 """What is tracked of a training and of an evaluation, whether MLflow can be reached or not."""
 
 import os
-import shutil
+import re
 import subprocess
 import sys
 import time
@@ -17,18 +17,20 @@ import torch
 from numpy.typing import NDArray
 
 from aae.data import PREPARED
+from aae.errors import TrackingError
 from aae.experiments import project_root
 from aae.files import file_digest
 from aae.networks import Architecture
-from aae.spool import Record, load_spooled, save_spooled, spooled
-from aae.tracking import Store, StoreAwayError, connect, spool_locked
+from aae.spool import Record, load_spooled, remove_spooled, save_spooled, spooled
+from aae.tracking import Store, StoreAwayError, address, connect, spool_locked
 
 
 class Run:
     """A run to record in; losses and metrics are named as in the history and in latent.json.
 
-    Everything is recorded in order. Once the store is found to be away, the rest is kept, and
-    recorded when the run is closed; if the store is still away then, in `mlflow-spool/`.
+    Everything is recorded in order. Once the store is found to be away, or refuses what it used to
+    take, the rest is kept, and recorded when the run is closed; what it does not take then is kept
+    in `mlflow-spool/`.
 
     Args:
         root: root of the repository.
@@ -36,10 +38,11 @@ class Run:
     """
 
     def __init__(self, root: Path, run: dict[str, Any]) -> None:
-        self.root, self.run = root, run
+        self.root, self.run = root, {"address": address(root)} | run
         self.store: Store | None = None
         self.pending: list[Record] = []
         self.away = False
+        self.begun = False  # whether the store has taken something
         self.folder: Path | None = None  # where it is spooled, if it is
 
     @classmethod
@@ -48,7 +51,7 @@ class Run:
         run, records = load_spooled(folder)
         spooled_run = cls(root, run)
         spooled_run.pending, spooled_run.folder = records, folder
-        spooled_run.away = True  # what has been waiting is recorded first
+        spooled_run.away = spooled_run.begun = True  # what has been waiting is recorded first
         return spooled_run
 
     def log_params(self, params: Mapping[str, Any]) -> None:
@@ -101,29 +104,39 @@ class Run:
         self._record("end", status=status, time=_now())
 
     def close(self) -> None:
-        """Record what is pending; if the store is still away, spool it."""
+        """Record what is pending; if that cannot be done, spool it."""
         try:
             self._write_pending()
-        except StoreAwayError as error:
-            if self.folder is None:
-                stamp = time.strftime("%Y%m%d-%H%M%S")
-                name = f"{stamp} {self.run['name']} {uuid.uuid4().hex[:6]}".replace(" ", "-")
-                self.folder = self.root / "mlflow-spool" / name
-            save_spooled(self.folder, self.run, self.pending)
+        except (StoreAwayError, TrackingError) as error:
+            folder = self._spool().relative_to(self.root)
             _warn(
-                f"{error}; the rest of this run is kept in {self.folder.relative_to(self.root)}, "
+                f"{error}; the rest of this run is kept in {folder}, "
                 "upload it with `python -m aae.tracking sync`"
             )
+        except BaseException:  # Ctrl-C while a server does not answer
+            self._spool()
+            raise
         else:
             if self.folder is not None:
-                shutil.rmtree(self.folder)
+                remove_spooled(self.folder)
+
+    def _spool(self) -> Path:
+        if self.folder is None:
+            stamp = time.strftime("%Y%m%d-%H%M%S")
+            name = re.sub(r"[^\w.-]+", "-", f"{stamp} {self.run['name']} {uuid.uuid4().hex[:6]}")
+            self.folder = self.root / "mlflow-spool" / name
+        save_spooled(self.folder, self.run, self.pending)
+        return self.folder
 
     def _record(self, kind: str, **arguments: Any) -> None:
         self.pending.append((kind, arguments))
         if not self.away:
             try:
                 self._write_pending()
-            except StoreAwayError as error:
+            except (StoreAwayError, TrackingError) as error:
+                if isinstance(error, TrackingError) and not self.begun:
+                    self.pending.clear()
+                    raise
                 self.away = True
                 _warn(f"{error}; going on, what it misses will be recorded at the end")
 
@@ -131,6 +144,7 @@ class Run:
         if self.store is None:
             self.store = connect(self.root)
         self.store.write(self.run, self.pending)
+        self.begun = True
 
 
 @contextmanager
@@ -170,13 +184,14 @@ def evaluation_run(weights: Path, stage: str, prior: str, seed: int) -> Iterator
     with spool_locked(root):
         for folder in spooled(root):
             run = Run.from_spool(root, folder)
-            if run.run.get("model_digest") == digest:
+            if (run.run.get("model_digest"), run.run["address"]) == (digest, address(root)):
                 break
         else:
             new = _new_run(stage, prior, seed)
             new["name"] += " (trained elsewhere)"
             new["tags"] |= {"model_digest": digest, "trained_elsewhere": "true"}
             run = Run(root, new | {"find_digest": digest, "model_digest": digest})
+            run.begun = True  # the evaluation is done: a store that refuses it is no reason to fail
         try:
             yield run
             if "find_digest" in run.run:

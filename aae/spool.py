@@ -35,8 +35,17 @@ def save_spooled(folder: Path, run: dict[str, Any], records: list[Record]) -> No
             stored.append([kind, values])
         content = json.dumps({"run": run, "records": stored}, indent=1)
         (temporary / "run.json").write_text(content, encoding="utf-8")
+        previous = folder.with_name(f"{folder.name}.previous")
         if folder.exists():
-            shutil.rmtree(folder)
+            folder.replace(previous)  # a name under which it is found if this is killed now
+    if previous.exists():
+        remove_spooled(previous)
+
+
+def remove_spooled(folder: Path) -> None:
+    """Delete a run that has been uploaded."""
+    (folder / "run.json").unlink()  # first, since what it lists must be complete
+    shutil.rmtree(folder)
 
 
 def load_spooled(folder: Path) -> tuple[dict[str, Any], list[Record]]:

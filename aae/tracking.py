@@ -8,8 +8,6 @@ import argparse
 import json
 import logging
 import os
-import re
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,10 +19,10 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from aae.errors import TrackingError
+from aae.errors import TrackingError, without_password
 from aae.experiments import project_root
 from aae.networks import Architecture
-from aae.spool import Record, load_spooled, save_spooled, spooled
+from aae.spool import Record, load_spooled, remove_spooled, save_spooled, spooled
 
 # Read at import. What MLflow reports of itself would bury the progress of the training, and a
 # server that is away is to hold a stage up for seconds and not for minutes.
@@ -34,6 +32,7 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # it would print a password in it
 
 import mlflow
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
@@ -63,15 +62,30 @@ def connect(root: Path) -> "Store":
         StoreAwayError: if the store does not answer.
         TrackingError: if it refuses.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI")
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "aae")
-    artifacts = None if uri else (root / "mlartifacts").as_uri()
+    own = f"sqlite:///{root / 'mlflow.db'}"
+    uri, name = os.environ.get("MLFLOW_TRACKING_URI") or own, experiment_name()
+    artifacts = (root / "mlartifacts").as_uri() if uri == own else None
     # Two processes that meet a new store would both create its tables, or the experiment twice.
     with _locked(root, "mlflow"), _errors():
-        mlflow.set_tracking_uri(uri or f"sqlite:///{root / 'mlflow.db'}")
+        mlflow.set_tracking_uri(uri)
         if mlflow.get_experiment_by_name(name) is None:
-            mlflow.create_experiment(name, artifact_location=artifacts)
+            try:
+                mlflow.create_experiment(name, artifact_location=artifacts)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # from another machine
+                    raise
         return Store(mlflow.set_experiment(name).experiment_id)
+
+
+def experiment_name() -> str:
+    """Return the name of MLflow's experiment."""
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME", "aae")
+
+
+def address(root: Path) -> str:
+    """Say which store and experiment runs go to, without a password."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+    return f"{without_password(uri)}, experiment {experiment_name()}"
 
 
 class Store:
@@ -158,7 +172,11 @@ class Store:
         """Record a data set as the input of the run."""
         dataset = Dataset(name, digest, source_type="local", source=json.dumps({"uri": folder}))
         context = InputTag("mlflow.data.context", "training")
-        self.client.log_inputs(run["id"], [DatasetInput(dataset, [context])])
+        inputs = [DatasetInput(dataset, [context])]
+        try:
+            self.client.log_inputs(run["id"], inputs)
+        except MlflowException:  # another run has just recorded the same data set: now it is found
+            self.client.log_inputs(run["id"], inputs)
 
     def write_model(self, run: dict[str, Any], weights: Path, architecture: dict[str, Any]) -> None:
         """Record a saved model so that MLflow can serve its decoder: codes in, images out."""
@@ -194,24 +212,38 @@ class Store:
             self.client.set_terminated(run["id"], status, time)
 
 
-def sync(root: Path) -> int:
-    """Upload all spooled runs, the oldest first, and return how many.
+def sync(root: Path) -> tuple[int, list[str]]:
+    """Upload the spooled runs, the oldest first; what the store has not taken stays spooled.
+
+    Returns:
+        How many were uploaded, and of each one that was not, why.
 
     Raises:
-        StoreAwayError: if the store does not answer; what it has not taken stays spooled.
+        StoreAwayError: if the store does not answer.
     """
-    count = 0
+    count, left = 0, []
     with spool_locked(root):
         for folder in spooled(root):
             run, records = load_spooled(folder)
+            name = folder.relative_to(root)
+            if run["address"] != address(root):
+                left.append(
+                    f"{name} is for {run['address']}: set MLFLOW_TRACKING_URI and "
+                    "MLFLOW_EXPERIMENT_NAME accordingly"
+                )
+                continue
             try:
                 connect(root).write(run, records)
-            except StoreAwayError:
+            except TrackingError as error:
+                save_spooled(folder, run, records)
+                left.append(f"{name}: {error}; delete that folder if it is of no use")
+            except BaseException:  # also Ctrl-C: what has been uploaded is not to be so twice
                 save_spooled(folder, run, records)
                 raise
-            shutil.rmtree(folder)
-            count += 1
-    return count
+            else:
+                remove_spooled(folder)
+                count += 1
+    return count, left
 
 
 def spool_locked(root: Path) -> FileLock:
@@ -236,6 +268,8 @@ def _errors() -> Iterator[None]:
     except RequestException as error:  # from an upload of files
         away = error.response is None or error.response.status_code >= 500
         _raise(error, away)
+    except OSError as error:  # a store of files: disk full, folder read-only
+        _raise(error, away=True)
 
 
 def _raise(error: Exception, away: bool) -> None:
@@ -246,21 +280,18 @@ def _raise(error: Exception, away: bool) -> None:
     raise TrackingError(f"MLflow: {reason}") from error
 
 
-def without_password(text: str) -> str:
-    """Return a text without the user and password of an address in it."""
-    return re.sub(r"//[^/@\s]*@", "//", text)
-
-
 def main() -> None:
     """Upload what was recorded while MLflow was away."""
     parser = argparse.ArgumentParser(prog="python -m aae.tracking", description=main.__doc__)
     parser.add_argument("command", choices=["sync"], help="upload the runs in mlflow-spool/")
     parser.parse_args()
     try:
-        count = sync(project_root(Path.cwd()))
+        count, left = sync(project_root(Path.cwd()))
     except (StoreAwayError, TrackingError) as error:
         sys.exit(f"error: {error}")
     print(f"{count} run{'' if count == 1 else 's'} uploaded")
+    if left:
+        sys.exit("\n".join(f"error: {reason}" for reason in left))
 
 
 if __name__ == "__main__":

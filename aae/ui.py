@@ -6,9 +6,9 @@ import socket
 import sys
 from pathlib import Path
 
-from aae.errors import TrackingError
+from aae.errors import TrackingError, without_password
 from aae.experiments import project_root
-from aae.tracking import StoreAwayError, connect, without_password
+from aae.tracking import StoreAwayError, connect
 
 PORT = 5000
 # The adversarial autoencoders, the best match first.
@@ -51,7 +51,9 @@ def main() -> None:
         port = probe.getsockname()[1]
     print(f"open http://127.0.0.1:{port}/{page}", flush=True)
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # a queue that nothing here uses
-    command = ["-m", "mlflow", "ui", "--backend-store-uri", store.uri]
+    # Not an argument, which everybody on the machine could read.
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = store.uri
+    command = ["-m", "mlflow", "ui"]
     address = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     os.execv(sys.executable, [sys.executable, *command, *address])
 

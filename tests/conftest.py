@@ -157,7 +157,7 @@ class Server:
             env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
-        wait_for_line(self.process.stderr, "Application startup complete")
+        wait_for_line(self.process.stderr, "Uvicorn running")
 
     def stop(self) -> None:
         """Stop it at once, if it runs."""

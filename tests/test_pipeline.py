@@ -289,6 +289,12 @@ def test_edits_by_hand_outlive_a_refused_experiment(project, tmp_path):
     write_params(copy / "params.yaml", SMALL | {"train_aae.epochs": 7})
     run(["dvc", "exp", "run", "--set-param=prior=gama"], copy, check=False)
     assert YAML(typ="safe").load(copy / "params.yaml")["train_aae"]["epochs"] == 7
+    # A comment too.
+    run(["git", "checkout", "params.yaml"], copy)
+    with (copy / "params.yaml").open("a", encoding="utf-8") as file:
+        file.write("# mine\n")
+    run(["dvc", "exp", "run", "--set-param=prior=gama"], copy, check=False)
+    assert "# mine" in (copy / "params.yaml").read_text()
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -12,6 +12,7 @@ from aae.checkpoints import save_model
 from aae.files import file_digest
 from aae.networks import Architecture, Model
 from aae.runs import evaluation_run, training_run
+from aae.spool import load_spooled, save_spooled
 
 ARCHITECTURE = Architecture(image_shape=(1, 4, 4), latent_dim=3, hidden=(8,))
 
@@ -176,6 +177,20 @@ def test_a_logged_model_decodes_codes_into_images(tmp_path):
     codes = np.array([[0.0, 1.0, 2.0], [0.5, 0.5, 0.5]], np.float32)
     expected = model.decoder(torch.from_numpy(codes)).detach()
     np.testing.assert_allclose(images, expected, atol=1e-6)
+
+
+def test_a_spooled_run_survives_being_written_again(tmp_path):
+    folder = tmp_path / "spool" / "run"
+    image = np.full((2, 3, 3), 7, np.uint8)
+    save_spooled(folder, {"name": "first"}, [("image", {"image": image}), ("end", {})])
+    run_, records = load_spooled(folder)
+    save_spooled(folder, run_ | {"id": "1"}, records[:1])
+    run_, records = load_spooled(folder)
+    assert run_ == {"name": "first", "id": "1"}
+    ((kind, arguments),) = records
+    assert kind == "image"
+    np.testing.assert_array_equal(arguments["image"], image)
+    assert list(folder.parent.iterdir()) == [folder]
 
 
 def test_the_environment_chooses_store_and_experiment(tmp_path, monkeypatch):

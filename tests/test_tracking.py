@@ -109,7 +109,7 @@ def test_an_evaluation_during_an_outage_finds_the_run_that_trained_the_model(ser
     server.stop()
     evaluate(repository / "model.safetensors")
     server.start()
-    assert sync(repository) == 1
+    assert sync(repository) == (1, [])
     check_complete()
 
 
@@ -118,7 +118,7 @@ def test_an_evaluation_after_an_outage_completes_the_spooled_run(server, reposit
     server.start()
     evaluate(repository / "model.safetensors")
     check_complete()
-    assert sync(repository) == 0
+    assert sync(repository) == (0, [])
 
 
 def test_what_the_server_refuses_is_an_error_without_the_password(server, repository, monkeypatch):
@@ -128,12 +128,104 @@ def test_what_the_server_refuses_is_an_error_without_the_password(server, reposi
         training_run("train_aae", "gamma", 0, refused),
     ):
         pytest.fail("the training must not begin")
+    (found,) = mlflow.search_runs(output_format="list")
+    assert found.info.status == "FAILED"
+    assert not (repository / "mlflow-spool").exists()
     server.stop()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri.replace("//", "//me:secret@"))
     with pytest.raises(StoreAwayError) as error:
         connect(repository)
     assert "secret" not in str(error.value)
     assert server.uri in str(error.value)
+
+
+def delete_run() -> None:
+    (found,) = mlflow.search_runs(output_format="list")
+    mlflow.delete_run(found.info.run_id)
+
+
+@pytest.mark.usefixtures("server")
+def test_a_server_that_comes_to_refuse_a_run_does_not_stop_the_training(repository, capfd):
+    train(repository / "model.safetensors", {3: delete_run})
+    err = capfd.readouterr().err
+    assert "going on" in err
+    assert "must be in the 'active' state" in err
+    (folder,) = (repository / "mlflow-spool").iterdir()
+    # Nor does it keep later runs from being uploaded.
+    count, left = sync(repository)
+    assert count == 0
+    assert len(left) == 1
+    assert folder.name in left[0]
+    (deleted,) = mlflow.search_runs(
+        run_view_type=mlflow.entities.ViewType.DELETED_ONLY, output_format="list"
+    )
+    mlflow.MlflowClient().restore_run(deleted.info.run_id)
+    evaluate(repository / "model.safetensors")
+    check_complete()
+
+
+def test_what_is_for_another_store_stays_in_the_spool(server, repository, monkeypatch):
+    server.stop()
+    train(repository / "model.safetensors", {})
+    server.start()
+    for name, other in (
+        ("MLFLOW_EXPERIMENT_NAME", "another"),
+        ("MLFLOW_TRACKING_URI", f"sqlite:///{repository / 'mlflow.db'}"),
+    ):
+        with monkeypatch.context() as context:
+            context.setenv(name, other)
+            # An evaluation that goes elsewhere is recorded there, in a run of its own.
+            evaluate(repository / "model.safetensors")
+            (found,) = mlflow.search_runs(output_format="list")
+            assert found.info.run_name.endswith("(trained elsewhere)")
+            result = run(
+                ["python", "-m", "aae.tracking", "sync"], repository, check=False,
+                MLFLOW_TRACKING_URI=os.environ["MLFLOW_TRACKING_URI"],
+                MLFLOW_EXPERIMENT_NAME=os.environ["MLFLOW_EXPERIMENT_NAME"],
+            )  # fmt: skip
+            assert result.returncode == 1
+            assert f"is for {server.uri}, experiment {repository.parent.name}" in result.stderr
+    evaluate(repository / "model.safetensors")
+    check_complete()
+
+
+def test_an_interrupted_upload_is_continued(server, repository, monkeypatch):
+    server.stop()
+    train(repository / "model.safetensors", {})
+    server.start()
+    with monkeypatch.context() as context:
+
+        def interrupt(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        context.setattr("aae.tracking.Store.write_model", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            sync(repository)
+    assert sync(repository) == (1, [])
+    evaluate(repository / "model.safetensors")
+    check_complete()
+
+
+def test_a_prior_may_have_any_name(server, repository):
+    server.stop()
+    with training_run("train_aae", "my/prior: 1", 0, {}):
+        pass
+    server.start()
+    assert sync(repository) == (1, [])
+
+
+def test_no_password_is_printed(server, repository, monkeypatch, capfd):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri.replace("//", "//me:secret@"))
+    train(repository / "model.safetensors", {3: server.stop})
+    server.start()
+    evaluate(repository / "model.safetensors")
+    train(repository / "other.safetensors", {})
+    server.stop()
+    train(repository / "other.safetensors", {})
+    printed = capfd.readouterr()
+    assert "secret" not in printed.out + printed.err
+    for path in (repository / "mlflow-spool").rglob("*.json"):
+        assert "secret" not in path.read_text()
 
 
 def test_processes_that_meet_a_new_store_at_once_all_succeed(repository):

@@ -19,7 +19,7 @@ def test_the_ui_opens_on_loopback_at_a_free_port_each_time(repository):
             line = wait_for_line(page.stdout, "open http")
             pattern = r"(http://127.0.0.1:(\d+))/#/experiments/(\d+)"
             address, port, experiment = re.search(pattern, line).groups()
-            wait_for_line(page.stderr, "Application startup complete")
+            wait_for_line(page.stderr, "Uvicorn running")
             call = f"{address}/api/2.0/mlflow/experiments/get?experiment_id={experiment}"
             with urllib.request.urlopen(call) as answer:
                 assert json.load(answer)["experiment"]["name"] == "aae"
