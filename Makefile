@@ -13,7 +13,7 @@ repro: setup ## run the pipeline: data, both trainings, evaluation, report
 	$(BIN)/dvc repro
 
 experiments: setup ## list the experiments: prior, seed, match ratio, KS, reconstruction error
-	$(BIN)/dvc exp show --drop '.*' --keep 'Experiment|^prior$$|^seed$$|aae.(match_ratio|ks_statistic|reconstruction_mse)$$'
+	$(BIN)/dvc exp show --drop '.*' --keep 'Experiment|^prior$$|^seed$$|^(match_ratio|ks_statistic|reconstruction_mse|follows_prior)$$'
 
 ui: setup ## open the experiments in MLflow, on loopback at the address that it prints
 	$(BIN)/python -m aae.ui

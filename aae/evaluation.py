@@ -1,171 +1,112 @@
-"""How well held-out codes follow the prior.
+"""All measures of a model on held-out images.
 
-A distance between codes and prior samples says nothing alone: two samples of the prior itself are
-some distance apart. Every distance therefore comes with its noise floor, the same distance between
-pairs of prior samples of the same size.
+Four questions, each with its own measures: do the codes follow the prior (:mod:`aae.two_sample`),
+do they keep what the images show (here), is what the decoder makes of the prior real, and is it
+more than memory (:mod:`aae.generation`).
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 
-import numpy as np
-import pandas as pd
-import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
-from aae.data import pixels
+from aae.data import Images, pixels
+from aae.generation import GenerationTest
 from aae.networks import Model, apply
 from aae.params import EvalLatent
 from aae.priors import Prior
-from aae.seeding import stream
+from aae.two_sample import PriorTest, Progress
 
-Sample = NDArray[np.float64]
-Distance = Callable[[Sample, Sample], float]
+# Neighbours that vote on the class of a code.
+VOTES = 10
+# What a line about a model says of it.
+SUMMARY = (
+    "match_ratio", "ks_statistic", "c2st_accuracy", "prior_coverage", "reconstruction_mse",
+    "generated_frechet", "follows_prior",
+)  # fmt: skip
 
 
-def evaluate(
-    model: Model, images: Tensor, codes: Tensor, prior: Prior, settings: EvalLatent, seed: int
-) -> dict:
-    """Measure a model on held-out images.
+class Evaluation:
+    """The measures of models on the same images and for the same prior.
 
     Args:
-        model: autoencoder or adversarial autoencoder.
-        images: uint8 images [n, C, H, W] that it was not trained on.
-        codes: their codes [n, d].
-        prior: the distribution that its codes are compared with.
+        splits: labelled images by split: train, validation, test.
+        class_names: names of the classes.
+        prior: the distribution that codes are compared with.
         settings: the section ``eval_latent`` of params.yaml.
         seed: the seed of params.yaml.
+        progress: see :class:`aae.two_sample.PriorTest`.
 
-    Returns:
-        reconstruction_mse (per pixel, pixels from 0 to 1), and all of :func:`compare_with_prior`.
+    Attributes:
+        real: what real images score where generated ones are measured, and ``judge_accuracy``, the
+            share of test images that the judge gives their class.
     """
-    mse = F.mse_loss(apply(model.decoder, codes), pixels(images)).item()
-    return {"reconstruction_mse": mse, **compare_with_prior(codes, prior, settings, seed)}
 
+    def __init__(
+        self,
+        splits: Mapping[str, Images],
+        class_names: Sequence[str],
+        prior: Prior,
+        settings: EvalLatent,
+        seed: int,
+        progress: Progress = lambda items, *_: items,
+    ) -> None:
+        self.splits, self.few = splits, settings.subset
+        self.generation = GenerationTest(splits, len(class_names), prior, settings, seed)
+        self.prior_test = PriorTest(prior, len(splits["test"]), settings, seed, progress)
+        self.real = self.generation.real
 
-def compare_with_prior(codes: Tensor, prior: Prior, settings: EvalLatent, seed: int) -> dict:
-    """Measure how far codes [n, d] are from the prior.
+    def __call__(self, model: Model) -> dict:
+        """Measure a model.
 
-    Each distance is the mean over ``settings.draws`` prior samples of size n. Its noise floor is
-    that between as many pairs of prior samples.
-
-    Returns:
-        sliced_wasserstein: in units of the codes, see :func:`sliced_wasserstein`. To a prior
-            without a variance (Cauchy) that distance is infinite and its estimate decided by the
-            few largest samples: codes and samples are then compared by their ranks in the prior,
-            from 0 to 1 in each dimension.
-        match_ratio: sliced_wasserstein over the mean of its floor; 1 is a perfect match at this
-            sample size.
-        ks_statistic: see :func:`largest_ks_statistic`.
-        floor: for each distance its mean and 95 % quantile between prior samples.
-    """
-    generator = stream(seed, "prior samples for the evaluation")
-
-    def comparable(sample: Tensor) -> Sample:
-        return (sample if prior.has_variance else prior.ranks(sample)).double().numpy()
-
-    def prior_sample() -> Sample:
-        return comparable(prior.sample(len(codes), generator))
-
-    sample = comparable(codes)
-
-    directions = torch.randn(
-        prior.latent_dim, settings.projections, generator=stream(seed, "projections")
-    )
-    projections = F.normalize(directions.double(), dim=0).numpy()
-    distances: dict[str, Distance] = {
-        "sliced_wasserstein": lambda x, y: sliced_wasserstein(x, y, projections),
-        "ks_statistic": largest_ks_statistic,
-    }
-    from_codes: dict[str, list[float]] = {name: [] for name in distances}
-    between_priors: dict[str, list[float]] = {name: [] for name in distances}
-    for _ in range(settings.draws):
-        first, second = prior_sample(), prior_sample()
-        for name, distance in distances.items():
-            from_codes[name].append(distance(sample, first))
-            between_priors[name].append(distance(first, second))
-    results: dict = {name: float(np.mean(values)) for name, values in from_codes.items()}
-    floor = {
-        name: {"mean": float(np.mean(values)), "q95": float(np.quantile(values, 0.95))}
-        for name, values in between_priors.items()
-    }
-    ratio = results["sliced_wasserstein"] / floor["sliced_wasserstein"]["mean"]
-    return {**results, "match_ratio": ratio, "floor": floor}
-
-
-def sliced_wasserstein(first: Sample, second: Sample, projections: Sample) -> float:
-    """Sliced 2-Wasserstein distance between samples [n, d] and [m, d], in units of the codes.
-
-    The root mean square, over ``projections`` [d, k], of the 2-Wasserstein distances between the
-    projected samples. Bonneel et al. 2015, https://doi.org/10.1007/s10851-014-0506-3; computed by
-    POT.
-    """
-    import ot  # here, since figures need this module and not what takes a second to load
-
-    return float(ot.sliced_wasserstein_distance(first, second, projections=projections))
-
-
-def largest_ks_statistic(first: Sample, second: Sample) -> float:
-    """Two-sample Kolmogorov-Smirnov statistic in the dimension where it is largest, from 0 to 1.
-
-    The largest distance between the two empirical distribution functions of a dimension; computed
-    by SciPy.
-    """
-    from scipy.stats import ks_2samp
-
-    dimensions = zip(first.T, second.T, strict=True)
-    return float(max(ks_2samp(x, y, method="asymp").statistic for x, y in dimensions))
-
-
-def latent_histogram(codes: Tensor, prior: Prior, bins: int = 40) -> pd.DataFrame:
-    """Histogram of codes [n, d] in every dimension against the density of the prior.
-
-    The bins cover :func:`visible_range`; what lies outside counts in the densities all the same.
-
-    Returns:
-        One row a bin: dimension (from 1), low, high, codes and prior; the last two are densities,
-        that of the prior at the centre of the bin.
-    """
-    tables = []
-    lows, highs = visible_range(codes, prior)
-    for dimension, values in enumerate(codes.T):
-        limits = (lows[dimension].item(), highs[dimension].item())
-        counts, edges = np.histogram(values.numpy(), bins, limits)
-        density = counts / (len(values) * np.diff(edges))
-        centres = torch.from_numpy((edges[1:] + edges[:-1]) / 2).float()
-        columns = {
-            "dimension": dimension + 1,
-            "low": edges[:-1],
-            "high": edges[1:],
-            "codes": density,
-            "prior": prior.density(centres, dimension).numpy(),
+        Returns:
+            reconstruction_mse: mean squared error per pixel of test images, pixels from 0 to 1.
+            Also all of :class:`aae.two_sample.PriorTest`, of :func:`meaning` and of
+            :class:`aae.generation.GenerationTest`.
+        """
+        test, train = self.splits["test"], self.splits["train"]
+        codes = apply(model.encoder, test.images)
+        train_codes = apply(model.encoder, train.images)
+        reconstructions = apply(model.decoder, codes)
+        mse = F.mse_loss(reconstructions.double(), pixels(test.images).double())
+        return {
+            "reconstruction_mse": mse.item(),
+            **self.prior_test(codes),
+            **meaning(train_codes, train.labels, codes, test.labels, self.few),
+            **self.generation(model.decoder, reconstructions),
         }
-        tables.append(pd.DataFrame(columns))
-    return pd.concat(tables, ignore_index=True)
 
 
-def visible_range(codes: Tensor, prior: Prior) -> tuple[Tensor, Tensor]:
-    """Lower and upper end [d] of what a picture of codes [n, d] and prior has to show.
+def meaning(
+    train_codes: Tensor, train_labels: Tensor, codes: Tensor, labels: Tensor, few: int
+) -> dict[str, float]:
+    """Measure whether codes keep what the images show; all by scikit-learn.
 
-    It covers all but 1 % of the codes, and of the prior all but 0.2 % or, if its tails are heavy,
-    what is within six standard deviations of the mean: a few far points would make a dot of the
-    rest.
+    Args:
+        train_codes: codes of training images [m, d].
+        train_labels: their classes [m].
+        codes: codes of test images [n, d].
+        labels: their classes [n].
+        few: how many codes stand for all in the silhouette.
+
+    Returns:
+        knn_accuracy: share of test codes whose ten nearest training codes vote for their class.
+        probe_accuracy: the same of a linear classifier (logistic regression), trained on training
+            codes. Alain and Bengio 2016, https://arxiv.org/abs/1610.01644
+        silhouette: how much nearer the codes of an image's own class are than those of the next
+            class, from -1 to 1. Rousseeuw 1987, https://doi.org/10.1016/0377-0427(87)90125-7
     """
-    low, high = codes.quantile(torch.tensor([0.005, 0.995]), dim=0)
-    prior_low, prior_high = prior.quantiles(torch.tensor([0.001, 0.999]))[:, : codes.shape[1]]
-    mean, reach = prior.mean[: codes.shape[1]], 6 * prior.scale[: codes.shape[1]]
-    return (
-        torch.minimum(low, torch.maximum(prior_low, mean - reach)),
-        torch.maximum(high, torch.minimum(prior_high, mean + reach)),
-    )
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import silhouette_score
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
-
-def prior_quantile_shares(codes: Tensor, prior: Prior, bins: int = 20) -> NDArray[np.float64]:
-    """Share of codes [n, d] between successive quantiles of the prior, over all dimensions.
-
-    The probability integral transform: codes that follow the prior have a share of 1 / bins in
-    each of the equally probable bins, whatever the prior and its dimensions.
-    """
-    counts, _ = np.histogram(prior.ranks(codes).numpy(), bins, (0, 1))
-    return counts / counts.sum()
+    learnt, x, y = (train_codes.numpy(), train_labels.numpy()), codes.numpy(), labels.numpy()
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    sample_size = few if few < len(codes) else None
+    return {
+        "knn_accuracy": float(KNeighborsClassifier(VOTES).fit(*learnt).score(x, y)),
+        "probe_accuracy": float(probe.fit(*learnt).score(x, y)),
+        "silhouette": float(silhouette_score(x, y, sample_size=sample_size, random_state=0)),
+    }

@@ -91,8 +91,11 @@ class TrainAAE(_Section):
 class EvalLatent(_Section):
     """Evaluation of the codes."""
 
-    projections: Count
-    draws: Annotated[int, Field(ge=2)]
+    projections: Annotated[int, Field(ge=20)]
+    references: Annotated[int, Field(ge=2)]
+    draws: Annotated[int, Field(ge=19)]
+    subset: Annotated[int, Field(ge=20)]
+    judge_steps: Count
 
 
 class Tracking(_Section):

@@ -10,6 +10,7 @@ from rich.progress import (
     Progress,
     TextColumn,
     TimeRemainingColumn,
+    track,
 )
 
 # Lines that a whole training leaves in a log file.
@@ -71,3 +72,19 @@ def _running_losses(losses: dict[str, float], letters: int | None = None) -> str
         for name, loss in losses.items()
         if name.endswith("_loss") and not name.startswith("validation_")
     )
+
+
+def show_steps(items: Iterable, total: int, title: str) -> Iterator:
+    """Pass items on, with a bar on a terminal and a line in a log file.
+
+    Args:
+        items: any number of things.
+        total: how many they are.
+        title: what is being done.
+    """
+    console = Console(highlight=False)
+    if console.is_terminal:
+        yield from track(items, title, total, console=console)
+    else:
+        console.print(f"{title}: {total}")
+        yield from items

@@ -24,6 +24,11 @@ from aae.networks import Architecture
 from aae.spool import Record, load_spooled, remove_spooled, save_spooled, spooled
 from aae.tracking import Store, StoreAwayError, address, connect, spool_locked
 
+# What a run's description says of its model; all metrics are on its page.
+DESCRIBED = (
+    "follows_prior", "match_ratio", "ks_statistic", "reconstruction_mse", "generated_frechet",
+)  # fmt: skip
+
 
 class Run:
     """A run to record in; losses and metrics are named as in the history and in latent.json.
@@ -84,14 +89,18 @@ class Run:
         """Log an evaluation; a later one takes its place.
 
         Args:
-            metrics: the final metrics, nested ones go by dotted name.
+            metrics: the final metrics. Nested ones go by "group/dotted.name": MLflow's pages have a
+                section for each group.
             histogram: bins of the latent histogram.
             figures: a folder of figures.
             prefix: put before all names, to tell several evaluations of a model apart.
         """
-        values = {f"{prefix}{name}": value for name, value in flatten(metrics).items()}
+        values = {
+            f"{prefix}{name.replace('.', '/', 1)}": value
+            for name, value in flatten(metrics).items()
+        }
         description = ", ".join(
-            f"{prefix}{name} {value:.4g}" for name, value in metrics.items() if name != "floor"
+            f"{prefix}{name} {value:.4g}" for name, value in metrics.items() if name in DESCRIBED
         )
         tags = {"mlflow.note.content": description}
         self._record("batch", metrics=values, tags=tags, time=_now())

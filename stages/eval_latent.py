@@ -1,6 +1,8 @@
 """Measure, on held-out images, how well the codes of both models follow the prior; draw figures.
 
-Reads data/prepared, both models and their histories; writes reports/metrics/latent.json,
+Reads data/prepared, both models and the histories of their training. Writes all measures to
+reports/metrics/latent.json, those of the adversarial autoencoder that fit into a line (`dvc metrics
+show`, `dvc exp show`) to reports/metrics/aae.json, and for the page reports/explorer.json,
 reports/provenance.json, reports/figures and reports/plots.
 """
 
@@ -8,36 +10,42 @@ from pathlib import Path
 
 import pandas as pd
 
-from aae import figures
 from aae.checkpoints import load_model
-from aae.data import pixels, prepared_digest, prepared_meta, read_prepared
-from aae.evaluation import evaluate, latent_histogram, prior_quantile_shares
+from aae.data import SPLITS, prepared_digest, prepared_meta, read_prepared
+from aae.densities import latent_histogram, prior_quantile_shares
+from aae.evaluation import SUMMARY, Evaluation
+from aae.explorer import explorer_data
+from aae.figures import save_figure
 from aae.files import file_digest, write_csv, write_json
+from aae.gallery import draw_all
 from aae.networks import apply
 from aae.params import Params
+from aae.progress import show_steps
 from aae.runs import evaluation_run
 from aae.stage import run_stage
 
 MODELS = {name: Path(f"models/{name}.safetensors") for name in ("ae", "aae")}
 HISTORIES = {name: Path(f"reports/history/{name}.csv") for name in MODELS}
+HISTOGRAMS = Path("reports/history/aae_histograms.csv")
 METRICS = Path("reports/metrics/latent.json")
-FIGURES = Path("reports/figures")
+AAE_METRICS = Path("reports/metrics/aae.json")
 PROVENANCE = Path("reports/provenance.json")
+EXPLORER = Path("reports/explorer.json")
+FIGURES = Path("reports/figures")
 QUANTILES = Path("reports/plots/prior_quantiles.csv")
 
 
 def main(params: Params) -> None:
     """Evaluate both models."""
-    test, meta = read_prepared("test"), prepared_meta()
-    prior, settings = params.latent_prior, params.eval_latent
+    splits, meta = {name: read_prepared(name) for name in SPLITS}, prepared_meta()
+    prior, names, test = params.latent_prior, meta["class_names"], splits["test"]
     models = {name: load_model(path) for name, path in MODELS.items()}
     codes = {name: apply(model.encoder, test.images) for name, model in models.items()}
 
-    results = {
-        name: evaluate(model, test.images, codes[name], prior, settings, params.seed)
-        for name, model in models.items()
-    }
-    write_json(METRICS, results)
+    evaluate = Evaluation(splits, names, prior, params.eval_latent, params.seed, show_steps)
+    results = {name: evaluate(model) for name, model in models.items()}
+    write_json(METRICS, results | {"real": evaluate.real})
+    write_json(AAE_METRICS, {name: results["aae"][name] for name in SUMMARY})
     digests = {"data": prepared_digest()} | {k: file_digest(v) for k, v in MODELS.items()}
     write_json(PROVENANCE, {"data": meta, "sha256": digests})
     shares = {name: prior_quantile_shares(z, prior) for name, z in codes.items()}
@@ -45,24 +53,12 @@ def main(params: Params) -> None:
     quantiles = {"prior_quantile": [(k + 0.5) / bins for k in range(bins)], "prior": 1 / bins}
     write_csv(QUANTILES, pd.DataFrame(quantiles | shares))
 
-    names = meta["class_names"]
-    examples = test.first_of_each_class()
-    originals = pixels(examples.images)
-    reconstructions = {
-        name: apply(model.decoder, apply(model.encoder, originals))
-        for name, model in models.items()
-    }
-    decoders = {name: model.decoder for name, model in models.items()}
+    write_json(EXPLORER, explorer_data(models, codes, test, names, prior))
     histories = {name: pd.read_csv(path) for name, path in HISTORIES.items()}
-    drawn = {
-        "latent_histogram": figures.draw_latent_histograms(codes, prior),
-        "codes_by_class": figures.draw_codes_by_class(codes, test.labels, names, prior),
-        "losses": figures.draw_losses(histories),
-        "reconstructions": figures.draw_reconstructions(originals, reconstructions, names),
-        "decoded_prior": figures.draw_decoded_prior(decoders, prior),
-    }
-    for name, figure in drawn.items():
-        figures.save_figure(figure, FIGURES / f"{name}.png")
+    histograms, generation = pd.read_csv(HISTOGRAMS), evaluate.generation
+    figures = draw_all(models, codes, splits, names, prior, histories, histograms, generation)
+    for name, figure in figures.items():
+        save_figure(figure, FIGURES / f"{name}.png")
 
     # The autoencoder is the same for every prior: its run holds an evaluation for each.
     for name, trained_with, prefix in (

@@ -8,23 +8,24 @@ from pathlib import Path
 
 from aae.files import write_text
 from aae.params import Params
-from aae.report import render
+from aae.report import code_digest, render
 from aae.stage import run_stage
 
 METRICS = Path("reports/metrics/latent.json")
 PROVENANCE = Path("reports/provenance.json")
+EXPLORER = Path("reports/explorer.json")
 FIGURES = Path("reports/figures")
 PAGE = Path("reports/report.html")
+CODE = (Path("aae"), Path("stages"))
 
 
 def main(params: Params) -> None:
     """Write the page."""
-    page = render(
-        metrics=json.loads(METRICS.read_text(encoding="utf-8")),
-        provenance=json.loads(PROVENANCE.read_text(encoding="utf-8")),
-        figures={path.stem: path.read_bytes() for path in sorted(FIGURES.glob("*.png"))},
-        params=params,
+    metrics, provenance, explorer = (
+        json.loads(path.read_text(encoding="utf-8")) for path in (METRICS, PROVENANCE, EXPLORER)
     )
+    figures = {path.stem: path.read_bytes() for path in sorted(FIGURES.glob("*.png"))}
+    page = render(metrics, provenance, figures, explorer, params, code_digest(*CODE))
     write_text(PAGE, page)
     print(f"open {PAGE} in a browser")
 

@@ -1,27 +1,32 @@
 """Train the adversarial autoencoder: reconstruction phase and regularisation phase in every step.
 
 Reads data/prepared and models/ae.safetensors; writes models/aae.safetensors,
-reports/history/aae.csv and reports/metrics/train_aae.json.
+reports/history/aae.csv, reports/history/aae_histograms.csv and reports/metrics/train_aae.json.
 """
 
+import math
 from pathlib import Path
 
 import pandas as pd
 
 from aae.checkpoints import load_model, save_model
 from aae.data import prepared_digest, prepared_meta, read_prepared
+from aae.densities import latent_histogram
 from aae.figures import draw_latent_histograms, to_array
 from aae.files import write_csv, write_json
 from aae.networks import Architecture, Model, apply
 from aae.params import Params
 from aae.progress import show_epochs
-from aae.runs import training_run
+from aae.runs import Run, training_run
 from aae.stage import run_stage
 from aae.training import AdversarialTraining, initialise
 
 AUTOENCODER = Path("models/ae.safetensors")
 MODEL = Path("models/aae.safetensors")
 HISTORY = Path("reports/history/aae.csv")
+HISTOGRAMS = Path("reports/history/aae_histograms.csv")
+# Shares of the training after which a latent histogram is kept for the page.
+KEPT = (0.0, 0.02, 0.1, 0.2, 0.5, 1.0)
 METRICS = Path("reports/metrics/train_aae.json")
 PARAMS = {"seed", "data", "latent_dim", "prior", "network", "train_aae"}
 
@@ -44,20 +49,29 @@ def main(params: Params) -> None:
     training = AdversarialTraining(model, prior, settings, images, validation, params.seed)
 
     recorded = params.model_dump(include=PARAMS) | {"prior": prior_entry}
+    every = params.tracking.histogram_every
+    tracked = {0, 1, settings.epochs, *range(0, settings.epochs, every)}
+    kept = {math.ceil(share * settings.epochs) for share in KEPT}
+    histograms, history = [], []
+
+    def look_at_codes(run: Run, epoch: int) -> None:
+        codes = apply(model.encoder, validation)
+        if epoch in kept:
+            histograms.append(latent_histogram(codes, prior).assign(epoch=epoch))
+        if epoch in tracked:
+            image = to_array(draw_latent_histograms({"aae": codes}, prior))
+            run.log_image(image, "latent_histogram", epoch)
+
     with training_run("train_aae", params.prior, params.seed, recorded) as run:
         run.log_dataset(meta["source"], prepared_digest())
-        history = []
+        look_at_codes(run, 0)
         for losses in show_epochs(training.epochs(), settings.epochs, "train_aae"):
             history.append(losses)
             run.log_epoch(losses)
-            epoch = len(history)
-            if epoch % params.tracking.histogram_every == 0 or epoch in (1, settings.epochs):
-                codes = {"aae": apply(model.encoder, validation)}
-                run.log_image(
-                    to_array(draw_latent_histograms(codes, prior)), "latent_histogram", epoch
-                )
+            look_at_codes(run, len(history))
         save_model(model, MODEL)
         write_csv(HISTORY, pd.DataFrame(history))
+        write_csv(HISTOGRAMS, pd.concat(histograms))
         write_json(METRICS, history[-1])
         run.log_model(MODEL, architecture)
 

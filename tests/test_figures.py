@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from aae import figures
+from aae.densities import Plane, latent_histogram, plane_density
 from aae.distributions import make_distribution
-from aae.networks import Architecture, Model, apply
 from aae.priors import Prior
 from aae.seeding import stream
 
@@ -49,31 +50,70 @@ def test_histograms_have_a_panel_a_dimension_with_the_prior_drawn_in(latent_dim)
     assert labels == [f"code, dimension {k + 1}" for k in range(latent_dim)] * 2
 
 
+@pytest.mark.parametrize("shows_prior", [True, False])
 @pytest.mark.parametrize("latent_dim", DIMENSIONS)
-def test_codes_by_class_show_every_code_in_the_colour_of_its_class(latent_dim):
+def test_codes_by_class_show_every_code_in_the_colour_of_its_class(latent_dim, shows_prior):
     prior = make_prior(latent_dim)
     codes = make_codes(prior)
     labels = torch.arange(200) % 10
-    figure = figures.draw_codes_by_class(codes, labels, NAMES, prior)
+    figure = figures.draw_codes_by_class(codes, labels, NAMES, prior if shows_prior else None)
     for panel, values in zip(all_axes(figure), codes.values(), strict=True):
-        background, *classes = panel.collections
-        assert len(background.get_offsets()) == figures.MAX_DOTS
-        assert len(classes) == 10
-        colours = {tuple(dots.get_facecolor()[0]) for dots in classes}
-        assert len(colours) == 10
+        classes, others = panel.collections[:10], panel.collections[10:]
+        assert len(others) == shows_prior, "samples in one dimension, contours in the plane"
+        colours = [to_hex(dots.get_facecolor()[0]) for dots in classes]
+        assert colours == figures.CLASS_COLOURS
+        assert len(set(colours)) == 10
+        drawn = Plane(values).coordinates(values).numpy()
         for label, dots in enumerate(classes):
             offsets = np.asarray(dots.get_offsets())
-            own = values[labels == label].numpy()
+            own = drawn[labels == label]
             assert len(offsets) == 20
+            np.testing.assert_allclose(offsets[:, : own.shape[1]], own, atol=1e-5)
             if latent_dim == 1:
-                np.testing.assert_allclose(offsets[:, 0], own[:, 0])
                 assert (np.abs(offsets[:, 1] - label) <= 0.3).all()
-            elif latent_dim == 2:
-                np.testing.assert_allclose(offsets, own)
         assert panel.get_xlabel()
         assert panel.get_ylabel()
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == NAMES
+
+
+@pytest.mark.parametrize("latent_dim", DIMENSIONS)
+def test_the_prior_is_drawn_in_one_dimension_or_two(latent_dim):
+    (panel,) = all_axes(figures.draw_prior(make_prior(latent_dim)))
+    if latent_dim == 1:
+        points, density = panel.lines[0].get_data()
+        expected = np.where(points > 0, points * np.exp(-points), 0)
+        np.testing.assert_allclose(density, expected, atol=1e-5)
+    else:
+        samples, contours = panel.collections
+        assert len(samples.get_offsets()) == figures.MAX_DOTS
+        assert len(contours.levels) == 4
+    assert panel.get_xlabel()
+    assert panel.get_ylabel()
+
+
+def test_contour_lines_of_a_gaussian_are_circles():
+    prior = Prior(make_distribution("Normal", {"loc": 1.0, "scale": 2.0}), 2)
+    plane = Plane(prior.sample(100, stream(0, "codes")))
+    low, high = torch.tensor([-6.0, -6.0]), torch.tensor([8.0, 8.0])
+    lines = figures.contour_lines(plane_density(prior, plane, low, high))
+    # A share p of a Gaussian in the plane is within sqrt(-2 ln(1 - p)) standard deviations.
+    expected = [2 * np.sqrt(-2 * np.log(1 - share)) for share in (0.95, 0.75, 0.5, 0.25)]
+    assert len(lines) == 4
+    for line, radius in zip(lines, expected, strict=True):
+        np.testing.assert_allclose(np.linalg.norm(line - 1, axis=1), radius, rtol=0.02)
+
+
+def test_histograms_of_several_epochs_are_one_below_another():
+    prior = make_prior(8)
+    tables = [
+        latent_histogram(make_codes(prior)["aae"], prior).assign(epoch=epoch) for epoch in (0, 1, 5)
+    ]
+    panels = all_axes(figures.draw_training_histograms(pd.concat(tables), prior))
+    assert len(panels) == 3 * figures.MAX_TRAINING_DIMENSIONS
+    rows = panels[:: figures.MAX_TRAINING_DIMENSIONS]
+    assert [panel.get_ylabel() for panel in rows] == ["epoch 0", "epoch 1", "epoch 5"]
+    assert all(panel.lines for panel in panels)
 
 
 def test_losses_are_drawn_by_epoch_with_the_equilibria():
@@ -91,38 +131,6 @@ def test_losses_are_drawn_by_epoch_with_the_equilibria():
     for panel in (left, right):
         assert panel.get_xlabel() == "epoch"
         assert panel.get_ylabel()
-
-
-def test_reconstructions_are_below_their_originals():
-    images = torch.rand(3, 1, 4, 4, generator=stream(0, "images"))
-    figure = figures.draw_reconstructions(images, {"ae": images / 2, "aae": images / 4}, "abc")
-    panels = all_axes(figure)
-    assert len(panels) == 9
-    for row, factor in enumerate((1, 2, 4)):
-        for column in range(3):
-            (shown,) = panels[3 * row + column].get_images()
-            np.testing.assert_allclose(shown.get_array(), images[column, 0] / factor)
-
-
-@pytest.mark.parametrize("latent_dim", DIMENSIONS)
-def test_decoded_prior_shows_the_image_of_every_quantile_or_sample(latent_dim):
-    prior = make_prior(latent_dim)
-    architecture = Architecture(image_shape=(1, 3, 5), latent_dim=latent_dim, hidden=(8,))
-    decoder = Model(architecture, seed=0).decoder
-    (panel,) = all_axes(figures.draw_decoded_prior({"aae": decoder}, prior))
-    sheet = np.asarray(panel.get_images()[0].get_array())
-    grid = figures.GRID
-    assert sheet.shape == (3 * grid, 5 * grid)
-    if latent_dim == 2:
-        # Dimension 1 grows to the right, dimension 2 upwards.
-        q = prior.quantiles((torch.arange(grid) + 0.5) / grid)[:, 0]
-        bottom_right = apply(decoder, torch.stack([q[-1], q[0]])[None])[0, 0]
-        np.testing.assert_allclose(sheet[-3:, -5:], bottom_right, atol=1e-6)
-    elif latent_dim == 1:
-        q = prior.quantiles((torch.arange(grid**2) + 0.5) / grid**2)
-        np.testing.assert_allclose(sheet[3:6, :5], apply(decoder, q[grid][None])[0, 0], atol=1e-6)
-    else:
-        assert len(np.unique(sheet[::3, ::5])) > grid
 
 
 def test_a_saved_figure_is_the_same_to_the_byte(tmp_path: Path):

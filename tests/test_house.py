@@ -85,4 +85,5 @@ def test_a_stage_depends_on_all_code_that_determines_its_outputs():
         declared = {
             path[4:-3] for path in stage["deps"] if path.startswith("aae/") and path.endswith(".py")
         }
-        assert declared == needed, name
+        # The page names the digest of all code and depends on all of it.
+        assert declared == needed or "aae" in stage["deps"], name

@@ -17,7 +17,10 @@ import pytest
 from conftest import ROOT, commit, copy_project, run, start, wait_for_line, write_params
 from ruamel.yaml import YAML
 from safetensors import safe_open
+from test_evaluation import CONTRACT
+from test_report import FIGURES
 
+from aae.evaluation import SUMMARY
 from aae.files import file_digest
 
 EPOCHS = 3
@@ -26,7 +29,10 @@ SMALL = {
     "network.discriminator_hidden": [64],
     "train_ae.epochs": EPOCHS,
     "train_aae.epochs": EPOCHS,
-    "eval_latent.draws": 10,
+    "eval_latent.draws": 19,
+    "eval_latent.references": 2,
+    "eval_latent.subset": 100,
+    "eval_latent.judge_steps": 20,
     "tracking.histogram_every": 2,
 }
 STAGES = ["check_params", "prepare_data", "train_ae", "train_aae", "eval_latent", "report"]
@@ -81,10 +87,7 @@ def test_all_declared_files_are_there(project):
             path = out if isinstance(out, str) else next(iter(out))
             assert (project / path).exists(), path
     figures = {path.name for path in (project / "reports" / "figures").iterdir()}
-    assert figures == {
-        "latent_histogram.png", "codes_by_class.png", "losses.png", "reconstructions.png",
-        "decoded_prior.png",
-    }  # fmt: skip
+    assert figures == {f"{name}.png" for name in FIGURES}
 
 
 def test_a_second_run_has_nothing_to_do(project):
@@ -111,6 +114,8 @@ def test_histories_have_a_row_an_epoch(project):
     aae = pd.read_csv(project / "reports" / "history" / "aae.csv")
     assert list(ae) == ["epoch", LOSSES[0], f"validation_{LOSSES[0]}"]
     assert list(aae) == ["epoch", *LOSSES, *(f"validation_{name}" for name in LOSSES)]
+    histograms = pd.read_csv(project / "reports" / "history" / "aae_histograms.csv")
+    assert histograms["epoch"].unique().tolist() == [0, 1, 2, 3]
     for history in (ae, aae):
         assert history["epoch"].tolist() == list(range(1, EPOCHS + 1))
         assert history.notna().all(axis=None)
@@ -118,8 +123,9 @@ def test_histories_have_a_row_an_epoch(project):
 
 def test_metrics_of_both_models_are_in_latent_json(project):
     metrics = json.loads((project / "reports" / "metrics" / "latent.json").read_text())
-    assert list(metrics) == ["ae", "aae"]
-    for model in metrics.values():
+    assert list(metrics) == ["ae", "aae", "real"]
+    for model in (metrics["ae"], metrics["aae"]):
+        assert model.keys() >= CONTRACT
         floor = model["floor"]["sliced_wasserstein"]["mean"]
         assert model["match_ratio"] == pytest.approx(model["sliced_wasserstein"] / floor)
         assert 0 < model["ks_statistic"] <= 1
@@ -162,7 +168,7 @@ def test_the_trainings_are_tracked_with_every_epoch(project):
     assert found.data.params["train_aae.epochs"] == str(EPOCHS)
     images = client.list_artifacts(found.info.run_id, "images")
     steps = {item.path.split("+")[2] for item in images if item.path.endswith(".png")}
-    assert steps == {"1", "2", "3"}
+    assert steps == {"0", "1", "2", "3"}
 
 
 def test_the_evaluation_is_in_the_run_of_the_training(project):
@@ -171,7 +177,9 @@ def test_the_evaluation_is_in_the_run_of_the_training(project):
     for name in ("ae", "aae"):
         (found,) = runs(project, f"train_{name}")
         prefix = "gaussian/" if name == "ae" else ""
-        assert found.data.metrics[f"{prefix}match_ratio"] == metrics[name]["match_ratio"]
+        for key in CONTRACT - {"floor", "p_value"}:
+            assert found.data.metrics[f"{prefix}{key}"] == metrics[name][key]
+        assert found.data.metrics[f"{prefix}p_value/all"] == metrics[name]["p_value"]["all"]
         figures = client.list_artifacts(found.info.run_id, f"{prefix}figures")
         assert f"{prefix}figures/latent_histogram.png" in {item.path for item in figures}
         uri = f"{found.info.artifact_uri}/{prefix}latent_histogram.csv"
@@ -187,7 +195,7 @@ def test_the_evaluation_is_in_the_run_of_the_training(project):
         ({"priors.gaussian.scale": 4.0}, ["train_aae", "eval_latent", "report"]),
         ({"priors.gamma.rate": 4.0}, []),
         ({"tracking.histogram_every": 5}, []),
-        ({"eval_latent.draws": 20}, ["eval_latent", "report"]),
+        ({"eval_latent.draws": 39}, ["eval_latent", "report"]),
         ({"train_ae.epochs": 9}, ["train_ae", "report"]),
         ({"network.discriminator_hidden": [9]}, ["train_aae", "report"]),
         ({"seed": 1}, STAGES[1:]),
@@ -216,12 +224,20 @@ def test_another_prior_is_learnt_without_training_the_autoencoder_again(project,
     table = run([*command, "--csv"], copy).stdout
     header, *rows = csv.reader(io.StringIO(table))
     assert set(header) >= {
-        "prior", "seed", "aae.match_ratio", "aae.ks_statistic", "aae.reconstruction_mse"
+        "prior", "seed", "match_ratio", "ks_statistic", "reconstruction_mse"
     }  # fmt: skip
     assert len(header) <= 12, "columns worth reading"
     shown = next(dict(zip(header, row, strict=True)) for row in rows if name in row)
     assert shown["prior"] == "gamma"
-    assert float(shown["aae.match_ratio"]) == newest.data.metrics["match_ratio"]
+    assert float(shown["match_ratio"]) == newest.data.metrics["match_ratio"]
+    # Both side by side: figures of each, and one plot of losses with the lines of both.
+    run(["dvc", "plots", "diff", "HEAD", "--out", str(tmp_path / "plots")], copy)
+    images = {path.name for path in (tmp_path / "plots" / "static").iterdir()}
+    for revision in ("HEAD", "workspace"):
+        assert f"{revision}_reports_figures_codes_by_class.png" in images
+    page = (tmp_path / "plots" / "index.html").read_text()
+    assert page.count('"rev": "HEAD"') >= EPOCHS
+    assert page.count('"rev": "workspace"') >= EPOCHS
 
 
 @pytest.mark.slow
@@ -305,7 +321,10 @@ def test_every_stage_explains_itself(project, stage):
 
 
 def test_plots_and_metrics_can_be_shown(project, tmp_path):
-    assert "match_ratio" in run(["dvc", "metrics", "show"], project).stdout
+    header, *rows = run(["dvc", "metrics", "show"], project).stdout.splitlines()
+    assert set(header.split()) == {"Path", *SUMMARY}
+    assert len(rows) == 1
+    assert len(header) <= 150, "fits on a screen"
     run(["dvc", "plots", "show", "--out", str(tmp_path / "plots")], project)
     page = (tmp_path / "plots" / "index.html").read_text()
     for title in ("Reconstruction loss", "Discriminator and generator loss", "codes_by_class.png"):
@@ -329,7 +348,7 @@ def test_other_priors_and_latent_sizes_go_through_the_pipeline(
     write_params(copy / "params.yaml", SMALL | {"latent_dim": latent_dim, "prior": prior})
     run(["dvc", "repro"], copy)
     page = (copy / "reports" / "report.html").read_text()
-    assert f"in {latent_dim}\ndimension" in page
+    assert f"in {latent_dim} dimension" in page
 
 
 @pytest.mark.slow
@@ -374,6 +393,15 @@ def test_at_the_default_parameters_the_codes_follow_the_prior(tmp_path):
     assert aae["match_ratio"] <= 2.0
     assert ae["match_ratio"] >= 2 * aae["match_ratio"]
     assert aae["reconstruction_mse"] <= 1.25 * ae["reconstruction_mse"]
+    assert not ae["follows_prior"]
+    assert metrics["real"]["judge_accuracy"] >= 0.95
+    assert (root / "reports" / "report.html").stat().st_size < 6e6
+
+    # Without a discriminator that learns, nothing draws the codes to the prior.
+    run(["dvc", "exp", "run", "-S", "train_aae.learning_rate.discriminator=0.0"], root)
+    crippled = json.loads((root / "reports" / "metrics" / "latent.json").read_text())["aae"]
+    assert not crippled["follows_prior"]
+    assert crippled["match_ratio"] > aae["match_ratio"]
 
 
 @pytest.mark.slow

@@ -3,12 +3,44 @@ from html.parser import HTMLParser
 
 import pytest
 
-from aae.report import render
+from aae.report import TABLE, code_digest, render
 
-FIGURES = ("latent_histogram", "codes_by_class", "decoded_prior", "reconstructions", "losses")
+FIGURES = (
+    "autoencoder_codes", "gap", "prior", "losses", "training_histograms", "codes_by_class",
+    "latent_histogram", "decoded_prior", "reconstructions", "interpolations", "samples",
+)  # fmt: skip
+TESTED = (
+    "sliced_wasserstein", "energy_distance", "mmd2", "ks_statistic", "ks_projected",
+    "c2st_accuracy", "prior_coverage",
+)  # fmt: skip
+FLOOR = (*TESTED, "prior_density", "prior_gap_share")
+REAL = (
+    "generated_frechet", "generated_confidence", "generated_entropy", "generated_precision",
+    "generated_recall", "parzen_log_likelihood", "nearest_training_distance",
+)  # fmt: skip
+OTHER = (
+    "reconstructed_frechet", "reconstructed_confidence", "reconstruction_mse", "knn_accuracy",
+    "probe_accuracy", "silhouette",
+)  # fmt: skip
 MODEL = {
-    "reconstruction_mse": 0.04, "sliced_wasserstein": 0.5, "match_ratio": 1.23, "ks_statistic": 0.1,
-    "floor": {"sliced_wasserstein": {"mean": 0.4}, "ks_statistic": {"mean": 0.05}},
+    **dict.fromkeys((*FLOOR, *REAL, *OTHER), 0.123456),
+    "sliced_wasserstein": 0.5,
+    "match_ratio": 1.23,
+    "floor": {name: {"mean": 0.0504 + 0.01 * k, "q95": 0.1} for k, name in enumerate(FLOOR)},
+    "p_value": dict.fromkeys(TESTED, 0.25) | {"all": 0.31},
+    "follows_prior": True,
+}
+BAD = MODEL | {"match_ratio": 5.08, "follows_prior": False}
+BAD["p_value"] = dict.fromkeys([*TESTED, "all"], 0.005)
+REAL_IMAGES = dict.fromkeys(REAL, 0.777) | {"judge_accuracy": 0.9612}
+METRICS = {"ae": BAD, "aae": MODEL, "real": REAL_IMAGES}
+PANEL = {
+    "title": "Autoencoder", "names": ["code"], "low": [0.0], "high": [1.0], "grid": [2, 1],
+    "decoded": "data:,", "dots": [[0.5, 0.5]], "curves": [], "reconstructions": "data:,",
+}  # fmt: skip
+EXPLORER = {
+    "image_size": [28, 28], "columns": 25, "labels": [0], "class_names": ["none"],
+    "colours": ["#123456"], "originals": "data:,", "models": {"ae": PANEL, "aae": PANEL},
 }  # fmt: skip
 PROVENANCE = {
     "data": {"source": "mnist-5k", "counts": {"train": 3600, "validation": 400, "test": 1000}},
@@ -35,54 +67,80 @@ class Page(HTMLParser):
         self.text.append(data)
 
 
+def make_page(params, **changes) -> str:
+    given = {
+        "metrics": METRICS, "provenance": PROVENANCE, "explorer": EXPLORER, "code": "c" * 64,
+        "figures": {name: name.encode() for name in FIGURES},
+    }  # fmt: skip
+    return render(**given | changes, params=params)
+
+
 def test_the_page_names_no_folder_of_this_machine(make_params):
-    html = render(
-        metrics={"ae": MODEL, "aae": MODEL},
-        provenance=PROVENANCE,
-        figures=dict.fromkeys(FIGURES, b""),
-        params=make_params({"data.root": "/home/somebody/images"}),
-    )
-    assert "somebody" not in html
+    assert "somebody" not in make_page(make_params({"data.root": "/home/somebody/images"}))
 
 
 @pytest.fixture
 def page(make_params) -> Page:
-    html = render(
-        metrics={"ae": MODEL | {"match_ratio": 5.08}, "aae": MODEL},
-        provenance=PROVENANCE,
-        figures={name: name.encode() for name in FIGURES},
-        params=make_params({}),
-    )
-    return Page(html)
+    return Page(make_page(make_params({})))
+
+
+def text_of(page: Page) -> str:
+    return " ".join(" ".join(page.text).split())  # a non-breaking space is white space, too
 
 
 def test_the_page_loads_nothing(page):
     assert page.addresses
     assert all(address.startswith("data:") for address in page.addresses)
-    assert not {"script", "iframe"} & set(page.tags)
+    assert "iframe" not in page.tags
 
 
 def test_every_figure_is_in_it_with_a_caption(page):
     shown = [base64.b64decode(x.split(",")[1]) for x in page.addresses if "image/png" in x]
-    assert sorted(shown) == sorted(name.encode() for name in FIGURES)
-    assert page.tags.count("figcaption") == len(FIGURES)
+    assert shown == [name.encode() for name in FIGURES]
+    assert page.tags.count("figcaption") >= len(FIGURES)
+
+
+def test_the_verdicts_come_first(page):
+    text = text_of(page)
+    verdicts = text[: text.index("In numbers")]
+    assert verdicts.index("do not follow the prior") < verdicts.index("The codes follow the prior")
+    for part in ("5.1 times as far", "p = 0.005", "Match ratio 1.23", "p = 0.310"):
+        assert part in verdicts
 
 
 def test_the_numbers_are_in_it(page):
-    text = " ".join(" ".join(page.text).split())
-    for part in ("5.08", "1.23", "0.400", "0.050", "3600", "1000 test images", "b" * 64):
+    text = text_of(page)
+    floor = [
+        f"{MODEL['floor'][name]['mean']:.3f}" for name in ("sliced_wasserstein", "ks_statistic")
+    ]
+    for part in ("5.08", "1.23", *floor, "0.777", "96.1 %", "3600", "1000 test images", "b" * 64):
         assert part in text
+    assert text.count("p = 0.250") == len(TESTED)
     assert "Normal(loc=0.0, scale=5.0) in 2 dimensions" in text.replace("  ", " ")
+    assert f"SHA-256 of the code {'c' * 64}" in text
 
 
-def test_names_from_parameters_are_escaped(make_params):
-    name = "<script>alert(1)</script>"
+def test_every_metric_of_a_model_has_a_line():
+    shown = {measure.key for _, _, measures in TABLE for measure in measures}
+    assert shown == MODEL.keys() - {"floor", "p_value", "follows_prior"}
+
+
+def test_texts_from_parameters_and_data_are_escaped(make_params):
+    name = "</script><script>alert(1)</script>"
     entry = {"distribution": "Normal", "loc": 0.0, "scale": 1.0}
-    html = render(
-        metrics={"ae": MODEL, "aae": MODEL},
-        provenance=PROVENANCE,
-        figures=dict.fromkeys(FIGURES, b""),
-        params=make_params({f"priors.{name}": entry, "prior": name}),
-    )
-    assert "script" not in Page(html).tags
-    assert name in "".join(Page(html).text)
+    plain = Page(make_page(make_params({})))
+    explorer = EXPLORER | {"class_names": [name]}
+    params = make_params({f"priors.{name}": entry, "prior": name})
+    page = Page(make_page(params, explorer=explorer))
+    assert page.tags.count("script") == plain.tags.count("script") == 2
+    assert name in "".join(page.text)
+
+
+def test_the_digest_of_the_code_is_that_of_names_and_contents(tmp_path):
+    (tmp_path / "a.py").write_text("one")
+    first = code_digest(tmp_path)
+    assert code_digest(tmp_path) == first
+    (tmp_path / "a.py").rename(tmp_path / "b.py")
+    second = code_digest(tmp_path)
+    (tmp_path / "b.py").write_text("two")
+    assert len({first, second, code_digest(tmp_path)}) == 3

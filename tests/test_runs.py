@@ -101,7 +101,7 @@ def test_the_evaluation_lands_in_the_run_that_trained_the_model(tmp_path):
             evaluate(tracked, tmp_path, value)
     first, second = (mlflow.get_run(run_id) for run_id in run_ids)
     assert (first.info.status, first.info.end_time) == ("FINISHED", ended)
-    assert first.data.metrics == {"match_ratio": 1.5, "floor.sliced_wasserstein.mean": 0.1}
+    assert first.data.metrics == {"match_ratio": 1.5, "floor/sliced_wasserstein.mean": 0.1}
     table = mlflow.artifacts.load_text(f"{first.info.artifact_uri}/latent_histogram.csv")
     assert table == "low,codes\n0,1.5\n1,1.5\n2,1.5\n"
     names = [item.path for item in mlflow.MlflowClient().list_artifacts(run_ids[0], "figures")]

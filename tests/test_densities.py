@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+
+from aae.densities import (
+    ENCLOSED,
+    Plane,
+    latent_histogram,
+    plane_density,
+    prior_quantile_shares,
+    visible_range,
+)
+from aae.distributions import make_distribution
+from aae.priors import Prior
+from aae.seeding import stream
+
+
+@pytest.mark.parametrize("latent_dim", [1, 3])
+def test_the_histogram_is_a_density_with_the_priors_beside_it(latent_dim):
+    prior = Prior(make_distribution("Gamma", {"concentration": 2.0, "rate": 1.0}), latent_dim)
+    codes = prior.sample(2000, stream(0, "codes")) + 1
+    table = latent_histogram(codes, prior)
+    assert list(table) == ["dimension", "low", "high", "codes", "prior"]
+    for dimension, bins in table.groupby("dimension"):
+        widths = bins["high"] - bins["low"]
+        # All but half a percent at either end is in the picture, and all of it in the densities.
+        values = codes[:, dimension - 1]
+        seen = (values >= bins["low"].iloc[0]) & (values <= bins["high"].iloc[-1])
+        assert (bins["codes"] * widths).sum() == pytest.approx(seen.double().mean().item())
+        assert seen.double().mean() >= 0.99
+        assert (bins["prior"] * widths).sum() == pytest.approx(1, abs=0.02)
+        inside = (codes[:, dimension - 1] >= bins["low"].iloc[5]) & (
+            codes[:, dimension - 1] < bins["high"].iloc[5]
+        )
+        assert bins["codes"].iloc[5] * widths.iloc[5] * 2000 == pytest.approx(inside.sum().item())
+        centres = (bins["low"] + bins["high"]) / 2
+        np.testing.assert_allclose(bins["prior"], scipy.stats.gamma(2).pdf(centres), rtol=1e-4)
+
+
+def test_a_few_far_points_do_not_make_a_dot_of_the_picture():
+    cauchy = Prior(make_distribution("Cauchy", {"loc": 0.0, "scale": 1.0}), 2)
+    codes = cauchy.sample(2000, stream(0, "codes"))
+    assert codes.abs().max() > 500
+    low, high = visible_range(codes, cauchy)
+    assert ((high - low) < 200).all()
+    # Codes far from the prior are in it all the same.
+    low, high = visible_range(codes[:1000] * 0.01 + 300, cauchy)
+    assert (low < 0).all()
+    assert (high > 300).all()
+
+
+def test_shares_between_quantiles_are_equal_for_prior_samples_only():
+    prior = Prior(make_distribution("Exponential", {"rate": 3.0}), 2)
+    codes = prior.sample(2000, stream(0, "codes"))
+    shares = prior_quantile_shares(codes, prior)
+    assert shares.sum() == pytest.approx(1)
+    # 4,000 values in 20 bins: chi-square with 19 degrees of freedom, 99.99 % quantile.
+    chi_square = 4000 * ((shares - 0.05) ** 2 / 0.05).sum()
+    assert chi_square < scipy.stats.chi2(19).ppf(0.9999)
+    assert prior_quantile_shares(codes - 100, prior)[0] == 1
+    assert prior_quantile_shares(codes + 100, prior)[-1] == 1
+
+
+@pytest.mark.parametrize("latent_dim", [1, 2, 5])
+def test_a_plane_leads_from_codes_to_coordinates_and_back(latent_dim):
+    generator = stream(0, "codes")
+    codes = torch.randn(300, latent_dim, generator=generator) * torch.arange(1, latent_dim + 1) + 3
+    plane = Plane(codes)
+    coordinates = plane.coordinates(codes)
+    assert coordinates.shape == (300, min(latent_dim, 2))
+    assert len(plane.names) == min(latent_dim, 2)
+    torch.testing.assert_close(plane.coordinates(plane.codes(coordinates)), coordinates)
+    if latent_dim <= 2:
+        torch.testing.assert_close(coordinates, codes)
+    else:
+        # The two directions of largest variance, the largest first.
+        variances = torch.linalg.eigvalsh(codes.T.cov()).flip(0)[:2]
+        torch.testing.assert_close(coordinates.var(0), variances)
+        torch.testing.assert_close(coordinates.mean(0), torch.zeros(2), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "latent_dim"),
+    [
+        ("Normal", {"loc": 1.0, "scale": 2.0}, 2),
+        ("Uniform", {"low": -5.0, "high": 5.0}, 2),
+        ("Beta", {"concentration1": 0.5, "concentration0": 0.5}, 2),
+        ("SwissRoll", {"turns": 1.5, "radius": 10.0, "noise": 0.5}, 2),
+        ("Gamma", {"concentration": 2.0, "rate": 1.0}, 8),
+    ],
+)
+def test_contours_enclose_the_shares_of_the_prior_that_they_are_named_after(
+    name, arguments, latent_dim
+):
+    prior = Prior(make_distribution(name, arguments), latent_dim)
+    codes = prior.sample(20_000, stream(0, "codes"))
+    plane = Plane(codes)
+    low, high = plane.limits(codes, prior)
+    density = plane_density(prior, plane, low, high)
+    # Coarse cells and, but for two independent dimensions, smoothing: within five percent.
+    cells = (plane.coordinates(codes) - low) / (high - low) * len(density.x)
+    column, row = cells.floor().int().clamp(0, len(density.x) - 1).T.numpy()
+    shares = [(density.density[row, column] >= level).mean() for level in density.levels]
+    if name == "Uniform":  # flat: its edge alone
+        assert shares == [pytest.approx(1, abs=0.05)]
+    else:
+        assert shares == pytest.approx(sorted(ENCLOSED, reverse=True), abs=0.05)
+
+
+def test_the_density_in_the_plane_of_two_independent_dimensions_is_their_product():
+    prior = Prior(make_distribution("Normal", {"loc": 1.0, "scale": 2.0}), 2)
+    plane = Plane(prior.sample(100, stream(0, "codes")))
+    found = plane_density(prior, plane, torch.tensor([-4.0, -3.0]), torch.tensor([5.0, 6.0]))
+    normal = scipy.stats.norm(1, 2)
+    expected = normal.pdf(found.y)[:, None] * normal.pdf(found.x)[None, :]
+    np.testing.assert_allclose(found.density, expected, rtol=1e-2)
