@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import ROOT
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.image import imread
@@ -13,6 +14,7 @@ from matplotlib.image import imread
 from aae import figures
 from aae.densities import Plane, latent_histogram, plane_density
 from aae.distributions import make_distribution
+from aae.params import load_params
 from aae.priors import Prior
 from aae.seeding import stream
 
@@ -141,3 +143,21 @@ def test_a_saved_figure_is_the_same_to_the_byte(tmp_path: Path):
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     pixels = figures.to_array(figures.draw_latent_histograms(make_codes(prior), prior))
     np.testing.assert_allclose(imread(tmp_path / "a.png")[..., :3] * 255, pixels, atol=1)
+
+
+@pytest.mark.parametrize("name", load_params(ROOT / "params.yaml").priors)
+def test_every_prior_of_the_list_can_be_drawn(name):
+    entry = load_params(ROOT / "params.yaml").priors[name]
+    prior = Prior(make_distribution(entry.distribution, entry.arguments), 2)
+    (panel,) = all_axes(figures.draw_prior(prior))
+    _, contours = panel.collections
+    assert any(len(path.vertices) for path in contours.get_paths())
+    # All but a few samples are in the picture, and the picture is not much larger than they are.
+    samples = prior.sample(2000, stream(1, "codes")).numpy()
+    for values, limits in zip(samples.T, (panel.get_xlim(), panel.get_ylim()), strict=True):
+        assert np.mean((values > limits[0]) & (values < limits[1])) > 0.97
+        middle = np.quantile(values, 0.95) - np.quantile(values, 0.05)
+        assert limits[1] - limits[0] < 6 * middle
+    figures.to_array(
+        figures.draw_codes_by_class(make_codes(prior), torch.arange(200) % 10, NAMES, prior)
+    )
