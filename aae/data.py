@@ -52,11 +52,6 @@ class Images:
     def __getitem__(self, indices: Tensor) -> "Images":
         return Images(self.images[indices], self.labels[indices])
 
-    def first_of_each_class(self) -> "Images":
-        """Return one image of every class, in the order of the classes."""
-        classes = self.labels.unique()
-        return self[torch.stack([(self.labels == label).int().argmax() for label in classes])]
-
 
 @dataclass(frozen=True)
 class Source:

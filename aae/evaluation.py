@@ -15,7 +15,8 @@ from aae.generation import GenerationTest
 from aae.networks import Model, apply
 from aae.params import EvalLatent
 from aae.priors import Prior
-from aae.two_sample import PriorTest, Progress
+from aae.progress import ShowProgress, silent
+from aae.two_sample import PriorTest
 
 # Neighbours that vote on the class of a code.
 VOTES = 10
@@ -35,7 +36,7 @@ class Evaluation:
         prior: the distribution that codes are compared with.
         settings: the section ``eval_latent`` of params.yaml.
         seed: the seed of params.yaml.
-        progress: see :class:`aae.two_sample.PriorTest`.
+        progress: shows how far the work that both models share has come.
 
     Attributes:
         real: what real images score where generated ones are measured, and ``judge_accuracy``, the
@@ -49,10 +50,10 @@ class Evaluation:
         prior: Prior,
         settings: EvalLatent,
         seed: int,
-        progress: Progress = lambda items, *_: items,
+        progress: ShowProgress = silent,
     ) -> None:
         self.splits, self.few = splits, settings.subset
-        self.generation = GenerationTest(splits, len(class_names), prior, settings, seed)
+        self.generation = GenerationTest(splits, len(class_names), prior, settings, seed, progress)
         self.prior_test = PriorTest(prior, len(splits["test"]), settings, seed, progress)
         self.real = self.generation.real
 

@@ -45,9 +45,10 @@ def explorer_data(
         class_names: names of the classes.
         prior: the prior.
     """
-    chosen = torch.randperm(len(test), generator=stream(0, "dots of the explorer"))[:DOTS]
-    shown = test[chosen.sort().values]
-    own = {name: values[chosen.sort().values] for name, values in codes.items()}
+    chosen = torch.randperm(len(test), generator=stream(0, "dots of the explorer"))
+    chosen = chosen[:DOTS].sort().values
+    shown = test[chosen]
+    own = {name: values[chosen] for name, values in codes.items()}
     return {
         "image_size": list(test.images.shape[2:]),
         "columns": COLUMNS,

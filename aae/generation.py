@@ -18,6 +18,7 @@ from aae.judge import Judge, train_judge
 from aae.networks import Decoder, apply
 from aae.params import EvalLatent
 from aae.priors import Prior
+from aae.progress import ShowProgress, silent
 from aae.seeding import stream
 
 Array = NDArray[np.float64]
@@ -101,6 +102,7 @@ class GenerationTest:
         prior: what is decoded are its samples, as many as there are test images.
         settings: the section ``eval_latent`` of params.yaml.
         seed: the seed of params.yaml.
+        progress: shows how far the training of the judge is.
     """
 
     def __init__(
@@ -110,8 +112,11 @@ class GenerationTest:
         prior: Prior,
         settings: EvalLatent,
         seed: int,
+        progress: ShowProgress = silent,
     ) -> None:
-        self.judge: Judge = train_judge(splits["train"], classes, settings.judge_steps, seed)
+        self.judge: Judge = train_judge(
+            splits["train"], classes, settings.judge_steps, seed, progress
+        )
         self.train, test = splits["train"].images, splits["test"].images
         self.codes = prior.sample(len(test), stream(seed, "prior samples to decode"))
         order = stream(seed, "images that stand for all")

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from aae.data import Images, pixels
 from aae.networks import apply
+from aae.progress import ShowProgress, silent
 from aae.seeding import stream
 
 BATCH_SIZE = 100
@@ -58,7 +59,9 @@ class Judge(nn.Module):
         return apply(self, images).softmax(1)
 
 
-def train_judge(train: Images, classes: int, steps: int, seed: int) -> Judge:
+def train_judge(
+    train: Images, classes: int, steps: int, seed: int, progress: ShowProgress = silent
+) -> Judge:
     """Train a judge on labelled images, the same one for any number of threads.
 
     Args:
@@ -66,6 +69,7 @@ def train_judge(train: Images, classes: int, steps: int, seed: int) -> Judge:
         classes: number of classes.
         steps: number of batches; the same for any number of images, so that time is bounded.
         seed: the seed of params.yaml.
+        progress: shows how many batches are done.
     """
     threads = torch.get_num_threads()
     # Gradients of convolutions are summed in an order that depends on the number of threads.
@@ -75,7 +79,7 @@ def train_judge(train: Images, classes: int, steps: int, seed: int) -> Judge:
         optimiser = torch.optim.Adam(judge.parameters(), lr=LEARNING_RATE)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         order = stream(seed, "batches of the judge")
-        for _ in range(steps):
+        for _ in progress(range(steps), steps, "steps of the judge"):
             batch = train[torch.randint(len(train), (BATCH_SIZE,), generator=order)]
             shift = torch.randint(-SHIFT, SHIFT + 1, (2,), generator=order).tolist()
             images = pixels(batch.images).roll(shift, dims=(2, 3))

@@ -15,6 +15,7 @@ from aae.priors import Prior
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
+ShareOrZero = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 # Not strict: YAML has lists and no tuples.
 Layers = Annotated[tuple[Count, ...], Field(min_length=1, strict=False)]
@@ -61,8 +62,9 @@ class TrainAE(_Section):
     epochs: Count
     batch_size: Count
     learning_rate: Rate
-    beta1: Annotated[float, Field(ge=0, lt=1)]
-    warmup: Annotated[float, Field(ge=0, lt=1)]
+    beta1: ShareOrZero
+    beta2: ShareOrZero
+    warmup: ShareOrZero
     schedule: Schedule
 
 
@@ -82,8 +84,9 @@ class TrainAAE(_Section):
     init: Literal["ae", "scratch"]
     standardise: bool
     learning_rate: LearningRates
-    beta1: Annotated[float, Field(ge=0, lt=1)]
-    warmup: Annotated[float, Field(ge=0, lt=1)]
+    beta1: ShareOrZero
+    beta2: ShareOrZero
+    warmup: ShareOrZero
     schedule: Schedule
     gradient_penalty: Rate
 

@@ -1,7 +1,7 @@
-"""Progress of a training: a bar on a terminal, a line every few epochs in a log file."""
+"""Progress of long work: a bar on a terminal, lines in a log file."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from rich.console import Console
 from rich.progress import (
@@ -12,6 +12,9 @@ from rich.progress import (
     TimeRemainingColumn,
     track,
 )
+
+# Passes items on while it shows how many of them are done: the items, their number, a title.
+ShowProgress = Callable[[Iterable, int, str], Iterable]
 
 # Lines that a whole training leaves in a log file.
 LOG_LINES = 10
@@ -72,6 +75,11 @@ def _running_losses(losses: dict[str, float], letters: int | None = None) -> str
         for name, loss in losses.items()
         if name.endswith("_loss") and not name.startswith("validation_")
     )
+
+
+def silent(items: Iterable, *_: object) -> Iterable:
+    """Return items and show nothing."""
+    return items
 
 
 def show_steps(items: Iterable, total: int, title: str) -> Iterator:

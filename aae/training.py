@@ -84,20 +84,20 @@ class AutoencoderTraining:
 
     def reconstruction_step(self, images: Tensor) -> Tensor:
         """Move encoder and decoder towards smaller mean squared error per pixel."""
-        loss = F.mse_loss(self.decoder(self.encoder(images)), images)
+        loss = reconstruction_loss(self.decoder(self.encoder(images)), images)
         return _step(self.reconstruction_optimiser, loss)
 
     def validate(self) -> dict[str, Tensor]:
         """Return the losses on the validation images."""
         codes = apply(self.encoder, self.validation_images)
         reconstructions = apply(self.decoder, codes)
-        return {"reconstruction_loss": F.mse_loss(reconstructions, pixels(self.validation_images))}
+        images = pixels(self.validation_images)
+        return {"reconstruction_loss": reconstruction_loss(reconstructions, images)}
 
     def _adam(self, networks: list[nn.Module], rate: float) -> torch.optim.Optimizer:
         parameters = [parameter for network in networks for parameter in network.parameters()]
-        optimiser = torch.optim.Adam(
-            parameters, lr=rate, betas=(self.settings.beta1, 0.999), fused=True
-        )
+        betas = (self.settings.beta1, self.settings.beta2)
+        optimiser = torch.optim.Adam(parameters, lr=rate, betas=betas, fused=True)
         warmup = self.settings.warmup * self.steps
 
         def factor(step: int) -> float:
@@ -190,6 +190,13 @@ class AdversarialTraining(AutoencoderTraining):
             "discriminator_loss": discriminator_loss(prior_logits, logits),
             "generator_loss": generator_loss(logits),
         }
+
+
+def reconstruction_loss(reconstructions: Tensor, images: Tensor) -> Tensor:
+    """Mean squared error per pixel of reconstructions [N, C, H, W] from 0 to 1."""
+    # Image by image first: torch shares out the sum over one large tensor among its threads, and
+    # the last digits would depend on how many there are.
+    return (reconstructions - images).square().flatten(1).mean(1).mean()
 
 
 def discriminator_loss(prior_logits: Tensor, code_logits: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ share of them that are as far away as the codes is a p-value, and an exact one: 
 Davison and Hinkley 1997, section 4.2, https://doi.org/10.1017/CBO9780511802843.
 """
 
-from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -27,9 +26,8 @@ from aae.distances import (
 )
 from aae.params import EvalLatent
 from aae.priors import Prior
+from aae.progress import ShowProgress, silent
 from aae.seeding import stream
-
-Progress = Callable[[Iterable, int, str], Iterable]
 
 # Share of models that are said not to follow the prior although they do.
 LEVEL = 0.05
@@ -49,7 +47,7 @@ class PriorTest:
         count: number of codes.
         settings: the section ``eval_latent`` of params.yaml.
         seed: the seed of params.yaml.
-        progress: shows how far an iterable of a known length and a title has come.
+        progress: shows how many samples of the prior are measured.
     """
 
     # In which direction a test's statistic grows with the distance from the prior.
@@ -64,7 +62,7 @@ class PriorTest:
         count: int,
         settings: EvalLatent,
         seed: int,
-        progress: Progress = lambda items, *_: items,
+        progress: ShowProgress = silent,
     ) -> None:
         self.prior, self.settings = prior, settings
         random = torch.randn(

@@ -45,8 +45,8 @@ ROOT = Path(__file__).resolve().parent.parent
 MOVED = ("gaussian:loc=100,scale=0.1", "uniform:low=0,high=1", "gamma:concentration=0.5")
 # Changes to train_aae that make it the article's; see the README, section "The recipe".
 ARTICLE = [
-    "init=scratch", "standardise=false", "beta1=0.9", "warmup=0.0", "schedule=constant",
-    "gradient_penalty=0.0", "learning_rate.reconstruction=0.001", "epochs=100",
+    "init=scratch", "standardise=false", "beta1=0.9", "beta2=0.999", "warmup=0.0",
+    "schedule=constant", "gradient_penalty=0.0", "learning_rate.reconstruction=0.001", "epochs=100",
 ]  # fmt: skip
 RECIPES = {"default": [], "article": ARTICLE}
 

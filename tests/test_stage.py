@@ -64,13 +64,16 @@ def test_help_says_what_the_stage_does_and_where_parameters_stand(run_script):
 
 @pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="this torch has no MKL")
 def test_the_number_of_threads_does_not_change_a_bit(run_script, monkeypatch):
-    # The encoder's last layer, whose sums are split among threads.
+    # The encoder's last layer and the loss, whose sums are split among threads.
     work = """
     import hashlib, torch
+    from aae.training import reconstruction_loss
     generator = torch.Generator().manual_seed(0)
     hidden, weights = (torch.rand(n, 1000, generator=generator) for n in (100, 2))
     codes = torch.nn.functional.linear(hidden, weights)
     print(hashlib.sha256(codes.numpy().tobytes()).hexdigest())
+    images = torch.rand(2, 400, 1, 28, 28, generator=generator)
+    print(reconstruction_loss(*images).item())
     """
     outputs = []
     for threads in "12":
