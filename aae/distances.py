@@ -4,6 +4,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 
 Array = NDArray[np.float64]
@@ -107,10 +108,19 @@ def kernel(distances: Array, bandwidth: float) -> Array:
     As bandwidth serves the median distance between two samples of the prior; the narrow ones see
     holes and modes that it hides.
     """
+    # In place: half of an evaluation's time is spent here.
+    total = distances * distances
+    total *= -0.5 / bandwidth**2
     # The limit keeps powers out of the range of numbers so small that they are slow.
-    wide = np.exp(-np.minimum(0.5 * (distances / bandwidth) ** 2, 44))
-    middle = (wide**2) ** 2
-    return (wide + middle + (middle**2) ** 2) / 3
+    np.maximum(total, -44, out=total)
+    np.exp(total, out=total)
+    power = total.copy()
+    for _ in range(2):  # half the standard deviation is the fourth power
+        np.square(power, out=power)
+        np.square(power, out=power)
+        total += power
+    total /= 3
+    return total
 
 
 def largest_ks_statistic(codes: Array, reference: Array) -> float:
@@ -122,30 +132,37 @@ def largest_ks_statistic(codes: Array, reference: Array) -> float:
         codes: sorted values [k, n].
         reference: sorted values [k, m] to compare them with, row by row.
     """
-    count, largest = codes.shape[1], 0.0
-    steps = np.arange(count + 1) / count
-    for x, y in zip(codes, reference, strict=True):
-        # The difference is largest at a step of x, on it or just before it.
-        above = (steps[1:] - np.searchsorted(y, x, side="right") / len(y)).max()
-        below = (np.searchsorted(y, x, side="left") / len(y) - steps[:-1]).max()
-        largest = max(largest, float(above), float(below))
-    return largest
+    n, m = codes.shape[1], reference.shape[1]
+    largest = 0
+    for pair in np.concatenate([codes, reference], axis=1):
+        order = np.argsort(pair, kind="stable")  # fast for two sorted parts
+        # Difference of the two functions behind each value, times n m: whole numbers.
+        difference = np.where(order < n, m, -n).cumsum()
+        ordered = pair[order]
+        last_of_equals = np.append(ordered[1:] > ordered[:-1], True)
+        largest = max(largest, int(np.abs(difference[last_of_equals]).max()))
+    return largest / (n * m)
 
 
 def c2st_accuracy(codes: Array, reference: Array) -> float:
-    """Accuracy of a classifier that tells codes [n, d] from prior samples [n, d]; 0.5 is guessing.
+    """Accuracy of a classifier that tells codes [n, d] from prior samples [m, d]; 0.5 is guessing.
 
     Classifier two-sample test, Lopez-Paz and Oquab 2017, https://arxiv.org/abs/1610.06545: nearest
-    neighbours, as many as the root of the number of examples, cross-validated; from scikit-learn.
+    neighbours, as many as the root of the number of examples, cross-validated.
     """
-    from sklearn.model_selection import StratifiedKFold, cross_val_score
-    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.model_selection import StratifiedKFold
 
     examples = np.concatenate([codes, reference])
     labels = np.repeat([0, 1], [len(codes), len(reference)])
-    classifier = KNeighborsClassifier(max(1, int(len(examples) ** 0.5)))
+    neighbours = range(1, 1 + max(1, int(len(examples) ** 0.5)))
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
-    return float(cross_val_score(classifier, examples, labels, cv=folds).mean())
+    # SciPy's tree and not scikit-learn's classifier, whose checks take longer than the search.
+    accuracies = [
+        np.mean((labels[train][nearest].mean(axis=1) > 0.5) == labels[test])
+        for train, test in folds.split(examples, labels)
+        for nearest in [KDTree(examples[train]).query(examples[test], neighbours)[1]]
+    ]
+    return float(np.mean(accuracies))
 
 
 def coverage_and_density(distances: Array, radii: Array) -> tuple[float, float]:

@@ -76,7 +76,9 @@ def train_judge(
     torch.set_num_threads(1)
     try:
         judge = Judge(train.images.shape[1:], classes, stream(seed, "weights of the judge"))
-        optimiser = torch.optim.Adam(judge.parameters(), lr=LEARNING_RATE)
+        # A third faster on a CPU. The stub of `to` knows this argument for tensors only.
+        judge = judge.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimiser = torch.optim.Adam(judge.parameters(), lr=LEARNING_RATE, fused=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         order = stream(seed, "batches of the judge")
         for _ in progress(range(steps), steps, "steps of the judge"):
