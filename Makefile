@@ -19,10 +19,10 @@ ui: setup ## open the experiments in MLflow, on loopback at the address that it 
 	$(BIN)/python -m aae.ui
 
 test: setup ## run the tests, all but the slow ones
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 test-slow: setup ## run the tests that take minutes
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest --numprocesses auto --dist loadfile -m slow
 
 lint: setup ## check style, formatting and types
 	$(BIN)/ruff check

@@ -12,7 +12,7 @@ import jinja2
 from aae.params import Params
 
 # The parameters and the libraries that the numbers depend on.
-SHOWN = {"seed", "data", "network", "train_ae", "train_aae", "eval_latent"}
+SHOWN = {"seed", "data", "latent_dim", "network", "train_ae", "train_aae", "eval_latent"}
 LIBRARIES = (
     "torch", "numpy", "scipy", "scikit-learn", "matplotlib", "pillow", "mlxtend",
 )  # fmt: skip
@@ -151,7 +151,9 @@ def render(
         explorer=explorer,
         data=provenance["data"],
         params=params,
-        parameters=params.model_dump(include=SHOWN, exclude={"data": {"root"}}),
+        parameters=_dotted(
+            params.model_dump(mode="json", include=SHOWN, exclude={"data": {"root"}})
+        ),
         prior=f"{entry.distribution}({arguments})",
         digests={"the code": code, **_titled(provenance["sha256"])},
         libraries={name: version(name) for name in LIBRARIES},
@@ -165,6 +167,16 @@ def _reference(metrics: Mapping[str, Mapping[str, Any]], key: str) -> float | No
     if key in metrics["aae"]["floor"]:
         return float(metrics["aae"]["floor"][key]["mean"])
     return metrics["real"].get(key)
+
+
+def _dotted(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Parameters by the name that `dvc exp run -S` knows them by."""
+    values: dict[str, Any] = {}
+    for key, value in section.items():
+        values |= (
+            _dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        )
+    return values
 
 
 def _titled(digests: Mapping[str, str]) -> dict[str, str]:

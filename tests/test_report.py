@@ -118,6 +118,8 @@ def test_the_numbers_are_in_it(page):
     assert text.count("p = 0.250") == len(TESTED)
     assert "Normal(loc=0.0, scale=5.0) in 2 dimensions" in text.replace("  ", " ")
     assert f"SHA-256 of the code {'c' * 64}" in text
+    for part in ("network.hidden [1000, 1000]", "train_aae.learning_rate.generator 0.001"):
+        assert part in text
 
 
 def test_every_metric_of_a_model_has_a_line():
