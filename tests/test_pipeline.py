@@ -307,6 +307,7 @@ def test_a_refused_experiment_leaves_the_workspace_as_it_was(project, overrides,
     assert json.loads(run(["dvc", "status", "--json"], project).stdout) == {}
 
 
+@pytest.mark.slow
 def test_edits_by_hand_outlive_a_refused_experiment(project, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(project, copy)

@@ -81,7 +81,7 @@ def test_a_server_that_goes_away_and_comes_back_misses_nothing(server, repositor
     assert not (repository / "mlflow-spool").exists()
 
 
-@pytest.mark.parametrize("epoch", [1, 3])
+@pytest.mark.parametrize("epoch", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_what_a_server_that_stays_away_misses_is_uploaded_later(server, repository, capfd, epoch):
     if epoch == 1:
         server.stop()
@@ -164,6 +164,7 @@ def test_a_server_that_comes_to_refuse_a_run_does_not_stop_the_training(reposito
     check_complete()
 
 
+@pytest.mark.slow
 def test_what_is_for_another_store_stays_in_the_spool(server, repository, monkeypatch):
     server.stop()
     train(repository / "model.safetensors", {})
