@@ -29,7 +29,7 @@ lint: setup ## check style, formatting and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: setup ## measure what tracking costs a training stage
+bench: setup ## measure what tracking and snapshots cost a training stage
 	$(BIN)/python benchmarks/tracking.py
 
 # The local version label (+cpu, +cu130) of torch is cut off: the same lock serves every build.

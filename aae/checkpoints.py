@@ -36,15 +36,17 @@ def load_model(path: Path) -> Model:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path}: {' '.join(str(error).split())}") from error
+        raise ModelError(f"{path}: {error}") from error
     if FORMAT not in metadata:
         raise ModelError(f"{path}: its metadata has no {FORMAT!r}, it is no model of this version")
-    try:
-        model = Model(Architecture.model_validate_json(metadata[FORMAT]), seed=0)
-        model.load_state_dict(tensors)
-    except (ValidationError, RuntimeError) as error:
-        raise ModelError(f"{path}: {' '.join(str(error).split())}") from error
     for name, tensor in tensors.items():
+        if tensor.dtype != torch.float32:
+            raise ModelError(f"{path}: {name} is {tensor.dtype}, torch.float32 is expected")
         if not torch.isfinite(tensor).all():
             raise ModelError(f"{path}: {name} holds values that are not finite")
+    try:
+        model = Model(Architecture.model_validate_json(metadata[FORMAT]), seed=None)
+        model.load_state_dict(tensors, assign=True)
+    except (ValidationError, RuntimeError) as error:
+        raise ModelError(f"{path}: {error}") from error
     return model

@@ -8,6 +8,9 @@ from collections.abc import Iterable
 class AAEError(Exception):
     """Something that the user can put right; the message says what and how, in one line."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
 
 class ParameterError(AAEError):
     """A value in params.yaml that no stage can work with."""
@@ -21,8 +24,16 @@ class ModelError(AAEError):
     """A model file that is missing, damaged or does not fit."""
 
 
+class SnapshotError(AAEError):
+    """A snapshot of a training that is damaged or does not fit."""
+
+
 class TrainingError(AAEError):
     """A training that cannot go on."""
+
+
+class OutputError(AAEError):
+    """A file that cannot be written: the disk is full, a folder is read-only."""
 
 
 class TrackingError(AAEError):

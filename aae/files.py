@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,12 +11,18 @@ from pathlib import Path
 
 import pandas as pd
 
+from aae.errors import OutputError
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that takes its place when the block ends well.
 
-    After an error nothing of it is left, and what stood at ``path`` stands as before.
+    After an error nothing of it is left, and what stood at ``path`` stands as before. After a loss
+    of power there is one or the other: what was written reaches the disk before it gets its name.
+
+    Raises:
+        OutputError: if it cannot be written.
 
     Example:
         >>> import pathlib, tempfile
@@ -24,11 +32,51 @@ def replacing(path: Path) -> Iterator[Path]:
         >>> target.read_text()
         'whole'
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        temporary = Path(folder) / path.name
-        yield temporary
-        temporary.replace(path)
+    # Always the same one, so that what a killed process has left is overwritten.
+    folder = path.parent / f".{path.name}.partial"
+    try:
+        with _naming(path):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            temporary = folder / path.name
+            yield temporary
+            for written in (temporary, *temporary.rglob("*")):
+                _to_disk(written)
+            temporary.replace(path)
+            _to_disk(path.parent)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file or the names in a folder are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def check_writable(*paths: Path) -> None:
+    """Find out now, and not after hours of work, that an output cannot be written.
+
+    Raises:
+        OutputError: names the first such path, and why.
+    """
+    for path in paths:
+        with _naming(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=path.parent):
+                pass
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say of what an error of the system keeps an output from being written."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -42,12 +90,28 @@ def write_json(path: Path, values: Mapping) -> None:
     write_text(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
 
 
+def to_csv(table: pd.DataFrame, header: bool = True) -> str:
+    """Return a table as CSV, its numbers in full precision."""
+    return table.to_csv(index=False, header=header, lineterminator="\n")
+
+
 def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as CSV, its numbers in full precision."""
-    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+    """Write a table as CSV."""
+    write_text(path, to_csv(table))
 
 
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file of any size."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def tree_digest(*paths: Path) -> str:
+    """Return the SHA-256 of files and of all files in folders, their names included."""
+    digest = hashlib.sha256()
+    for path in paths:
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        for file in files:
+            if file.is_file() and "__pycache__" not in file.parts:
+                digest.update(f"{file.relative_to(path.parent)}\0{file_digest(file)}\0".encode())
+    return digest.hexdigest()

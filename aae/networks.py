@@ -11,10 +11,10 @@ then of size one whatever the prior, and one learning rate serves all.
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from aae.data import pixels
@@ -24,10 +24,16 @@ from aae.seeding import stream
 CHUNK = 2048
 
 
-def _layers(sizes: Sequence[int], generator: torch.Generator) -> nn.Sequential:
-    """Linear layers with ReLU in between; torch's default initialisation, from ``generator``."""
+def _layers(sizes: Sequence[int], generator: torch.Generator | None) -> nn.Sequential:
+    """Linear layers with ReLU in between; torch's default initialisation, from ``generator``.
+
+    Without a generator the weights have a shape and no memory: they are to be loaded.
+    """
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):
+        if generator is None:
+            layers += [nn.Linear(inputs, outputs, device="meta"), nn.ReLU()]
+            continue
         linear = nn.utils.skip_init(nn.Linear, inputs, outputs)
         bound = 1 / math.sqrt(inputs)
         for parameter in linear.parameters():
@@ -61,7 +67,7 @@ class Encoder(_Standardised):
         image_shape: channels, height and width.
         hidden: units of the hidden layers.
         latent_dim: dimensions d of a code.
-        generator: where the initial weights come from.
+        generator: where the initial weights come from; None if they are to be loaded.
     """
 
     def __init__(
@@ -69,7 +75,7 @@ class Encoder(_Standardised):
         image_shape: Sequence[int],
         hidden: Sequence[int],
         latent_dim: int,
-        generator: torch.Generator,
+        generator: torch.Generator | None,
     ) -> None:
         sizes = [math.prod(image_shape), *hidden, latent_dim]
         super().__init__(_layers(sizes, generator), latent_dim)
@@ -86,7 +92,7 @@ class Decoder(_Standardised):
         image_shape: channels, height and width.
         hidden: units of the hidden layers, as the encoder has them; the decoder reverses them.
         latent_dim: dimensions d of a code.
-        generator: where the initial weights come from.
+        generator: where the initial weights come from; None if they are to be loaded.
     """
 
     def __init__(
@@ -94,7 +100,7 @@ class Decoder(_Standardised):
         image_shape: Sequence[int],
         hidden: Sequence[int],
         latent_dim: int,
-        generator: torch.Generator,
+        generator: torch.Generator | None,
     ) -> None:
         sizes = [latent_dim, *reversed(hidden), math.prod(image_shape)]
         super().__init__(_layers(sizes, generator), latent_dim)
@@ -112,15 +118,22 @@ class Discriminator(_Standardised):
     Args:
         hidden: units of the hidden layers.
         latent_dim: dimensions d of a code.
-        generator: where the initial weights come from.
+        generator: where the initial weights come from; None if they are to be loaded.
     """
 
-    def __init__(self, hidden: Sequence[int], latent_dim: int, generator: torch.Generator) -> None:
+    def __init__(
+        self, hidden: Sequence[int], latent_dim: int, generator: torch.Generator | None
+    ) -> None:
         super().__init__(_layers([latent_dim, *hidden, 1], generator), latent_dim)
 
     def forward(self, codes: Tensor) -> Tensor:
         """Return logits [N], positive for a sample of the prior."""
         return self.layers((codes - self.mean) / self.scale).squeeze(1)
+
+
+# Limits on what a damaged file may ask for.
+Size = Annotated[int, Field(ge=1, le=2**20)]
+Layers = Annotated[tuple[Size, ...], Field(min_length=1, max_length=100)]
 
 
 class Architecture(BaseModel):
@@ -136,10 +149,10 @@ class Architecture(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    image_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
-    latent_dim: PositiveInt
-    hidden: tuple[PositiveInt, ...]
-    discriminator_hidden: tuple[PositiveInt, ...] | None = None
+    image_shape: tuple[Size, Size, Size]
+    latent_dim: Size
+    hidden: Layers
+    discriminator_hidden: Layers | None = None
     prior: dict[str, Any] | None = None
 
 
@@ -148,24 +161,25 @@ class Model(nn.Module):
 
     Args:
         architecture: sizes of the networks.
-        seed: the seed of params.yaml, for the initial weights.
+        seed: the seed of params.yaml, for the initial weights; None if they are to be loaded.
     """
 
     discriminator: Discriminator | None
 
-    def __init__(self, architecture: Architecture, seed: int) -> None:
+    def __init__(self, architecture: Architecture, seed: int | None) -> None:
         super().__init__()
         self.architecture = a = architecture
-        self.encoder = Encoder(
-            a.image_shape, a.hidden, a.latent_dim, stream(seed, "weights of the encoder")
-        )
-        self.decoder = Decoder(
-            a.image_shape, a.hidden, a.latent_dim, stream(seed, "weights of the decoder")
-        )
+
+        def generator(network: str) -> torch.Generator | None:
+            return None if seed is None else stream(seed, f"weights of the {network}")
+
+        self.encoder = Encoder(a.image_shape, a.hidden, a.latent_dim, generator("encoder"))
+        self.decoder = Decoder(a.image_shape, a.hidden, a.latent_dim, generator("decoder"))
         self.discriminator = None
         if a.discriminator_hidden is not None:
-            generator = stream(seed, "weights of the discriminator")
-            self.discriminator = Discriminator(a.discriminator_hidden, a.latent_dim, generator)
+            self.discriminator = Discriminator(
+                a.discriminator_hidden, a.latent_dim, generator("discriminator")
+            )
 
 
 @torch.no_grad()

@@ -13,7 +13,8 @@ from aae.distributions import make_distribution
 from aae.errors import ParameterError, unknown
 from aae.priors import Prior
 
-Count = Annotated[int, Field(ge=1)]
+# The upper limits are beyond what anybody needs, and below what would take all memory.
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 ShareOrZero = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -101,6 +102,12 @@ class EvalLatent(_Section):
     judge_steps: Count
 
 
+class SnapshotSettings(_Section):
+    """Snapshots of a running training."""
+
+    every: Rate
+
+
 class Tracking(_Section):
     """What goes to MLflow."""
 
@@ -116,13 +123,14 @@ class Params(_Section):
 
     seed: Annotated[int, Field(ge=0)]
     data: Data
-    latent_dim: Count
+    latent_dim: Annotated[int, Field(ge=1, le=1024)]
     prior: str
     priors: dict[str, PriorEntry]
     network: Network
     train_ae: TrainAE
     train_aae: TrainAAE
     eval_latent: EvalLatent
+    snapshots: SnapshotSettings
     tracking: Tracking
     report: Report
 
@@ -145,7 +153,7 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     except OSError as error:
         raise ParameterError(f"{path}: {error.strerror}") from error
     except (YAMLError, ValueError) as error:  # ValueError: a date or a number that is none
-        raise ParameterError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+        raise ParameterError(f"{path} is not YAML: {error}") from error
     if not isinstance(values, dict):
         raise ParameterError(f"{path} holds {type(values).__name__}, not parameters by name")
     try:

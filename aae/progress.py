@@ -52,7 +52,8 @@ def _bar(
         task = progress.add_task(title, total=total, losses="")
         for losses in epochs:
             # Three letters a loss, so that all fits into 80 columns.
-            progress.update(task, advance=1, losses=_running_losses(losses, letters=3))
+            fields = _running_losses(losses, letters=3)
+            progress.update(task, completed=losses["epoch"], losses=fields)
             yield losses
 
 

@@ -1,10 +1,8 @@
 """The page: one self-contained HTML file."""
 
 import base64
-import hashlib
 from collections.abc import Mapping
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
@@ -182,14 +180,3 @@ def _dotted(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _titled(digests: Mapping[str, str]) -> dict[str, str]:
     titles = {"data": "the prepared data"}
     return {titles.get(name, f"the model {name}"): digest for name, digest in digests.items()}
-
-
-def code_digest(*folders: Path) -> str:
-    """Return the SHA-256 of all files of some folders, their names included."""
-    digest = hashlib.sha256()
-    for folder in folders:
-        for path in sorted(folder.iterdir()):
-            if path.is_file():
-                digest.update(f"{folder.name}/{path.name}\0".encode())
-                digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()

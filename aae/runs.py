@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,12 @@ import torch
 from numpy.typing import NDArray
 
 from aae.data import PREPARED
-from aae.errors import TrackingError
+from aae.errors import TrackingError, without_password
 from aae.experiments import project_root
 from aae.files import file_digest
 from aae.networks import Architecture
-from aae.spool import Record, load_spooled, remove_spooled, save_spooled, spooled
-from aae.tracking import Store, StoreAwayError, address, connect, spool_locked
+from aae.spool import Record, load_spooled, locked, remove_spooled, save_spooled, spooled
+from aae.tracking import Store, StoreAwayError, address, connect
 
 # What a run's description says of its model; all metrics are on its page.
 DESCRIBED = (
@@ -61,12 +61,14 @@ class Run:
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log nested parameters by dotted name."""
-        self._record("batch", params={k: str(v) for k, v in flatten(params).items()})
+        self._record(
+            "batch", params={k: without_password(str(v)) for k, v in flatten(params).items()}
+        )
 
     def log_epoch(self, losses: Mapping[str, float]) -> None:
         """Log the losses of an epoch, the epoch as their step."""
         values = {name: loss for name, loss in losses.items() if name != "epoch"}
-        self._record("batch", metrics=values, step=int(losses["epoch"]), time=_now())
+        self._record("epoch", losses=values, epoch=int(losses["epoch"]), time=_now())
 
     def log_image(self, image: NDArray[np.uint8], name: str, epoch: int) -> None:
         """Add an image [H, W, 3] to a series over epochs."""
@@ -112,15 +114,26 @@ class Run:
         """End the run: FINISHED, FAILED or KILLED."""
         self._record("end", status=status, time=_now())
 
-    def close(self) -> None:
-        """Record what is pending; if that cannot be done, spool it."""
+    def keep(self) -> None:
+        """Spool what the store has not taken yet, lest it be lost if this process is killed."""
+        if self.away:
+            self._spool()
+
+    def close(self, at_once: bool = False) -> None:
+        """Record what is pending; if that cannot be done, spool it.
+
+        Args:
+            at_once: do not wait again for a store that was away.
+        """
         try:
+            if self.away and at_once:
+                raise StoreAwayError("MLflow does not answer")
             self._write_pending()
         except (StoreAwayError, TrackingError) as error:
             folder = self._spool().relative_to(self.root)
             _warn(
                 f"{error}; the rest of this run is kept in {folder}, "
-                "upload it with `python -m aae.tracking sync`"
+                "upload it with `python -m aae.sync`"
             )
         except BaseException:  # Ctrl-C while a server does not answer
             self._spool()
@@ -134,7 +147,7 @@ class Run:
             stamp = time.strftime("%Y%m%d-%H%M%S")
             name = re.sub(r"[^\w.-]+", "-", f"{stamp} {self.run['name']} {uuid.uuid4().hex[:6]}")
             self.folder = self.root / "mlflow-spool" / name
-        save_spooled(self.folder, self.run, self.pending)
+        save_spooled(self.folder, self.run | {"resumed": True}, self.pending)
         return self.folder
 
     def _record(self, kind: str, **arguments: Any) -> None:
@@ -157,7 +170,9 @@ class Run:
 
 
 @contextmanager
-def training_run(stage: str, prior: str, seed: int, params: Mapping[str, Any]) -> Iterator[Run]:
+def training_run(
+    stage: str, prior: str, seed: int, params: Mapping[str, Any], training: str
+) -> Iterator[Run]:
     """Record a training stage: FINISHED at the end of the block, FAILED after an error.
 
     Args:
@@ -165,18 +180,27 @@ def training_run(stage: str, prior: str, seed: int, params: Mapping[str, Any]) -
         prior: name of the prior, "none" for an autoencoder without.
         seed: the seed of params.yaml.
         params: nested parameters, logged by dotted name.
+        training: id of the training; if it was begun and then killed, its run goes on.
     """
-    run = Run(project_root(Path.cwd()), _new_run(stage, prior, seed))
+    root, new = project_root(Path.cwd()), _new_run(stage, prior, seed)
+    new["tags"]["training"] = training
+    run = _spooled_run(root, lambda old: old["tags"].get("training") == training)
+    if run is None:
+        run = Run(root, new | {"find": f"tags.training = '{training}'"})
+    run.away = False
     try:
         run.log_params(params)
         yield run
-    except BaseException as error:
-        run.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+    except KeyboardInterrupt:
+        run.end("KILLED")
+        run.close(at_once=True)
         raise
-    else:
-        run.end("FINISHED")
-    finally:
+    except BaseException:
+        run.end("FAILED")
         run.close()
+        raise
+    run.end("FINISHED")
+    run.close()
 
 
 @contextmanager
@@ -190,23 +214,30 @@ def evaluation_run(weights: Path, stage: str, prior: str, seed: int) -> Iterator
         seed: the seed of params.yaml.
     """
     root, digest = project_root(Path.cwd()), file_digest(weights)
-    with spool_locked(root):
-        for folder in spooled(root):
-            run = Run.from_spool(root, folder)
-            if (run.run.get("model_digest"), run.run["address"]) == (digest, address(root)):
-                break
-        else:
+    with locked(root, "spool"):
+        run = _spooled_run(root, lambda old: old.get("model_digest") == digest)
+        if run is None:
             new = _new_run(stage, prior, seed)
             new["name"] += " (trained elsewhere)"
             new["tags"] |= {"model_digest": digest, "trained_elsewhere": "true"}
-            run = Run(root, new | {"find_digest": digest, "model_digest": digest})
+            trained = f"tags.model_digest = '{digest}' and attributes.status = 'FINISHED'"
+            run = Run(root, new | {"find": trained, "model_digest": digest})
             run.begun = True  # the evaluation is done: a store that refuses it is no reason to fail
         try:
             yield run
-            if "find_digest" in run.run:
+            if "find" in run.run:
                 run.end("FINISHED")
         finally:
             run.close()
+
+
+def _spooled_run(root: Path, is_it: Callable[[dict[str, Any]], bool]) -> Run | None:
+    """Return the spooled run that is looked for, if there is one for this store."""
+    for folder in spooled(root):
+        run = Run.from_spool(root, folder)
+        if is_it(run.run) and run.run["address"] == address(root):
+            return run
+    return None
 
 
 def _new_run(stage: str, prior: str, seed: int) -> dict[str, Any]:
@@ -215,7 +246,7 @@ def _new_run(stage: str, prior: str, seed: int) -> dict[str, Any]:
     tags["threads"] = str(torch.get_num_threads())
     tags |= {"mlflow.source.name": f"stages/{stage}.py", "mlflow.source.type": "LOCAL"}
     name = f"{stage} seed {seed}" if prior == "none" else f"{stage} {prior} seed {seed}"
-    tags = {key: value for key, value in (tags | _git_tags()).items() if value}
+    tags = {k: without_password(v) for k, v in (tags | _git_tags()).items() if v}
     return {"name": name, "tags": tags, "start": _now()}
 
 

@@ -6,10 +6,12 @@ run it is and holds what is to be recorded, in order; arrays and files lie besid
 
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from aae.files import replacing
 
@@ -43,9 +45,11 @@ def save_spooled(folder: Path, run: dict[str, Any], records: list[Record]) -> No
 
 
 def remove_spooled(folder: Path) -> None:
-    """Delete a run that has been uploaded."""
-    (folder / "run.json").unlink()  # first, since what it lists must be complete
-    shutil.rmtree(folder)
+    """Delete a run that has been uploaded, here or by another process at the same time."""
+    (folder / "run.json").unlink(missing_ok=True)  # first, since what it lists must be complete
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):  # others are left in it
+        folder.parent.rmdir()
 
 
 def load_spooled(folder: Path) -> tuple[dict[str, Any], list[Record]]:
@@ -56,6 +60,13 @@ def load_spooled(folder: Path) -> tuple[dict[str, Any], list[Record]]:
         for kind, arguments in content["records"]
     ]
     return content["run"], records
+
+
+def locked(root: Path, name: str) -> FileLock:
+    """Return a lock of this repository: "mlflow" for creating a store, "spool" for uploading."""
+    path = root / ".dvc" / "tmp" / f"{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path)
 
 
 def _store(value: object, folder: Path, name: str) -> object:

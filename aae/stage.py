@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from aae.errors import AAEError, ParameterError
+from aae.errors import AAEError, ParameterError, without_password
 from aae.experiments import share_cores, undo_overrides
 from aae.params import Params, load_params
 
@@ -46,7 +46,7 @@ def run_stage(main: Callable[[Params], None], description: str | None) -> None:
             raise
         main(params)
     except AAEError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {without_password(str(error))}")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

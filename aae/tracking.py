@@ -4,25 +4,22 @@
 `mlflow.db` and `mlartifacts/` in the root of the repository, and the experiment is called `aae`.
 """
 
-import argparse
 import json
 import logging
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from aae.errors import TrackingError, without_password
-from aae.experiments import project_root
 from aae.networks import Architecture
-from aae.spool import Record, load_spooled, remove_spooled, save_spooled, spooled
+from aae.spool import Record, locked
 
 # Read at import. What MLflow reports of itself would bury the progress of the training, and a
 # server that is away is to hold a stage up for seconds and not for minutes.
@@ -35,7 +32,15 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # it would print a password in it
 
 import mlflow
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LoggedModelStatus,
+    Metric,
+    Param,
+    RunTag,
+)
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
@@ -66,7 +71,7 @@ def connect(root: Path) -> "Store":
     uri, name = os.environ.get("MLFLOW_TRACKING_URI") or own, experiment_name()
     artifacts = (root / "mlartifacts").as_uri() if uri == own else None
     # Two processes that meet a new store would both create its tables, or the experiment twice.
-    with _locked(root, "mlflow"), _errors():
+    with locked(root, "mlflow"), _errors():
         mlflow.set_tracking_uri(uri)
         if mlflow.get_experiment_by_name(name) is None:
             try:
@@ -111,10 +116,11 @@ class Store:
         """Record; each record is taken off the list when it is done.
 
         Args:
-            run: which run. With an ``id``, that one. Else the one that trained the model of its
-                ``find_digest``, if it has such a key and there is such a run; else a new one with
-                its ``name``, ``tags`` and ``start`` (milliseconds since 1970). Its ``id`` is then
-                set, and ``found``: whether the run was there before.
+            run: which run. With an ``id``, that one. Else the one that the filter in its ``find``
+                finds, if it has such a key and there is such a run; else a new one with its
+                ``name``, ``tags`` and ``start`` (milliseconds since 1970). Its ``id`` is then set,
+                and ``resumed``: whether the run was there before. What a resumed run has of a
+                training is not recorded twice.
             records: what to record, in order: the names of methods `write_…` and their arguments.
 
         Raises:
@@ -123,25 +129,26 @@ class Store:
         """
         with _errors():
             if "id" not in run:
-                found = self._find(run["find_digest"]) if "find_digest" in run else None
-                run["id"], run["found"] = found or self._begin(run), found is not None
+                found = self._find(run["find"]) if "find" in run else None
+                run["id"], run["resumed"] = found or self._begin(run), found is not None
+                if found and not self._is_finished(found):
+                    self.client.update_run(found, status="RUNNING")
+                    self.write_batch(run, tags=run["tags"])
             while records:
                 kind, arguments = records[0]
                 getattr(self, f"write_{kind}")(run, **arguments)
                 del records[0]
 
-    def _find(self, model_digest: str) -> str | None:
-        """Return the id of the finished run that trained the model of this digest."""
-        found = self.client.search_runs(
-            [self.experiment],
-            f"tags.model_digest = '{model_digest}' and attributes.status = 'FINISHED'",
-            max_results=1,
-        )
+    def _find(self, filter_string: str) -> str | None:
+        found = self.client.search_runs([self.experiment], filter_string, max_results=1)
         return found[0].info.run_id if found else None
 
     def _begin(self, run: dict[str, Any]) -> str:
         begun = self.client.create_run(self.experiment, run["start"], run["tags"], run["name"])
         return begun.info.run_id
+
+    def _is_finished(self, run_id: str) -> bool:
+        return self.client.get_run(run_id).info.status == "FINISHED"
 
     def write_batch(
         self,
@@ -160,13 +167,36 @@ class Store:
             [RunTag(name, value) for name, value in (tags or {}).items()],
         )
 
+    def write_epoch(
+        self, run: dict[str, Any], losses: dict[str, float], epoch: int, time: int
+    ) -> None:
+        """Record the losses of an epoch, those that the run does not have."""
+        if run["resumed"]:
+            losses = {k: v for k, v in losses.items() if epoch not in self._epochs(run["id"], k)}
+        self.write_batch(run, losses, epoch, time)
+        if run["resumed"]:
+            for name in losses:
+                self._epochs(run["id"], name).add(epoch)
+
+    @cache  # noqa: B019, a store lives as long as its stage
+    def _epochs(self, run_id: str, metric: str) -> set[int]:
+        return {value.step for value in self.client.get_metric_history(run_id, metric)}
+
     def write_image(
         self, run: dict[str, Any], image: NDArray[np.uint8], name: str, epoch: int, time: int
     ) -> None:
-        """Add an image to a series over epochs."""
-        self.client.log_image(
-            run["id"], image, key=name, step=epoch, timestamp=time, synchronous=True
-        )
+        """Add an image to a series over epochs, unless the run has it."""
+        if not (run["resumed"] and (name, str(epoch)) in self._images(run["id"])):
+            self.client.log_image(
+                run["id"], image, key=name, step=epoch, timestamp=time, synchronous=True
+            )
+
+    @cache  # noqa: B019
+    def _images(self, run_id: str) -> set[tuple[str, str]]:
+        """Names and epochs of the images of which MLflow has written both files, the .webp last."""
+        paths = [Path(item.path) for item in self.client.list_artifacts(run_id, "images")]
+        parts = [path.name.split("+") for path in paths if path.suffix == ".webp"]
+        return {(name, epoch) for name, _, epoch, *_ in parts}
 
     def write_dataset(self, run: dict[str, Any], name: str, digest: str, folder: str) -> None:
         """Record a data set as the input of the run."""
@@ -180,6 +210,8 @@ class Store:
 
     def write_model(self, run: dict[str, Any], weights: Path, architecture: dict[str, Any]) -> None:
         """Record a saved model so that MLflow can serve its decoder: codes in, images out."""
+        if run["resumed"] and self._has_model(run["id"]):
+            return
         sizes = Architecture.model_validate(architecture)
         codes = TensorSpec(np.dtype(np.float32), (-1, sizes.latent_dim))
         images = TensorSpec(np.dtype(np.float32), (-1, *sizes.image_shape))
@@ -198,6 +230,15 @@ class Store:
             input_example=np.zeros((2, sizes.latent_dim), np.float32),
         )
 
+    def _has_model(self, run_id: str) -> bool:
+        """Tell whether a run has its model; one that was being written when it was killed goes."""
+        chosen = f"source_run_id = '{run_id}'"
+        models = self.client.search_logged_models([self.experiment], filter_string=chosen)
+        for model in models:
+            if model.status != LoggedModelStatus.READY:
+                self.client.delete_logged_model(model.model_id)
+        return any(model.status == LoggedModelStatus.READY for model in models)
+
     def write_text(self, run: dict[str, Any], text: str, name: str) -> None:
         """Record a text as an artifact of this name."""
         self.client.log_text(run["id"], text, name)
@@ -207,54 +248,9 @@ class Store:
         self.client.log_artifacts(run["id"], str(folder), name)
 
     def write_end(self, run: dict[str, Any], status: str, time: int) -> None:
-        """End the run, unless it was there before and has its end."""
-        if not run["found"]:
+        """End the run, unless it has come to a good end before."""
+        if not self._is_finished(run["id"]):
             self.client.set_terminated(run["id"], status, time)
-
-
-def sync(root: Path) -> tuple[int, list[str]]:
-    """Upload the spooled runs, the oldest first; what the store has not taken stays spooled.
-
-    Returns:
-        How many were uploaded, and of each one that was not, why.
-
-    Raises:
-        StoreAwayError: if the store does not answer.
-    """
-    count, left = 0, []
-    with spool_locked(root):
-        for folder in spooled(root):
-            run, records = load_spooled(folder)
-            name = folder.relative_to(root)
-            if run["address"] != address(root):
-                left.append(
-                    f"{name} is for {run['address']}: set MLFLOW_TRACKING_URI and "
-                    "MLFLOW_EXPERIMENT_NAME accordingly"
-                )
-                continue
-            try:
-                connect(root).write(run, records)
-            except TrackingError as error:
-                save_spooled(folder, run, records)
-                left.append(f"{name}: {error}; delete that folder if it is of no use")
-            except BaseException:  # also Ctrl-C: what has been uploaded is not to be so twice
-                save_spooled(folder, run, records)
-                raise
-            else:
-                remove_spooled(folder)
-                count += 1
-    return count, left
-
-
-def spool_locked(root: Path) -> FileLock:
-    """Lock that keeps two processes from uploading the same spooled run."""
-    return _locked(root, "spool")
-
-
-def _locked(root: Path, name: str) -> FileLock:
-    path = root / ".dvc" / "tmp" / f"{name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path)
 
 
 @contextmanager
@@ -278,21 +274,3 @@ def _raise(error: Exception, away: bool) -> None:
         uri = without_password(mlflow.get_tracking_uri())
         raise StoreAwayError(f"MLflow at {uri} does not answer ({reason[:200]})") from error
     raise TrackingError(f"MLflow: {reason}") from error
-
-
-def main() -> None:
-    """Upload what was recorded while MLflow was away."""
-    parser = argparse.ArgumentParser(prog="python -m aae.tracking", description=main.__doc__)
-    parser.add_argument("command", choices=["sync"], help="upload the runs in mlflow-spool/")
-    parser.parse_args()
-    try:
-        count, left = sync(project_root(Path.cwd()))
-    except (StoreAwayError, TrackingError) as error:
-        sys.exit(f"error: {error}")
-    print(f"{count} run{'' if count == 1 else 's'} uploaded")
-    if left:
-        sys.exit("\n".join(f"error: {reason}" for reason in left))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""The reconstruction phase and the regularisation phase, and the loops that run them.
+"""The reconstruction phase and the regularisation phase; the loop around them is in aae/loop.py.
 
 Makhzani et al., *Adversarial Autoencoders*, 2015, section 2, https://arxiv.org/abs/1511.05644:
 "the adversarial network and the autoencoder are trained jointly with SGD in two phases – the
@@ -8,25 +8,19 @@ To add a loss: compute it in `train_batch` and put it into the dict that this re
 `validate`. History, progress bar, MLflow and plots take every loss that they find there.
 """
 
-import math
-from collections.abc import Iterator
-
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from aae.data import pixels
-from aae.errors import TrainingError
+from aae.loop import Training
 from aae.networks import Model, apply, rescale_codes
 from aae.params import TrainAAE, TrainAE
 from aae.priors import Prior
 from aae.seeding import stream
 
-# What is known of an epoch: its number under "epoch", and mean losses by name.
-Losses = dict[str, float]
 
-
-class AutoencoderTraining:
+class AutoencoderTraining(Training):
     """Training of an autoencoder: the reconstruction phase alone.
 
     Args:
@@ -45,38 +39,12 @@ class AutoencoderTraining:
         validation_images: Tensor,
         seed: int,
     ) -> None:
+        super().__init__(model, settings, images, seed)
         self.encoder, self.decoder = model.encoder, model.decoder
-        self.settings = settings
-        self.images, self.validation_images = images, validation_images
-        self.batch_order = stream(seed, "batch order")
-        self.steps = settings.epochs * math.ceil(len(images) / settings.batch_size)
-        self.schedules: list[torch.optim.lr_scheduler.LRScheduler] = []
+        self.validation_images = validation_images
         rate = settings.learning_rate
-        self.reconstruction_optimiser = self._adam(
-            [self.encoder, self.decoder], rate if isinstance(rate, float) else rate.reconstruction
-        )
-
-    def epochs(self) -> Iterator[Losses]:
-        """Train, and yield the mean training and validation losses after every epoch.
-
-        Raises:
-            TrainingError: if a loss is not finite.
-        """
-        for epoch in range(1, self.settings.epochs + 1):
-            totals: dict[str, Tensor] = {}
-            order = torch.randperm(len(self.images), generator=self.batch_order)
-            for indices in order.split(self.settings.batch_size):
-                losses = self.train_batch(pixels(self.images[indices]))
-                for schedule in self.schedules:
-                    schedule.step()
-                for name, loss in losses.items():
-                    totals[name] = totals.get(name, 0) + loss * len(indices)
-            means = {name: total.item() / len(self.images) for name, total in totals.items()}
-            validation = {f"validation_{name}": x.item() for name, x in self.validate().items()}
-            for name, mean in (means | validation).items():
-                if not math.isfinite(mean):
-                    raise TrainingError(f"{name} is {mean} in epoch {epoch}, lower learning_rate")
-            yield {"epoch": epoch, **means, **validation}
+        rate = rate if isinstance(rate, float) else rate.reconstruction
+        self.add_optimiser("reconstruction", [self.encoder, self.decoder], rate)
 
     def train_batch(self, images: Tensor) -> dict[str, Tensor]:
         """Take one step on images [B, C, H, W] from 0 to 1; return the losses before it."""
@@ -85,7 +53,7 @@ class AutoencoderTraining:
     def reconstruction_step(self, images: Tensor) -> Tensor:
         """Move encoder and decoder towards smaller mean squared error per pixel."""
         loss = reconstruction_loss(self.decoder(self.encoder(images)), images)
-        return _step(self.reconstruction_optimiser, loss)
+        return self.descend("reconstruction", loss)
 
     def validate(self) -> dict[str, Tensor]:
         """Return the losses on the validation images."""
@@ -93,20 +61,6 @@ class AutoencoderTraining:
         reconstructions = apply(self.decoder, codes)
         images = pixels(self.validation_images)
         return {"reconstruction_loss": reconstruction_loss(reconstructions, images)}
-
-    def _adam(self, networks: list[nn.Module], rate: float) -> torch.optim.Optimizer:
-        parameters = [parameter for network in networks for parameter in network.parameters()]
-        betas = (self.settings.beta1, self.settings.beta2)
-        optimiser = torch.optim.Adam(parameters, lr=rate, betas=betas, fused=True)
-        warmup = self.settings.warmup * self.steps
-
-        def factor(step: int) -> float:
-            rise = min(1.0, (step + 1) / warmup) if warmup > 0 else 1.0
-            decays = self.settings.schedule == "cosine"
-            return rise * (1 + math.cos(math.pi * step / self.steps)) / 2 if decays else rise
-
-        self.schedules.append(torch.optim.lr_scheduler.LambdaLR(optimiser, factor))
-        return optimiser
 
 
 class AdversarialTraining(AutoencoderTraining):
@@ -138,13 +92,13 @@ class AdversarialTraining(AutoencoderTraining):
         assert model.discriminator is not None
         self.discriminator = model.discriminator
         self.prior = prior
-        self.prior_samples = stream(seed, "prior samples")
+        self.generators["prior samples"] = stream(seed, "prior samples")
         self.validation_prior = prior.sample(
             len(validation_images), stream(seed, "prior samples for validation")
         )
         rate = settings.learning_rate
-        self.discriminator_optimiser = self._adam([self.discriminator], rate.discriminator)
-        self.generator_optimiser = self._adam([self.encoder], rate.generator)
+        self.add_optimiser("discriminator", [self.discriminator], rate.discriminator)
+        self.add_optimiser("generator", [self.encoder], rate.generator)
 
     def train_batch(self, images: Tensor) -> dict[str, Tensor]:
         """Take three steps on images [B, C, H, W] from 0 to 1; return the losses before them."""
@@ -153,7 +107,7 @@ class AdversarialTraining(AutoencoderTraining):
         # Regularisation phase. One pass of the encoder serves both of its steps: the first leaves
         # the encoder as it is.
         codes = self.encoder(images)
-        prior_samples = self.prior.sample(len(images), self.prior_samples)
+        prior_samples = self.prior.sample(len(images), self.generators["prior samples"])
         losses["discriminator_loss"] = self.discriminator_step(prior_samples, codes.detach())
         losses["generator_loss"] = self.generator_step(codes)
         return losses
@@ -175,12 +129,12 @@ class AdversarialTraining(AutoencoderTraining):
             (gradient,) = torch.autograd.grad(prior_logits.sum(), prior_samples, create_graph=True)
             squared_norm = (self.prior.scale * gradient).square().sum(1).mean()
             penalty = self.settings.gradient_penalty * squared_norm
-        _step(self.discriminator_optimiser, loss + penalty)
+        self.descend("discriminator", loss + penalty)
         return loss.detach()
 
     def generator_step(self, codes: Tensor) -> Tensor:
         """Move the encoder towards codes [B, d] that the discriminator takes for prior samples."""
-        return _step(self.generator_optimiser, generator_loss(self.discriminator(codes)))
+        return self.descend("generator", generator_loss(self.discriminator(codes)))
 
     def validate(self) -> dict[str, Tensor]:
         """Return the losses on the validation images, against the same prior samples each time."""
@@ -247,12 +201,3 @@ def initialise(
         assert model.discriminator is not None
         for network in (model.encoder, model.decoder, model.discriminator):
             network.set_units(prior.mean, prior.scale)
-
-
-def _step(optimiser: torch.optim.Optimizer, loss: Tensor) -> Tensor:
-    """Let an optimiser take one step down a loss, on its own weights alone."""
-    weights = [weight for group in optimiser.param_groups for weight in group["params"]]
-    optimiser.zero_grad()
-    loss.backward(inputs=weights)
-    optimiser.step()
-    return loss.detach()

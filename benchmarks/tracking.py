@@ -1,4 +1,4 @@
-"""What tracking costs a training stage: the time spent in MLflow, as a share of the stage's time.
+"""What tracking and snapshots cost a training stage, as shares of its time.
 
     .venv/bin/python benchmarks/tracking.py
 
@@ -6,7 +6,7 @@ Runs both training stages at the parameters of params.yaml, in a copy of the pip
 an MLflow store of its own; needs `make repro` before it. Counted as tracking: at the start, loading
 MLflow, opening the store and the run; during the epochs, their losses and the latent histograms,
 drawing included; at the end, logging the model and closing the run. Start and end do not grow with
-the number of images or epochs.
+the number of images or epochs. Snapshots are written in the training's own time.
 """
 
 import argparse
@@ -43,12 +43,15 @@ def main() -> None:
     if not (ROOT / "models" / "ae.safetensors").exists():
         sys.exit("error: run `make repro` first")
 
-    table = Table("stage", "whole stage", "start", "epochs", "end", "epochs' share", "total share")
+    table = Table("stage", "whole stage")
+    for title in ("start", "epochs", "end", "epochs' share", "total share", "snapshots", "share"):
+        table.add_column(title)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         (copy / ".dvc").mkdir()
-        shutil.copy(ROOT / "params.yaml", copy)
-        for part in ("data/prepared", "models"):
+        for part in ("params.yaml", "dvc.yaml", "requirements.lock"):
+            shutil.copy(ROOT / part, copy)
+        for part in ("data/prepared", "models", "stages", "aae"):
             shutil.copytree(ROOT / part, copy / part)
         new_store = open_store(copy)
         for name in STAGES:
@@ -57,9 +60,10 @@ def main() -> None:
             result = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=True)
             whole = time.perf_counter() - start
             parts = json.loads(result.stdout.splitlines()[-1])
+            snapshots = parts.pop("snapshots")
             times = [f"{seconds:.1f} s" for seconds in (whole, *parts.values())]
             shares = [f"{s / whole:.1%}" for s in (parts["epochs"], sum(parts.values()))]
-            table.add_row(name, *times, *shares)
+            table.add_row(name, *times, *shares, f"{snapshots:.2f} s", f"{snapshots / whole:.1%}")
     Console().print(table)
     print(f"Once, when the store is new: {new_store:.1f} s for creating its tables.")
 
@@ -79,8 +83,8 @@ def open_store(folder: Path) -> float:
 
 
 def run_stage(stage: str) -> dict[str, float]:
-    """Run a stage script in this process and return the seconds spent in tracking, by part."""
-    seconds = {"start": 0.0, "epochs": 0.0, "end": 0.0}
+    """Run a stage script in this process and return the seconds spent, by part."""
+    seconds = {"start": 0.0, "epochs": 0.0, "end": 0.0, "snapshots": 0.0}
 
     @contextmanager
     def clock(part: str) -> Iterator[None]:
@@ -111,6 +115,9 @@ def run_stage(stage: str) -> dict[str, float]:
             figures.draw_latent_histograms = timed("epochs", figures.draw_latent_histograms)
             figures.to_array = timed("epochs", figures.to_array)
 
+    from aae.snapshots import Snapshots
+
+    Snapshots.save = timed("snapshots", Snapshots.save)  # type: ignore[method-assign]
     original = runs.training_run
 
     @contextmanager

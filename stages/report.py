@@ -6,9 +6,9 @@ Reads what the evaluation wrote; writes reports/report.html.
 import json
 from pathlib import Path
 
-from aae.files import write_text
+from aae.files import tree_digest, write_text
 from aae.params import Params
-from aae.report import code_digest, render
+from aae.report import render
 from aae.stage import run_stage
 
 METRICS = Path("reports/metrics/latent.json")
@@ -25,7 +25,7 @@ def main(params: Params) -> None:
         json.loads(path.read_text(encoding="utf-8")) for path in (METRICS, PROVENANCE, EXPLORER)
     )
     figures = {path.stem: path.read_bytes() for path in sorted(FIGURES.glob("*.png"))}
-    page = render(metrics, provenance, figures, explorer, params, code_digest(*CODE))
+    page = render(metrics, provenance, figures, explorer, params, tree_digest(*CODE))
     write_text(PAGE, page)
     print(f"open {PAGE} in a browser")
 

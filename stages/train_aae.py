@@ -7,17 +7,14 @@ reports/history/aae.csv, reports/history/aae_histograms.csv and reports/metrics/
 import math
 from pathlib import Path
 
-import pandas as pd
-
 from aae.checkpoints import load_model, save_model
-from aae.data import prepared_digest, prepared_meta, read_prepared
+from aae.data import prepared_meta, read_prepared
 from aae.densities import latent_histogram
 from aae.figures import draw_latent_histograms, to_array
-from aae.files import write_csv, write_json
+from aae.files import check_writable, to_csv, write_csv, write_json, write_text
 from aae.networks import Architecture, Model, apply
 from aae.params import Params
-from aae.progress import show_epochs
-from aae.runs import Run, training_run
+from aae.session import training_session
 from aae.stage import run_stage
 from aae.training import AdversarialTraining, initialise
 
@@ -33,6 +30,7 @@ PARAMS = {"seed", "data", "latent_dim", "prior", "network", "train_aae"}
 
 def main(params: Params) -> None:
     """Train, and record every epoch."""
+    check_writable(MODEL, HISTORY, HISTOGRAMS, METRICS)
     images, validation = read_prepared("train").images, read_prepared("validation").images
     meta = prepared_meta()
     prior, settings = params.latent_prior, params.train_aae
@@ -48,32 +46,27 @@ def main(params: Params) -> None:
     initialise(model, prior, settings, load_model(AUTOENCODER), images)
     training = AdversarialTraining(model, prior, settings, images, validation, params.seed)
 
-    recorded = params.model_dump(include=PARAMS) | {"prior": prior_entry}
-    every = params.tracking.histogram_every
-    tracked = {0, 1, settings.epochs, *range(0, settings.epochs, every)}
-    kept = {math.ceil(share * settings.epochs) for share in KEPT}
-    histograms, history = [], []
+    determined_by = params.model_dump(include=PARAMS) | {"prior": prior_entry}
+    epochs, every = settings.epochs, params.tracking.histogram_every
+    tracked = {0, 1, epochs, *range(0, epochs, every)}
+    kept = {math.ceil(share * epochs) for share in KEPT}
+    with training_session("train_aae", params, determined_by, training, "histograms") as session:
 
-    def look_at_codes(run: Run, epoch: int) -> None:
-        codes = apply(model.encoder, validation)
-        if epoch in kept:
-            histograms.append(latent_histogram(codes, prior).assign(epoch=epoch))
-        if epoch in tracked:
-            image = to_array(draw_latent_histograms({"aae": codes}, prior))
-            run.log_image(image, "latent_histogram", epoch)
+        def look_at_codes(epoch: int) -> None:
+            codes = apply(model.encoder, validation)
+            if epoch in kept:
+                table = latent_histogram(codes, prior).assign(epoch=epoch)
+                session.notes["histograms"].append(to_csv(table, header=epoch == 0))
+            if epoch in tracked:
+                image = to_array(draw_latent_histograms({"aae": codes}, prior))
+                session.run.log_image(image, "latent_histogram", epoch)
 
-    with training_run("train_aae", params.prior, params.seed, recorded) as run:
-        run.log_dataset(meta["source"], prepared_digest())
-        look_at_codes(run, 0)
-        for losses in show_epochs(training.epochs(), settings.epochs, "train_aae"):
-            history.append(losses)
-            run.log_epoch(losses)
-            look_at_codes(run, len(history))
+        session.train(look_at_codes)
         save_model(model, MODEL)
-        write_csv(HISTORY, pd.DataFrame(history))
-        write_csv(HISTOGRAMS, pd.concat(histograms))
-        write_json(METRICS, history[-1])
-        run.log_model(MODEL, architecture)
+        write_csv(HISTORY, session.history)
+        write_text(HISTOGRAMS, "".join(session.notes["histograms"]))
+        write_json(METRICS, session.notes["history"][-1])
+        session.run.log_model(MODEL, architecture)
 
 
 if __name__ == "__main__":

@@ -6,15 +6,12 @@ reports/metrics/train_ae.json.
 
 from pathlib import Path
 
-import pandas as pd
-
 from aae.checkpoints import save_model
-from aae.data import prepared_digest, prepared_meta, read_prepared
-from aae.files import write_csv, write_json
+from aae.data import prepared_meta, read_prepared
+from aae.files import check_writable, write_csv, write_json
 from aae.networks import Architecture, Model
 from aae.params import Params
-from aae.progress import show_epochs
-from aae.runs import training_run
+from aae.session import training_session
 from aae.stage import run_stage
 from aae.training import AutoencoderTraining
 
@@ -26,6 +23,7 @@ PARAMS = {"seed", "data", "latent_dim", "network", "train_ae"}
 
 def main(params: Params) -> None:
     """Train, and record every epoch."""
+    check_writable(MODEL, HISTORY, METRICS)
     images, validation = read_prepared("train").images, read_prepared("validation").images
     meta = prepared_meta()
     architecture = Architecture(
@@ -34,17 +32,13 @@ def main(params: Params) -> None:
     model = Model(architecture, params.seed)
     training = AutoencoderTraining(model, params.train_ae, images, validation, params.seed)
 
-    recorded = params.model_dump(include=PARAMS)
-    with training_run("train_ae", "none", params.seed, recorded) as run:
-        run.log_dataset(meta["source"], prepared_digest())
-        history = []
-        for losses in show_epochs(training.epochs(), params.train_ae.epochs, "train_ae"):
-            history.append(losses)
-            run.log_epoch(losses)
+    determined_by = params.model_dump(include=PARAMS)
+    with training_session("train_ae", params, determined_by, training) as session:
+        session.train()
         save_model(model, MODEL)
-        write_csv(HISTORY, pd.DataFrame(history))
-        write_json(METRICS, history[-1])
-        run.log_model(MODEL, architecture)
+        write_csv(HISTORY, session.history)
+        write_json(METRICS, session.notes["history"][-1])
+        session.run.log_model(MODEL, architecture)
 
 
 if __name__ == "__main__":

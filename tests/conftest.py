@@ -7,7 +7,9 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO
 
@@ -204,3 +206,12 @@ def server(started, repository, monkeypatch) -> Server:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", started.uri)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", repository.parent.name)
     return started
+
+
+def training_run(
+    stage: str, prior: str, seed: int, params: Mapping, training: str | None = None
+) -> AbstractContextManager:
+    """Record a training; one that is none of those before, if it is not told which."""
+    from aae import runs  # seconds, for tests that need it
+
+    return runs.training_run(stage, prior, seed, params, training or str(uuid.uuid4()))

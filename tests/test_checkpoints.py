@@ -43,6 +43,10 @@ def test_the_same_model_gives_the_same_bytes(tmp_path):
         (lambda tensors: tensors.update(extra=torch.ones(1)), "Unexpected key(s) in state_dict"),
         (lambda tensors: tensors.update({"encoder.mean": torch.ones(4)}), "size mismatch for enc"),
         (lambda tensors: tensors["encoder.mean"].fill_(torch.nan), "encoder.mean holds values th"),
+        (
+            lambda tensors: tensors.update({"encoder.mean": torch.ones(3, dtype=torch.float64)}),
+            "encoder.mean is torch.float64, torch.float32 is expected",
+        ),
     ],
 )
 def test_tensors_that_do_not_fit_are_refused(tmp_path, damage, message):

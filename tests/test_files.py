@@ -3,7 +3,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from aae.files import replacing, write_csv, write_json, write_text
+from aae.errors import OutputError
+from aae.files import check_writable, replacing, tree_digest, write_csv, write_json, write_text
 
 
 def test_an_error_leaves_what_was_there_and_nothing_else(tmp_path: Path):
@@ -30,3 +31,41 @@ def test_tables_and_values_keep_full_precision_and_line_endings(tmp_path: Path):
     assert (tmp_path / "table.csv").read_bytes() == b"epoch,loss\n1,0.30000000000000004\n"
     write_json(tmp_path / "values.json", {"loss": 0.1 + 0.2})
     assert (tmp_path / "values.json").read_bytes() == b'{\n  "loss": 0.30000000000000004\n}\n'
+
+
+def test_what_a_killed_process_has_left_is_cleared_away(tmp_path: Path):
+    left = tmp_path / ".file.txt.partial"
+    left.mkdir()
+    (left / "file.txt").write_text("half")
+    write_text(tmp_path / "file.txt", "whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_what_cannot_be_written_is_an_error_in_one_line(tmp_path: Path):
+    (tmp_path / "models").write_text("a file where a folder is due")
+    path = tmp_path / "models" / "ae.safetensors"
+    for write in (lambda: write_text(path, "weights"), lambda: check_writable(path)):
+        with pytest.raises(OutputError) as error:
+            write()
+        assert str(error.value).startswith(str(path))
+        assert str(error.value).endswith("Not a directory")
+
+
+def test_a_check_leaves_nothing_and_keeps_what_is_there(tmp_path: Path):
+    write_text(tmp_path / "file.txt", "first")
+    check_writable(tmp_path / "file.txt", tmp_path / "new" / "other.txt")
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["file.txt"]
+    assert (tmp_path / "file.txt").read_text() == "first"
+
+
+def test_a_digest_is_that_of_names_and_contents(tmp_path: Path):
+    (tmp_path / "a.py").write_text("one")
+    first = tree_digest(tmp_path)
+    assert tree_digest(tmp_path) == first
+    (tmp_path / "a.py").rename(tmp_path / "b.py")
+    second = tree_digest(tmp_path)
+    (tmp_path / "b.py").write_text("two")
+    third = tree_digest(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "b.py").rename(tmp_path / "folder" / "b.py")
+    assert len({first, second, third, tree_digest(tmp_path)}) == 4

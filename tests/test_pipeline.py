@@ -371,9 +371,9 @@ def test_a_pipeline_whose_server_goes_away_loses_nothing(project, tmp_path, star
     errors = pipeline.stderr.read()
     assert pipeline.wait() == 0
     assert errors.count("going on") == 2, "once in the training, once for the autoencoder's metrics"
-    assert "python -m aae.tracking sync" in errors
+    assert "python -m aae.sync" in errors
     started.start()
-    result = run(["python", "-m", "aae.tracking", "sync"], copy, **server)
+    result = run(["python", "-m", "aae.sync"], copy, **server)
     assert result.stdout.endswith("2 runs uploaded\n")
 
     mlflow.set_tracking_uri(started.uri)

@@ -3,7 +3,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from aae.report import TABLE, code_digest, render
+from aae.report import TABLE, render
 
 FIGURES = (
     "autoencoder_codes", "gap", "prior", "losses", "training_histograms", "codes_by_class",
@@ -136,13 +136,3 @@ def test_texts_from_parameters_and_data_are_escaped(make_params):
     page = Page(make_page(params, explorer=explorer))
     assert page.tags.count("script") == plain.tags.count("script") == 2
     assert name in "".join(page.text)
-
-
-def test_the_digest_of_the_code_is_that_of_names_and_contents(tmp_path):
-    (tmp_path / "a.py").write_text("one")
-    first = code_digest(tmp_path)
-    assert code_digest(tmp_path) == first
-    (tmp_path / "a.py").rename(tmp_path / "b.py")
-    second = code_digest(tmp_path)
-    (tmp_path / "b.py").write_text("two")
-    assert len({first, second, code_digest(tmp_path)}) == 3

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import commit, run
+from conftest import commit, run, training_run
 
 from aae.checkpoints import save_model
 from aae.files import file_digest
 from aae.networks import Architecture, Model
-from aae.runs import evaluation_run, training_run
+from aae.runs import evaluation_run
 from aae.spool import load_spooled, save_spooled
 
 ARCHITECTURE = Architecture(image_shape=(1, 4, 4), latent_dim=3, hidden=(8,))

@@ -1,34 +1,43 @@
 """Against a real MLflow server on loopback, which is stopped and started again."""
 
 import os
+import signal
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import run
+from conftest import run, training_run
 
 from aae.checkpoints import save_model
 from aae.errors import TrackingError
 from aae.networks import Architecture, Model
-from aae.runs import evaluation_run, training_run
-from aae.tracking import StoreAwayError, connect, sync
+from aae.runs import evaluation_run
+from aae.sync import sync
+from aae.tracking import StoreAwayError, connect
 
 ARCHITECTURE = Architecture(image_shape=(1, 4, 4), latent_dim=3, hidden=(8,))
 EPOCHS = 6
 
 
-def train(weights: Path, at_epoch: dict) -> None:
-    """A training that records all kinds of things; something happens before some epochs."""
+def train(weights: Path, at_epoch: dict, training: str | None = None, done: int = 0) -> None:
+    """A training that records all kinds of things; something happens before some epochs.
+
+    Of the epochs that were done before it was killed it knows the losses alone.
+    """
     save_model(Model(ARCHITECTURE, seed=0), weights)
-    with training_run("train_aae", "gamma", 0, {"seed": 0}) as tracked:
+    with training_run("train_aae", "gamma", 0, {"seed": 0}, training) as tracked:
         tracked.log_dataset("mnist", "d" * 64)
         for epoch in range(1, EPOCHS + 1):
             at_epoch.get(epoch, lambda: None)()
+            tracked.keep()
             tracked.log_epoch({"epoch": epoch, "generator_loss": 1 / epoch})
+            if epoch <= done:
+                continue
             tracked.log_image(np.full((8, 9, 3), epoch, np.uint8), "latent_histogram", epoch)
         tracked.log_model(weights, ARCHITECTURE)
 
@@ -89,13 +98,13 @@ def test_what_a_server_that_stays_away_misses_is_uploaded_later(server, reposito
     evaluate(repository / "model.safetensors")
     err = capfd.readouterr().err
     assert "going on" in err
-    assert "python -m aae.tracking sync" in err
+    assert "python -m aae.sync" in err
     assert len(list((repository / "mlflow-spool").iterdir())) == 1
     (repository / "model.safetensors").unlink()  # the spool has a copy
     with pytest.raises(StoreAwayError):
         sync(repository)
     server.start()
-    command = ["python", "-m", "aae.tracking", "sync"]
+    command = ["python", "-m", "aae.sync"]
     names = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME")
     settings = {name: os.environ[name] for name in names}
     assert run(command, repository, **settings).stdout.endswith("1 run uploaded\n")
@@ -139,6 +148,76 @@ def test_what_the_server_refuses_is_an_error_without_the_password(server, reposi
     assert server.uri in str(error.value)
 
 
+def interrupt(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("done", [0, 3])
+def test_a_training_that_was_interrupted_goes_on_in_its_run(repository, done):
+    training = str(uuid.uuid4())
+    with pytest.raises(KeyboardInterrupt):
+        train(repository / "model.safetensors", {5: interrupt}, training)
+    (found,) = mlflow.search_runs(output_format="list")
+    assert found.info.status == "KILLED"
+    train(repository / "model.safetensors", {}, training, done)
+    evaluate(repository / "model.safetensors")
+    check_complete()
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_a_training_that_was_killed_goes_on_in_its_run(server, repository, away):
+    training, pid = str(uuid.uuid4()), server.process.pid
+    program = f"""
+import os, signal
+from pathlib import Path
+from test_tracking import train
+events = {{5: lambda: os.kill(os.getpid(), signal.SIGKILL)}}
+if {away}:
+    events[3] = lambda: os.killpg({pid}, signal.SIGKILL)
+train(Path("model.safetensors"), events, {training!r})
+"""
+    names = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME")
+    settings = {name: os.environ[name] for name in names} | {
+        "PYTHONPATH": str(Path(__file__).parent)
+    }
+    killed = run(["python", "-c", program], repository, check=False, **settings)
+    assert killed.returncode == -signal.SIGKILL
+    if away:
+        server.stop()
+        server.start()
+    connect(repository)  # chooses the experiment
+    (found,) = mlflow.search_runs(output_format="list")
+    assert found.info.status == "RUNNING"
+    # A snapshot was taken before epoch 4: the images up to epoch 3 are not drawn again.
+    train(repository / "model.safetensors", {}, training, 3)
+    evaluate(repository / "model.safetensors")
+    check_complete()
+    assert sync(repository) == (0, [])
+
+
+@pytest.mark.usefixtures("server")
+def test_a_training_that_was_killed_after_its_end_ends_once_more(repository):
+    training = str(uuid.uuid4())
+    for done in (0, EPOCHS):
+        train(repository / "model.safetensors", {}, training, done)
+    evaluate(repository / "model.safetensors")
+    check_complete()
+
+
+def test_ctrl_c_does_not_wait_for_a_server_that_is_away(server, repository, monkeypatch):
+    def stop() -> None:
+        server.stop()
+        # From here on, nothing may be tried again.
+        monkeypatch.setattr("aae.tracking.Store.write", lambda *_: pytest.fail("it waits"))
+
+    training = str(uuid.uuid4())
+    with pytest.raises(KeyboardInterrupt):
+        train(repository / "model.safetensors", {3: server.stop, 4: stop, 5: interrupt}, training)
+    monkeypatch.undo()
+    assert len(list((repository / "mlflow-spool").iterdir())) == 1
+
+
 def delete_run() -> None:
     (found,) = mlflow.search_runs(output_format="list")
     mlflow.delete_run(found.info.run_id)
@@ -180,7 +259,7 @@ def test_what_is_for_another_store_stays_in_the_spool(server, repository, monkey
             (found,) = mlflow.search_runs(output_format="list")
             assert found.info.run_name.endswith("(trained elsewhere)")
             result = run(
-                ["python", "-m", "aae.tracking", "sync"], repository, check=False,
+                ["python", "-m", "aae.sync"], repository, check=False,
                 MLFLOW_TRACKING_URI=os.environ["MLFLOW_TRACKING_URI"],
                 MLFLOW_EXPERIMENT_NAME=os.environ["MLFLOW_EXPERIMENT_NAME"],
             )  # fmt: skip
@@ -195,10 +274,6 @@ def test_an_interrupted_upload_is_continued(server, repository, monkeypatch):
     train(repository / "model.safetensors", {})
     server.start()
     with monkeypatch.context() as context:
-
-        def interrupt(*_: object, **__: object) -> None:
-            raise KeyboardInterrupt
-
         context.setattr("aae.tracking.Store.write_model", interrupt)
         with pytest.raises(KeyboardInterrupt):
             sync(repository)

@@ -202,16 +202,15 @@ def test_the_generator_step_is_what_pulls_the_codes_to_the_prior(make_params, mo
 
 
 def rates_by_epoch(make_training, **changes) -> list[list[float]]:
-    """Rates of the three optimisers after each of eight epochs, relative to those set."""
+    """Rates of the three optimisers in the last step of eight epochs, relative to those set."""
     training = make_training(train_aae__epochs=8, **changes)
-    settings = training.settings.learning_rate
-    optimisers = {
-        training.reconstruction_optimiser: settings.reconstruction,
-        training.discriminator_optimiser: settings.discriminator,
-        training.generator_optimiser: settings.generator,
-    }
+    settings = training.settings.learning_rate.model_dump()
     return [
-        [group["lr"] / rate for o, rate in optimisers.items() for group in o.param_groups]
+        [
+            group["lr"] / settings[name]
+            for name, optimiser in training.optimisers.items()
+            for group in optimiser.param_groups
+        ]
         for _ in training.epochs()
     ]
 
@@ -220,7 +219,8 @@ def test_cosine_decays_the_rates_to_zero_and_constant_keeps_them(make_training):
     constant = {"train_aae__schedule": "constant", "train_aae__warmup": 0.0}
     assert rates_by_epoch(make_training, **constant) == pytest.approx(np.ones((8, 3)))
     cosine = {"train_aae__schedule": "cosine", "train_aae__warmup": 0.0}
-    expected = [(1 + math.cos(math.pi * k / 8)) / 2 for k in range(1, 9)]
+    # Three steps an epoch, the last of which are steps 2, 5, … of 24.
+    expected = [(1 + math.cos(math.pi * (3 * k - 1) / 24)) / 2 for k in range(1, 9)]
     for rates in np.transpose(rates_by_epoch(make_training, **cosine)):
         assert rates == pytest.approx(expected, abs=1e-9)
 
@@ -228,8 +228,8 @@ def test_cosine_decays_the_rates_to_zero_and_constant_keeps_them(make_training):
 def test_the_rates_rise_over_the_warmup(make_training):
     changes = {"train_aae__schedule": "constant", "train_aae__warmup": 0.5}
     rates = np.array(rates_by_epoch(make_training, **changes))[:, 0]
-    # Three steps an epoch, of which twelve warm up; each epoch ends with the rate of the next step.
-    assert rates == pytest.approx([4 / 12, 7 / 12, 10 / 12, 1, 1, 1, 1, 1])
+    # Three steps an epoch, of which twelve warm up.
+    assert rates == pytest.approx([3 / 12, 6 / 12, 9 / 12, 1, 1, 1, 1, 1])
 
 
 def test_a_learning_rate_of_zero_keeps_a_network_as_it_is(make_training, model):
@@ -282,7 +282,7 @@ def test_a_loss_that_is_not_finite_stops_the_training(make_training):
     training = make_training(train_aae__learning_rate={
         "reconstruction": 1e38, "discriminator": 1e-3, "generator": 1e-3
     })  # fmt: skip
-    with pytest.raises(TrainingError, match=r"reconstruction_loss is nan in epoch \d+"):
+    with pytest.raises(TrainingError, match="discriminator_loss is nan in epoch 1, step 1 of 3"):
         list(training.epochs())
 
 

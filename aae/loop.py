@@ -1,0 +1,180 @@
+"""The loop of a training: epochs, learning rates, and the state from which it goes on.
+
+What a step does is in :mod:`aae.training`.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from aae.data import pixels
+from aae.errors import SnapshotError, TrainingError
+from aae.networks import Model
+from aae.params import TrainAAE, TrainAE
+from aae.seeding import stream
+
+# What is known of an epoch: its number under "epoch", and mean losses by name.
+Losses = dict[str, float]
+
+
+class Training(ABC):
+    """A training of a model on mini-batches of images, in an order that is drawn for each epoch.
+
+    Args:
+        model: trained in place.
+        settings: the section ``train_ae`` or ``train_aae`` of params.yaml.
+        images: uint8 training images [N, C, H, W].
+        seed: the seed of params.yaml.
+
+    Attributes:
+        generators: streams of random numbers that the steps draw from, by purpose.
+    """
+
+    def __init__(
+        self, model: Model, settings: TrainAE | TrainAAE, images: Tensor, seed: int
+    ) -> None:
+        self.model, self.settings, self.images = model, settings, images
+        self.steps_per_epoch = math.ceil(len(images) / settings.batch_size)
+        self.steps = settings.epochs * self.steps_per_epoch
+        self.step = 0  # that have been taken
+        self.totals: dict[str, Tensor] = {}  # of the losses in this epoch
+        self.generators = {"batch order": stream(seed, "batch order")}
+        self.epoch_began = self.generators["batch order"].get_state()
+        self.optimisers: dict[str, torch.optim.Optimizer] = {}
+
+    @abstractmethod
+    def train_batch(self, images: Tensor) -> dict[str, Tensor]:
+        """Take one step on images [B, C, H, W] from 0 to 1; return the losses before it."""
+
+    @abstractmethod
+    def validate(self) -> dict[str, Tensor]:
+        """Return the losses on images that are not trained on."""
+
+    def epochs(self, between_steps: Callable[[], None] = lambda: None) -> Iterator[Losses]:
+        """Train on from where it stands; yield mean training and validation losses of every epoch.
+
+        Args:
+            between_steps: called before every step, when :meth:`state` is all that the rest of the
+                training depends on.
+
+        Raises:
+            TrainingError: if a loss or a weight is not finite.
+        """
+        while self.step < self.steps:
+            epoch, done = divmod(self.step, self.steps_per_epoch)
+            self.epoch_began = self.generators["batch order"].get_state()
+            order = torch.randperm(len(self.images), generator=self.generators["batch order"])
+            for indices in order.split(self.settings.batch_size)[done:]:
+                between_steps()
+                self._set_rates()
+                losses = self.train_batch(pixels(self.images[indices]))
+                self.step += 1
+                self._check_finite(losses)
+                for name, loss in losses.items():
+                    self.totals[name] = self.totals.get(name, 0) + loss * len(indices)
+            means = {name: x.item() / len(self.images) for name, x in self.totals.items()}
+            validation = {f"validation_{name}": x for name, x in self.validate().items()}
+            self._check_finite(validation)
+            self._check_finite(dict(self.model.named_parameters()))
+            self.totals = {}
+            yield {"epoch": epoch + 1, **means, **{k: x.item() for k, x in validation.items()}}
+
+    def state(self) -> dict[str, Tensor]:
+        """Return all that the rest of the training depends on, beside what it was made from.
+
+        Weights and optimisers' moments are the training's own tensors, not copies.
+        """
+        tensors = {"step": torch.tensor(self.step)}
+        tensors |= {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
+        for name, optimiser in self.optimisers.items():
+            for index, moments in optimiser.state_dict()["state"].items():
+                tensors |= {f"{name}/{index}/{key}": tensor for key, tensor in moments.items()}
+        tensors |= {name: generator.get_state() for name, generator in self.generators.items()}
+        # The order of this epoch's batches is drawn again.
+        tensors["batch order"] = self.epoch_began
+        return tensors | {f"total/{name}": total for name, total in self.totals.items()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from where :meth:`state` was taken, in exactly the same way.
+
+        Raises:
+            SnapshotError: if that state is of another training; this one is then unchanged.
+        """
+        own = {name: x for name, x in self.state().items() if not name.startswith("total/")}
+        totals = {name: x for name, x in state.items() if name.startswith("total/")}
+        if own.keys() | totals.keys() != state.keys():
+            raise SnapshotError("its tensors are not those of this training")
+        for name, tensor in state.items():
+            like = own.get(name, torch.zeros(()))
+            if tensor.shape != like.shape or tensor.dtype != like.dtype:
+                raise SnapshotError(f"{name} has another shape or type than in this training")
+            if not torch.isfinite(tensor).all():
+                raise SnapshotError(f"{name} holds values that are not finite")
+        if not 0 <= state["step"] < self.steps:
+            raise SnapshotError(f"it is of step {state['step']}, of {self.steps}")
+        for name in self.generators:
+            try:
+                torch.Generator().set_state(state[name])
+            except RuntimeError as error:
+                raise SnapshotError(f"{name} is no state of a generator") from error
+        self.step = int(state["step"])
+        self.totals = {name.removeprefix("total/"): x.clone() for name, x in totals.items()}
+        for name, generator in self.generators.items():
+            generator.set_state(state[name])
+        for name, tensor in own.items():
+            if "/" in name:
+                tensor.copy_(state[name])
+
+    def add_optimiser(self, name: str, networks: list[nn.Module], rate: float) -> None:
+        """Make an Adam for the weights of some networks.
+
+        Args:
+            name: what :meth:`descend` is to call it.
+            networks: what it may change.
+            rate: the learning rate, which rises and decays as the settings say.
+        """
+        weights = [weight for network in networks for weight in network.parameters()]
+        betas = (self.settings.beta1, self.settings.beta2)
+        optimiser = torch.optim.Adam(weights, lr=rate, betas=betas, fused=True)
+        for group in optimiser.param_groups:
+            group["initial_lr"] = rate
+        # As torch does at the first step: so there is a state to save and to load from the start.
+        for weight in weights:
+            optimiser.state[weight] = {
+                "step": torch.zeros(()),
+                "exp_avg": torch.zeros_like(weight),
+                "exp_avg_sq": torch.zeros_like(weight),
+            }
+        self.optimisers[name] = optimiser
+
+    def descend(self, name: str, loss: Tensor) -> Tensor:
+        """Let an optimiser take one step down a loss, on its own weights alone; return the loss."""
+        optimiser = self.optimisers[name]
+        weights = [weight for group in optimiser.param_groups for weight in group["params"]]
+        optimiser.zero_grad()
+        loss.backward(inputs=weights)
+        optimiser.step()
+        return loss.detach()
+
+    def _set_rates(self) -> None:
+        """Let the learning rates rise and decay."""
+        warmup = self.settings.warmup * self.steps
+        factor = min(1.0, (self.step + 1) / warmup) if warmup > 0 else 1.0
+        if self.settings.schedule == "cosine":
+            factor = factor * (1 + math.cos(math.pi * self.step / self.steps)) / 2
+        for optimiser in self.optimisers.values():
+            for group in optimiser.param_groups:
+                group["lr"] = group["initial_lr"] * factor
+
+    def _check_finite(self, values: Mapping[str, Tensor]) -> None:
+        for name, value in values.items():
+            if not torch.isfinite(value).all():
+                what = value.item() if value.ndim == 0 else "not finite"
+                epoch, step = divmod(self.step - 1, self.steps_per_epoch)
+                raise TrainingError(
+                    f"{name} is {what} in epoch {epoch + 1}, step {step + 1} of "
+                    f"{self.steps_per_epoch}; lower learning_rate"
+                )

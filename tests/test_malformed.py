@@ -1,0 +1,198 @@
+"""Whatever is wrong with a file that the project reads ends in an error of the project's own."""
+
+import copy
+import io
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from conftest import ROOT
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+from safetensors.torch import save
+
+from aae.checkpoints import FORMAT, load_model, save_model
+from aae.data import Source, check_source, read_source
+from aae.errors import AAEError, DataError, ModelError, ParameterError, SnapshotError
+from aae.networks import Architecture, Model
+from aae.params import load_params
+from aae.snapshots import read_snapshot, write_snapshot
+
+# Derandomised: the same examples each time, so that what passes here passes everywhere.
+many = settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+VALID = YAML(typ="safe").load(ROOT / "params.yaml")
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from([0, -1, 10**9, 10**18, 10**40, -(10**40)])
+    | st.floats()
+    | st.sampled_from(["", "nan", "Normal", "Gamma", "SwissRoll", "__class__", "gaussian", "1e-3"])
+    | st.text(max_size=8),
+    lambda children: (
+        st.lists(children, max_size=3)
+        | st.dictionaries(st.text(max_size=5) | st.integers(), children, max_size=3)
+    ),
+    max_leaves=4,
+)
+
+
+def paths(values: dict, prefix: tuple = ()) -> list[tuple]:
+    """Paths to all keys of nested parameters."""
+    found = []
+    for key, value in values.items():
+        found.append((*prefix, key))
+        if isinstance(value, dict):
+            found += paths(value, (*prefix, key))
+    return found
+
+
+def attempt(refusal: type[AAEError], function: Callable, *arguments: object) -> Any:
+    """Return what a function returns, or None if it refuses to, in one line."""
+    try:
+        return function(*arguments)
+    except refusal as error:
+        message = str(error)
+    assert "\n" not in message
+    return None
+
+
+def check_params(content: bytes) -> bool:
+    """Load parameters; return whether they are accepted."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "params.yaml"
+        path.write_bytes(content)
+        return attempt(ParameterError, load_params, path) is not None
+
+
+@many
+@given(path=st.sampled_from(paths(VALID)), value=VALUES, name=st.text(max_size=6))
+@example(path=("latent_dim",), value=10**18, name="")
+@example(path=("priors", "gamma"), value={"distribution": "Gamma", "rate": [1.0]}, name="")
+def test_parameters_with_a_wrong_value_or_name(path, value, name):
+    for change in ("value", "name", "nothing"):
+        params = copy.deepcopy(VALID)
+        section = params
+        for key in path[:-1]:
+            section = section[key]
+        if change == "value":
+            section[path[-1]] = value
+        else:
+            old = section.pop(path[-1])
+            if change == "name":
+                section[name] = old
+        stream = io.BytesIO()
+        YAML(typ="safe").dump(params, stream)
+        accepted = check_params(stream.getvalue())
+        # A prior that is not chosen may be left out or have any name.
+        assert not accepted or change == "value" or path[0] == "priors" or name == path[-1]
+
+
+@many
+@given(content=st.binary(max_size=200))
+def test_parameters_that_are_any_bytes(content):
+    assert not check_params(content)
+
+
+def damage(content: bytes, data: st.DataObject) -> bytes:
+    """Cut a file off, lengthen it, change bytes in its first hundred or anywhere in it."""
+    kind = data.draw(st.sampled_from(["cut", "lengthen", "header", "anywhere"]))
+    if kind == "cut":
+        return content[: data.draw(st.integers(0, len(content) - 1))]
+    if kind == "lengthen":
+        return content + data.draw(st.binary(min_size=1, max_size=50))
+    damaged = bytearray(content)
+    last = min(100, len(content)) if kind == "header" else len(content)
+    places = data.draw(st.lists(st.integers(0, last - 1), min_size=1, max_size=4, unique=True))
+    for place in places:
+        damaged[place] ^= data.draw(st.integers(1, 255))
+    return bytes(damaged)
+
+
+def read_checked(root: Path) -> Source:
+    source = read_source("mnist", root)
+    check_source(source)
+    return source
+
+
+@many
+@given(data=st.data())
+def test_idx_files(data, mnist_root):
+    name = data.draw(st.sampled_from(sorted(p.name for p in (mnist_root / "MNIST/raw").iterdir())))
+    with tempfile.TemporaryDirectory() as folder:
+        raw = shutil.copytree(mnist_root / "MNIST" / "raw", Path(folder) / "MNIST" / "raw")
+        content = (raw / name).read_bytes()
+        (raw / name).write_bytes(damaged := damage(content, data))
+        source = attempt(DataError, read_checked, Path(folder))
+        if source is not None:
+            # Another grey value or class cannot be told from the right one; all else can.
+            assert len(damaged) >= len(content)
+            assert source.train.images.shape == (200, 1, 28, 28)
+            assert source.test.images.shape == (50, 1, 28, 28)
+        assert (raw / name).read_bytes() == damaged
+
+
+ARCHITECTURE = Architecture(image_shape=(1, 4, 4), latent_dim=3, hidden=(8,))
+
+
+@many
+@given(data=st.data())
+def test_model_files(data, tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_model(Model(ARCHITECTURE, seed=0), path)
+    path.write_bytes(damage(path.read_bytes(), data))
+    model = attempt(ModelError, load_model, path)
+    if model is not None:
+        # Another finite weight cannot be told from the right one.
+        like = Model(model.architecture, seed=0)
+        assert {k: x.shape for k, x in model.state_dict().items()} == {
+            k: x.shape for k, x in like.state_dict().items()
+        }
+        assert all(torch.isfinite(x).all() for x in model.state_dict().values())
+
+
+NUMBERS = st.integers(-2, 3) | st.sampled_from([2**20, 2**31, 2**62, 10**30])
+
+
+@many
+@given(
+    architecture=st.fixed_dictionaries(
+        {
+            "image_shape": st.lists(NUMBERS, max_size=4),
+            "latent_dim": NUMBERS,
+            "hidden": st.lists(NUMBERS, max_size=3),
+        },
+        optional={
+            "discriminator_hidden": st.none() | st.lists(NUMBERS, max_size=3),
+            "prior": VALUES,
+            "more": VALUES,
+        },
+    )
+)
+def test_model_files_that_ask_for_another_network(architecture, tmp_path):
+    path = tmp_path / "model.safetensors"
+    weights = Model(ARCHITECTURE, seed=0).state_dict()
+    path.write_bytes(save(weights, metadata={FORMAT: json.dumps(architecture)}))
+    assert attempt(ModelError, load_model, path) is None, "no such network has these weights"
+
+
+@many
+@given(data=st.data())
+def test_snapshots(data, tmp_path):
+    folder = Path(tempfile.mkdtemp(dir=tmp_path))
+    write_snapshot(folder, 7, {"step": torch.tensor(7), "weights": torch.ones(40)}, {"a": [1.5]})
+    (path,) = folder.iterdir()
+    path.write_bytes(damage(path.read_bytes(), data))
+    assert attempt(SnapshotError, read_snapshot, path) is None, "the digest tells"
