@@ -48,7 +48,7 @@ class Session:
         history = self.notes["history"]
         for losses in history:  # of a training that goes on; the run may lack some
             self.run.log_epoch(losses)
-        if after_epoch and self.training.step == 0:
+        if after_epoch and not self.snapshots.resumed:
             after_epoch(0)
         epochs = self.training.epochs(self._between_steps)
         for losses in show_epochs(epochs, self.training.settings.epochs, self.stage):

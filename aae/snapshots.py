@@ -62,6 +62,7 @@ class Snapshots:
 
     Attributes:
         id: names the training from its first start to its end, however often it was killed.
+        resumed: whether the training goes on from a snapshot.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Snapshots:
     ) -> None:
         self.folder, self.every = folder, every
         self.training, self.notes = training, notes
-        self.saved_step = 0
+        self.resumed, self.saved_step = False, 0
         self.due = time.monotonic() + every
         for partial in folder.glob(
             ".*.partial"
@@ -89,7 +90,7 @@ class Snapshots:
                 print(f"warning: {path} is passed over: {error}", file=sys.stderr, flush=True)
                 continue
             self.notes |= notes
-            self.saved_step = self.training.step
+            self.resumed, self.saved_step = True, self.training.step
             print(f"going on from {self.where()}", flush=True)
             return
 
