@@ -7,7 +7,6 @@ more than memory (:mod:`aae.generation`).
 
 from collections.abc import Mapping, Sequence
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from aae.data import Images, pixels
@@ -69,9 +68,10 @@ class Evaluation:
         codes = apply(model.encoder, test.images)
         train_codes = apply(model.encoder, train.images)
         reconstructions = apply(model.decoder, codes)
-        mse = F.mse_loss(reconstructions.double(), pixels(test.images).double())
+        errors = (reconstructions.double() - pixels(test.images).double()).square()
         return {
-            "reconstruction_mse": mse.item(),
+            # Image by image first: see aae.training.reconstruction_loss.
+            "reconstruction_mse": errors.flatten(1).mean(1).mean().item(),
             **self.prior_test(codes),
             **meaning(train_codes, train.labels, codes, test.labels, self.few),
             **self.generation(model.decoder, reconstructions),

@@ -82,7 +82,7 @@ def main() -> None:
     results = {run: kept[key] for run, key in keys.items() if key in kept}
     missing = [(prior, seed) for seed in options.seeds for prior in options.priors]
     missing = [run for run in missing if run not in results]
-    console = Console(width=110)
+    console = Console(width=124)
     start = time.monotonic()
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeElapsedColumn())
     with (

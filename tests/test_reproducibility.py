@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -34,7 +35,9 @@ WIDE = EVALUATION | {"train_ae.epochs": 1, "train_aae.epochs": 2}
 def outputs(project: Path) -> dict[str, str]:
     """Digests of dvc.lock and of all files that the stages have written, by path."""
     lock = YAML(typ="safe").load(project / "dvc.lock")
-    paths = [project / out["path"] for stage in lock["stages"].values() for out in stage["outs"]]
+    paths = [
+        project / out["path"] for stage in lock["stages"].values() for out in stage.get("outs", [])
+    ]
     files = [path for out in paths for path in (sorted(out.rglob("*")) if out.is_dir() else [out])]
     found = [project / "dvc.lock", *(path for path in files if path.is_file())]
     return {str(path.relative_to(project)): file_digest(path) for path in found}
@@ -105,7 +108,9 @@ def test_killed_at_twenty_random_points_it_ends_in_the_same_bytes(whole, tmp_pat
 @pytest.mark.slow
 def test_after_ctrl_c_it_goes_on(whole, tmp_path):
     project = copy_project(tmp_path / "interrupted", LONG)
-    process = start(["dvc", "repro"], project)
+    # What a shell runs in the background ignores the signal, and so would the tests' child.
+    hears = ["env", "--default-signal=INT", sys.executable, "-m"]
+    process = start([*hears, "dvc", "repro"], project)
     wait_for_epoch(process, "train_aae", 4)
     printed = end(process, signal.SIGINT)
     assert "train_aae goes on from epoch" in printed
