@@ -63,6 +63,16 @@ def test_a_training_run_holds_parameters_losses_and_tags(repository, monkeypatch
     assert found.info.artifact_uri.startswith((repository / "mlartifacts").as_uri())
 
 
+def test_passwords_in_parameters_and_tags_are_not_recorded(repository, monkeypatch):
+    monkeypatch.setenv("DVC_EXP_NAME", "https://me:hunter2@host/name")
+    with training_run("train_ae", "none", 0, {"data": {"root": "https://me:hunter2@host/images"}}):
+        pass
+    found = newest()
+    assert found.data.params == {"data.root": "https://host/images"}
+    assert found.data.tags["dvc_experiment"] == "https://host/name"
+    assert b"hunter2" not in (repository / "mlflow.db").read_bytes()
+
+
 def test_what_stages_write_does_not_make_the_tree_dirty_and_all_else_does(repository):
     for path, dirty in ((repository / "dvc.lock", "false"), (repository / "other", "true")):
         path.write_text("changed")
