@@ -64,7 +64,7 @@ def main() -> None:
             times = [f"{seconds:.1f} s" for seconds in (whole, *parts.values())]
             shares = [f"{s / whole:.1%}" for s in (parts["epochs"], sum(parts.values()))]
             table.add_row(name, *times, *shares, f"{snapshots:.2f} s", f"{snapshots / whole:.1%}")
-    Console().print(table)
+    Console(width=110).print(table)
     print(f"Once, when the store is new: {new_store:.1f} s for creating its tables.")
 
 
