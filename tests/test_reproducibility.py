@@ -1,5 +1,6 @@
 """The real pipeline gives the same bytes again, also after it was killed or a disk was full."""
 
+import functools
 import os
 import random
 import re
@@ -10,12 +11,17 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import conftest
 import mlflow
 import pytest
-from conftest import commit, copy_project, run, start
+from conftest import commit, copy_project
 from ruamel.yaml import YAML
 
 from aae.files import file_digest
+
+# Tests run side by side, and two threads that wait for a core are many times slower than one.
+run = functools.partial(conftest.run, OMP_NUM_THREADS="1")
+start = functools.partial(conftest.start, OMP_NUM_THREADS="1")
 
 EVALUATION = {
     "eval_latent.draws": 19, "eval_latent.references": 2, "eval_latent.subset": 100,
