@@ -174,9 +174,8 @@ class Store:
         if run["resumed"]:
             losses = {k: v for k, v in losses.items() if epoch not in self._epochs(run["id"], k)}
         self.write_batch(run, losses, epoch, time)
-        if run["resumed"]:
-            for name in losses:
-                self._epochs(run["id"], name).add(epoch)
+        for name in losses if run["resumed"] else ():
+            self._epochs(run["id"], name).add(epoch)
 
     @cache  # noqa: B019, a store lives as long as its stage
     def _epochs(self, run_id: str, metric: str) -> set[int]:
@@ -186,10 +185,12 @@ class Store:
         self, run: dict[str, Any], image: NDArray[np.uint8], name: str, epoch: int, time: int
     ) -> None:
         """Add an image to a series over epochs, unless the run has it."""
-        if not (run["resumed"] and (name, str(epoch)) in self._images(run["id"])):
+        recorded = self._images(run["id"]) if run["resumed"] else set()
+        if (name, str(epoch)) not in recorded:
             self.client.log_image(
                 run["id"], image, key=name, step=epoch, timestamp=time, synchronous=True
             )
+            recorded.add((name, str(epoch)))
 
     @cache  # noqa: B019
     def _images(self, run_id: str) -> set[tuple[str, str]]:

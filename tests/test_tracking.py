@@ -206,16 +206,20 @@ def test_a_training_that_was_killed_after_its_end_ends_once_more(repository):
 
 
 def test_ctrl_c_does_not_wait_for_a_server_that_is_away(server, repository, monkeypatch):
-    def stop() -> None:
-        server.stop()
-        # From here on, nothing may be tried again.
-        monkeypatch.setattr("aae.tracking.Store.write", lambda *_: pytest.fail("it waits"))
-
     training = str(uuid.uuid4())
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):  # noqa: PT012
+
+        def stop() -> None:
+            context.setattr("aae.tracking.Store.write", lambda *_: pytest.fail("it waits"))
+
         train(repository / "model.safetensors", {3: server.stop, 4: stop, 5: interrupt}, training)
-    monkeypatch.undo()
     assert len(list((repository / "mlflow-spool").iterdir())) == 1
+    # Epochs 3 and 4 are in the spool and are trained once more.
+    server.start()
+    train(repository / "model.safetensors", {}, training, 2)
+    evaluate(repository / "model.safetensors")
+    check_complete()
+    assert not (repository / "mlflow-spool").exists()
 
 
 def delete_run() -> None:
