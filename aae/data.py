@@ -118,7 +118,7 @@ def _read_torchvision(name: str, root: Path, class_names: tuple[str, ...]) -> So
                 raise _damaged(folder, what, error) from error
             raise DataError(
                 f"data.source: {name} is not below data.root and could not be downloaded "
-                f"({_one_line(error)}); put its four files, unzipped, into {folder}"
+                f"({_named(error)}); put its four files, unzipped, into {folder}"
             ) from error
         if part.data.ndim != 3 or part.data.dtype != torch.uint8:
             raise DataError(f"{folder}: the {what} images are not a stack of greyscale images")
@@ -128,13 +128,13 @@ def _read_torchvision(name: str, root: Path, class_names: tuple[str, ...]) -> So
 
 def _damaged(folder: Path, what: str, error: Exception) -> DataError:
     return DataError(
-        f"{folder}: the {what} images or labels are damaged ({_one_line(error)}); "
+        f"{folder}: the {what} images or labels are damaged ({_named(error)}); "
         "delete the folder to download them anew, or replace the files"
     )
 
 
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".rstrip(": ")
 
 
 _SOURCES: dict[str, Callable[[Path], Source]] = {
@@ -255,7 +255,7 @@ def _read_array(path: Path) -> Tensor:
         # "c": pages are shared with the file until written to, and nobody writes to them.
         array = np.load(path, mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path}: {_one_line(error)}; {PREPARE_AGAIN}") from error
+        raise DataError(f"{path}: {_named(error)}; {PREPARE_AGAIN}") from error
     if array.dtype != np.uint8:
         raise DataError(f"{path} holds {array.dtype}, uint8 is expected")
     return torch.from_numpy(array)
@@ -271,7 +271,7 @@ def prepared_meta() -> dict:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: {_one_line(error)}; {PREPARE_AGAIN}") from error
+        raise DataError(f"{path}: {_named(error)}; {PREPARE_AGAIN}") from error
 
 
 def prepared_digest() -> str:

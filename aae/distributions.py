@@ -51,8 +51,7 @@ def make_distribution(name: str, arguments: Mapping[str, Any]) -> Distribution:
         distribution = cls(**tensors, validate_args=True)  # type: ignore[arg-type]
     except Exception as error:  # every class has its own way to refuse its arguments
         given = ", ".join(f"{key}={value}" for key, value in arguments.items())
-        reason = " ".join(str(error).split())
-        raise ParameterError(f"distribution: {name}({given}) does not exist: {reason}") from error
+        raise ParameterError(f"distribution: {name}({given}) does not exist: {error}") from error
     if distribution.batch_shape:
         raise ParameterError(
             f"distribution: {name} got lists of length {list(distribution.batch_shape)}, "

@@ -72,10 +72,8 @@ class Snapshots:
         self.training, self.notes = training, notes
         self.resumed, self.saved_step = False, 0
         self.due = time.monotonic() + every
-        for partial in folder.glob(
-            ".*.partial"
-        ):  # of one that was being written when it was killed
-            shutil.rmtree(partial)
+        for half_written in folder.glob(".*.partial"):
+            shutil.rmtree(half_written)
         self.id = _training_id(folder / "training.json")
 
     def resume(self) -> None:
