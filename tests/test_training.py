@@ -291,3 +291,11 @@ def test_a_loss_that_breaks_in_the_last_step_of_an_epoch_is_caught(make_params, 
     training = AutoencoderTraining(model, params.train_ae, digits, digits, params.seed)
     with pytest.raises(TrainingError, match="validation_reconstruction_loss is nan in epoch 1"):
         list(training.epochs())
+
+
+def test_a_weight_that_is_not_finite_stops_the_training_though_the_losses_are(make_training, model):
+    """A pixel that is white whatever the code: the sigmoid hides the weight."""
+    torch.nn.init.constant_(model.decoder.layers[-1].bias, torch.inf)
+    message = r"decoder.layers.2.bias is not finite in epoch 1, step 3 of 3"
+    with pytest.raises(TrainingError, match=message):
+        list(make_training().epochs())
