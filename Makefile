@@ -1,6 +1,6 @@
 # Every target sets up what it needs: `make repro` in a fresh clone is enough.
 .DEFAULT_GOAL := help
-.PHONY: help setup repro experiments ui test test-slow lint bench lock clean
+.PHONY: help setup repro experiments ui test test-slow regression lint bench lock clean
 
 BIN := .venv/bin
 
@@ -23,6 +23,9 @@ test: setup ## run the tests, all but the slow ones
 
 test-slow: setup ## run the tests that take minutes
 	$(BIN)/pytest --numprocesses auto --dist loadfile -m slow
+
+regression: setup ## does this tree make a metric worse? Compares with the main branch, or BASE=REV
+	$(BIN)/python -m aae.regression $(if $(BASE),--base '$(BASE)') $(ARGS)
 
 lint: setup ## check style, formatting and types
 	$(BIN)/ruff check

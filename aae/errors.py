@@ -40,6 +40,10 @@ class TrackingError(AAEError):
     """A record that MLflow refuses."""
 
 
+class ComparisonError(AAEError):
+    """Metrics that cannot be compared with those of another revision."""
+
+
 def unknown(value: object, known: Iterable[str], kind: str) -> str:
     """Say that ``value`` is not among the ``known`` ones of its ``kind``, and which is nearest.
 

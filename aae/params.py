@@ -1,10 +1,11 @@
 """Typed and validated view of params.yaml, where the defaults stand: there are none here."""
 
+import math
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -20,6 +21,7 @@ ShareOrZero = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 # Not strict: YAML has lists and no tuples.
 Layers = Annotated[tuple[Count, ...], Field(min_length=1, strict=False)]
+Tolerance = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Schedule = Literal["cosine", "constant"]
 
 
@@ -118,6 +120,45 @@ class Report(_Section):
     """The page; it has no parameters yet."""
 
 
+class Guard(_Section):
+    """A metric that must not get worse.
+
+    Attributes:
+        better: which way is better.
+        absolute: by how much it may be worse than the baseline, in units of the metric.
+        relative: the same as a share of the baseline. One of the two is given.
+    """
+
+    better: Literal["lower", "higher"]
+    absolute: Tolerance | None = None
+    relative: Tolerance | None = None
+
+    @model_validator(mode="after")
+    def _one_tolerance(self) -> Self:
+        if (self.absolute is None) == (self.relative is None):
+            raise ValueError("a tolerance is needed, either absolute or relative")
+        return self
+
+    def tolerance(self, baseline: float) -> float:
+        """By how much a value may be worse than the baseline, in units of the metric."""
+        size = self.absolute if self.relative is None else self.relative * abs(baseline)
+        assert size is not None
+        return size
+
+    def loss(self, baseline: float, value: float) -> float:
+        """By how much a value is worse than the baseline; infinitely, if it is not finite."""
+        if not math.isfinite(value):
+            return math.inf
+        return value - baseline if self.better == "lower" else baseline - value
+
+
+class Regression(_Section):
+    """The gate that a change must pass."""
+
+    overrides: dict[str, Any]
+    metrics: dict[str, Guard]
+
+
 class Params(_Section):
     """All of params.yaml."""
 
@@ -133,6 +174,7 @@ class Params(_Section):
     snapshots: SnapshotSettings
     tracking: Tracking
     report: Report
+    regression: Regression
 
     @cached_property
     def latent_prior(self) -> Prior:
@@ -194,9 +236,9 @@ def _choices(error: ErrorDetails) -> list[str]:
 
 def _siblings(location: tuple[int | str, ...]) -> list[str]:
     """Names of the parameters next to the one at ``location``."""
-    section: type[BaseModel] = Params
+    section: Any = Params
     for key in location[:-1]:
-        annotation = section.model_fields[str(key)].annotation
-        assert isinstance(annotation, type)  # `priors`, the only other kind, forbids no key
-        section = annotation
+        # In a section, what its parameters are; in a dict, what its values are.
+        by_name = isinstance(section, type) and issubclass(section, BaseModel)
+        section = section.model_fields[str(key)].annotation if by_name else get_args(section)[1]
     return list(section.model_fields)

@@ -243,6 +243,7 @@ def _new_run(stage: str, prior: str, seed: int) -> dict[str, Any]:
     experiment = os.environ.get("DVC_EXP_NAME", "")
     tags = {"stage": stage, "prior": prior, "seed": str(seed), "dvc_experiment": experiment}
     tags["threads"] = str(torch.get_num_threads())
+    tags["ci"] = "true" if os.environ.get("CI") else ""
     tags |= {"mlflow.source.name": f"stages/{stage}.py", "mlflow.source.type": "LOCAL"}
     name = f"{stage} seed {seed}" if prior == "none" else f"{stage} {prior} seed {seed}"
     tags = {k: without_password(v) for k, v in (tags | _git_tags()).items() if v}

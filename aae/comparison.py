@@ -1,0 +1,168 @@
+"""Which guarded metrics got worse: the judgement of the gate, and how it is shown."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from aae.errors import ComparisonError
+from aae.params import Guard
+
+HOW_TO_ACCEPT = (
+    "to accept the metrics of this tree as a new baseline, on purpose: "
+    "`make regression ARGS=--accept`, then commit reports/metrics/regression.json"
+)
+TITLES = ("metric", "baseline", "now", "change", "tolerance", "verdict")
+COLOURS = {"worse": "red", "accepted": "yellow", "better": "green"}
+SIGNS = {"worse": "❌ ", "accepted": "⚠️ ", "better": "✅ "}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A metric, compared.
+
+    Attributes:
+        metric: model and name, such as ``aae.match_ratio``.
+        baseline: its value at the baseline; None if there is none.
+        now: its value in this tree; None if it is not guarded any more.
+        tolerance: by how much ``now`` may exceed the baseline, or fall short of it if negative.
+        verdict: "same" (within the tolerance), "better", "worse", "accepted" (worse, as the metrics
+            say that are committed with this tree), "new" or "no longer guarded".
+    """
+
+    metric: str
+    baseline: float | None
+    now: float | None
+    tolerance: float | None
+    verdict: str
+
+    def cells(self) -> list[str]:
+        """Return what stands in the row, but for the verdict."""
+        known = self.baseline is not None and self.now is not None
+        values = [
+            _text(self.baseline, ".4g"),
+            _text(self.now, ".4g"),
+            _text(self.now - self.baseline if known else None, "+.3g"),  # type: ignore[operator]
+            _text(self.tolerance, "+.3g"),
+        ]
+        return [self.metric, *values]
+
+
+def _text(value: float | None, style: str) -> str:
+    return "" if value is None else format(value, style)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A tree compared with a baseline.
+
+    Attributes:
+        base: commit of the baseline.
+        title: what the baseline is called.
+        rows: the metrics.
+        figures: paths of the committed figures that differ from the baseline's.
+    """
+
+    base: str
+    title: str
+    rows: list[Row]
+    figures: list[str]
+
+    @property
+    def failed(self) -> bool:
+        """Whether a metric is worse."""
+        return bool(self._named("worse"))
+
+    @property
+    def may_be_accepted(self) -> bool:
+        """Whether the baseline lacks something that this tree has."""
+        return any(self._named(verdict) for verdict in ("worse", "better", "new"))
+
+    @property
+    def summary(self) -> str:
+        """What came out, in one line."""
+        if self.failed:
+            return f"regression: {self._named('worse')} worse than at {self.title}"
+        parts = [f"pass: {len(self.rows)} metrics, none worse than at {self.title}"]
+        for verdict in ("better", "accepted", "new", "no longer guarded"):
+            if names := self._named(verdict):
+                parts.append(f"{verdict}: {names}")
+        return "; ".join(parts)
+
+    def _named(self, verdict: str) -> str:
+        return ", ".join(row.metric for row in self.rows if row.verdict == verdict)
+
+    def table(self) -> Table:
+        """Return the table for a terminal."""
+        table = Table(*TITLES, title=f"compared with {self.title}")
+        for column in table.columns[1:-1]:
+            column.justify = "right"
+        for row in self.rows:
+            table.add_row(*row.cells(), row.verdict, style=COLOURS.get(row.verdict))
+        return table
+
+    def markdown(self, before: str | None = None, after: str | None = None) -> str:
+        """Return the table for a comment, and the figures that changed.
+
+        Args:
+            before: address below which the baseline's files are shown.
+            after: the same of this tree's; without them figures are named only.
+        """
+        lines = [_line(TITLES), "| --- | --: | --: | --: | --: | --- |"]
+        lines += [
+            _line([*row.cells(), SIGNS.get(row.verdict, "") + row.verdict]) for row in self.rows
+        ]
+        if self.may_be_accepted:
+            lines += ["", f"T{HOW_TO_ACCEPT[1:]}."]
+        if self.figures:
+            lines += ["", "<details><summary>Figures that changed</summary>", ""]
+            lines += [_line(["figure", "baseline", "now"]), "| --- | --- | --- |"]
+            for path in self.figures:
+                images = (f"![]({x}/{path})" if x else "" for x in (before, after))
+                lines.append(_line([f"`{path}`", *images]))
+            lines += ["", "</details>"]
+        return "\n".join(lines) + "\n"
+
+
+def _line(cells: tuple[str, ...] | list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def judge(
+    guards: Mapping[str, Guard],
+    baseline: Mapping[str, float],
+    now: Mapping[str, float],
+    accepted: Mapping[str, float],
+) -> list[Row]:
+    """Compare metrics with those of a baseline.
+
+    Args:
+        guards: what is guarded, by metric.
+        baseline: metrics at the baseline; one that it lacks is new, and is not judged.
+        now: metrics of this tree. One that is not finite is worse.
+        accepted: metrics that were committed with this tree. Where they differ from the baseline,
+            a worse metric has been accepted, as long as it is not worse than they say.
+
+    Raises:
+        ComparisonError: if a metric of the baseline is not a finite number.
+    """
+    rows = []
+    for name, guard in guards.items():
+        before, after = baseline.get(name), now[name]
+        if before is None:
+            rows.append(Row(name, None, after, None, "new"))
+            continue
+        if not isinstance(before, float) or not math.isfinite(before):
+            raise ComparisonError(f"{name} is {before} in the baseline, a number is needed")
+        loss, tolerance = guard.loss(before, after), guard.tolerance(before)
+        verdict = "worse" if loss > tolerance else "better" if loss < -tolerance else "same"
+        claimed = accepted.get(name, before)
+        if verdict == "worse" and claimed != before:
+            known = guard.loss(claimed, after) <= guard.tolerance(claimed)
+            verdict = "accepted" if known else "worse"
+        limit = tolerance if guard.better == "lower" else -tolerance
+        rows.append(Row(name, before, after, limit, verdict))
+    for name in baseline.keys() - guards.keys():
+        rows.append(Row(name, baseline[name], None, None, "no longer guarded"))
+    return rows

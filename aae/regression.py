@@ -1,0 +1,215 @@
+"""The gate: does a change make a metric worse?
+
+    make regression                    against the merge base with the main branch
+    make regression BASE=v1.2          against any revision or tag
+    make regression ARGS=--accept      take this tree's metrics as the new baseline
+
+Re-runs a smaller pipeline (`regression.overrides` of params.yaml) from scratch, in a copy of the
+working tree with all that is not committed yet, and compares the metrics that `regression.metrics`
+guards with those that reports/metrics/regression.json holds at the baseline.
+
+Exits with 0 if no metric is worse than its tolerance, with 1 if one is, with 2 if they could not be
+compared; the last line says what came out.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+from dvc.api import metrics_show
+from dvc.exceptions import DvcException
+from rich.console import Console
+
+from aae.comparison import HOW_TO_ACCEPT, Comparison, judge
+from aae.errors import AAEError, ComparisonError, unknown, without_password
+from aae.files import write_json, write_text
+from aae.params import load_params
+
+PARAMS = Path("params.yaml")
+# What the pipeline measures, and what of it is compared.
+MEASURED = Path("reports/metrics/latent.json")
+GUARDED = Path("reports/metrics/regression.json")
+FIGURES = "reports/figures"
+# Where the main branch may be, the shared one first.
+MAIN_BRANCHES = ("origin/main", "main")
+# By which a comment on a pull request is found again.
+MARKER = "<!-- metrics of aae.regression -->"
+
+
+def main() -> None:
+    """Run the gate and say what came out."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--base", metavar="REV", help="revision, branch or tag to compare with")
+    parser.add_argument(
+        "--accept", action="store_true", help=f"write {GUARDED}, which is then to be committed"
+    )
+    where = "; to the standard output, in place of the table, without FILE"
+    for option, reader in (("--markdown", "a comment on a pull request"), ("--json", "machines")):
+        parser.add_argument(
+            option, nargs="?", const="-", metavar="FILE", help=f"write it for {reader}{where}"
+        )
+    options = parser.parse_args()
+    try:
+        comparison = compare(options.base or None, options.accept)
+    except AAEError as error:
+        reason = f"could not compare: {without_password(str(error))}"
+        code, summary, table, results = 2, reason, "", {"verdict": "could not compare"}
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    else:
+        code, summary = int(comparison.failed), comparison.summary
+        table = comparison.markdown(*image_addresses(comparison.base))
+        results = {"verdict": "regression" if code else "pass"} | asdict(comparison)
+        if options.accept:
+            code, summary = 0, f"accepted: commit {GUARDED}"
+        if "-" not in (options.markdown, options.json):
+            Console().print(comparison.table())
+            if comparison.may_be_accepted and not options.accept:
+                print(HOW_TO_ACCEPT)
+    write(options.markdown, f"{MARKER}\n### Metrics\n\n{summary}\n\n{table}")
+    write(options.json, json.dumps(results | {"summary": summary}, indent=2) + "\n")
+    sys.stdout.flush()
+    print(summary, file=sys.stderr)
+    sys.exit(code)
+
+
+def write(target: str | None, text: str) -> None:
+    """Write a text to a file, to the standard output ("-") or nowhere."""
+    if target == "-":
+        print(text, end="")
+    elif target is not None:
+        write_text(Path(target), text)
+
+
+def compare(base: str | None, accept: bool = False) -> Comparison:
+    """Compare this tree, as it is on disk, with a baseline.
+
+    Args:
+        base: a revision; the merge base with the main branch if None.
+        accept: write what is measured to reports/metrics/regression.json.
+
+    Raises:
+        ComparisonError: if there is nothing to compare with, or the pipeline fails.
+        ParameterError: if a value in params.yaml is wrong.
+    """
+    settings = load_params(PARAMS).regression
+    commit, title = find_base(base)
+    baseline = guarded_at(commit)
+    if not baseline and not accept:
+        raise ComparisonError(f"{GUARDED} is not in {title}; {HOW_TO_ACCEPT}")
+    committed = json.loads(GUARDED.read_text(encoding="utf-8")) if GUARDED.exists() else {}
+    if MEASURED.exists():  # a name that is wrong is found before time is spent
+        check_names(settings.metrics, by_model(json.loads(MEASURED.read_text(encoding="utf-8"))))
+    now = measure(f"regression-{git('rev-parse', '--short', 'HEAD')}", settings.overrides)
+    check_names(settings.metrics, now)
+    rows = judge(settings.metrics, baseline, now, committed)
+    if accept:
+        write_json(GUARDED, {name: now[name] for name in settings.metrics})
+    figures = (git("diff", "--name-only", commit, "--", FIGURES) or "").splitlines()
+    return Comparison(commit, title, rows, figures)
+
+
+def find_base(name: str | None) -> tuple[str, str]:
+    """Return the commit of the baseline, and what it is called.
+
+    Args:
+        name: a revision; the merge base with the main branch if None.
+
+    Raises:
+        ComparisonError: if there is none; says what to do.
+    """
+    if git("rev-parse", "HEAD") is None:
+        raise ComparisonError("this is no git repository, or it has no commit")
+    shallow = git("rev-parse", "--is-shallow-repository") == "true"
+    hint = "; the history is cut off, fetch it with `git fetch --unshallow`" if shallow else ""
+    if name is not None:
+        commit = git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+        if commit is None:
+            raise ComparisonError(f"--base: {name!r} is no revision of this repository{hint}")
+        return commit, f"{name} ({commit[:7]})"
+    branch = next((x for x in MAIN_BRANCHES if git("rev-parse", "--verify", "--quiet", x)), None)
+    if branch is None:
+        raise ComparisonError(
+            f"there is no branch {' or '.join(MAIN_BRANCHES)}; name a revision with --base{hint}"
+        )
+    commit = git("merge-base", "HEAD", branch)
+    if commit is None:
+        raise ComparisonError(f"this branch and {branch} have no commit in common{hint}")
+    return commit, f"the merge base with {branch} ({commit[:7]})"
+
+
+def guarded_at(commit: str) -> dict[str, float]:
+    """Return the guarded metrics that were committed then, none if there is no such file."""
+    if git("cat-file", "-e", f"{commit}:{GUARDED}") is None:
+        return {}
+    try:
+        return metrics_show(str(GUARDED), rev=commit)
+    except DvcException as error:
+        raise ComparisonError(f"{GUARDED} at {commit[:7]}: {error}") from error
+
+
+def measure(name: str, overrides: Mapping[str, Any], log: IO[str] = sys.stderr) -> dict[str, float]:
+    """Run the pipeline from scratch as a DVC experiment; return what it measures, by model.
+
+    The workspace stays as it is: DVC copies what is in it to a folder of its own.
+
+    Args:
+        name: of the experiment; one of this name at this commit is replaced.
+        overrides: parameters by dotted name.
+        log: where to it shows its progress.
+
+    Raises:
+        ComparisonError: if the pipeline fails.
+    """
+    changes = [f"--set-param={key}={json.dumps(value)}" for key, value in overrides.items()]
+    untracked = (git("ls-files", "--others", "--exclude-standard") or "").splitlines()
+    copied = [f"--copy-paths={path}" for path in untracked]
+    command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--force", "--name", name]
+    run = subprocess.run([*command, *changes, *copied], stdout=log, stderr=log, check=False)
+    if run.returncode:
+        raise ComparisonError("the pipeline failed, see above")
+    return by_model(metrics_show(str(MEASURED), rev=name))
+
+
+def by_model(measures: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Return the numbers in latent.json by names such as ``aae.match_ratio``."""
+    return {
+        f"{model}.{name}": value
+        for model, values in measures.items()
+        for name, value in values.items()
+        if isinstance(value, float)
+    }
+
+
+def check_names(guarded: Mapping[str, Any], measured: Mapping[str, float]) -> None:
+    """Refuse to guard what is not measured."""
+    for name in guarded:
+        if name not in measured:
+            raise ComparisonError(f"regression.metrics: {unknown(name, measured, 'measured')}")
+
+
+def image_addresses(base: str) -> tuple[str, str] | tuple[()]:
+    """Return where GitHub shows the files of the baseline and of this commit; nothing elsewhere."""
+    if "GITHUB_REPOSITORY" not in os.environ:
+        return ()
+    repository = f"{os.environ['GITHUB_SERVER_URL']}/{os.environ['GITHUB_REPOSITORY']}"
+    return f"{repository}/raw/{base}", f"{repository}/raw/{git('rev-parse', 'HEAD')}"
+
+
+def git(*arguments: str) -> str | None:
+    """Return what git says, None if it refuses."""
+    result = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    return result.stdout.strip() if result.returncode == 0 else None
+
+
+if __name__ == "__main__":
+    main()
