@@ -22,7 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from dvc.api import metrics_show
+from dvc.api import metrics_show, read
 from dvc.exceptions import DvcException
 from rich.console import Console
 
@@ -35,6 +35,7 @@ PARAMS = Path("params.yaml")
 # What the pipeline measures, and what of it is compared.
 MEASURED = Path("reports/metrics/latent.json")
 GUARDED = Path("reports/metrics/regression.json")
+PAGE = Path("reports/report.html")
 FIGURES = "reports/figures"
 # Where the main branch may be, the shared one first.
 MAIN_BRANCHES = ("origin/main", "main")
@@ -47,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--base", metavar="REV", help="revision, branch or tag to compare with")
+    parser.add_argument("--base", metavar="REV", help="revision to compare with")
     parser.add_argument(
         "--accept", action="store_true", help=f"write {GUARDED}, which is then to be committed"
     )
@@ -56,9 +57,10 @@ def main() -> None:
         parser.add_argument(
             option, nargs="?", const="-", metavar="FILE", help=f"write it for {reader}{where}"
         )
+    parser.add_argument("--report", metavar="FILE", help="where to put the page of the run")
     options = parser.parse_args()
     try:
-        comparison = compare(options.base or None, options.accept)
+        comparison = compare(options.base, options.accept, options.report)
     except AAEError as error:
         reason = f"could not compare: {without_password(str(error))}"
         code, summary, table, results = 2, reason, "", {"verdict": "could not compare"}
@@ -90,12 +92,13 @@ def write(target: str | None, text: str) -> None:
         write_text(Path(target), text)
 
 
-def compare(base: str | None, accept: bool = False) -> Comparison:
+def compare(base: str | None, accept: bool, page: str | None) -> Comparison:
     """Compare this tree, as it is on disk, with a baseline.
 
     Args:
         base: a revision; the merge base with the main branch if None.
         accept: write what is measured to reports/metrics/regression.json.
+        page: where to put the page of the run, if it is wanted.
 
     Raises:
         ComparisonError: if there is nothing to compare with, or the pipeline fails.
@@ -109,7 +112,7 @@ def compare(base: str | None, accept: bool = False) -> Comparison:
     committed = json.loads(GUARDED.read_text(encoding="utf-8")) if GUARDED.exists() else {}
     if MEASURED.exists():  # a name that is wrong is found before time is spent
         check_names(settings.metrics, by_model(json.loads(MEASURED.read_text(encoding="utf-8"))))
-    now = measure(f"regression-{git('rev-parse', '--short', 'HEAD')}", settings.overrides)
+    now = measure("regression", settings.overrides, Path(page) if page else None)
     check_names(settings.metrics, now)
     rows = judge(settings.metrics, baseline, now, committed)
     if accept:
@@ -157,27 +160,42 @@ def guarded_at(commit: str) -> dict[str, float]:
         raise ComparisonError(f"{GUARDED} at {commit[:7]}: {error}") from error
 
 
-def measure(name: str, overrides: Mapping[str, Any], log: IO[str] = sys.stderr) -> dict[str, float]:
-    """Run the pipeline from scratch as a DVC experiment; return what it measures, by model.
+def measure(
+    name: str, overrides: Mapping[str, Any], page: Path | None = None, log: IO[str] = sys.stderr
+) -> dict[str, float]:
+    """Run the pipeline from scratch and return what it measures, by model and metric.
 
-    The workspace stays as it is: DVC copies what is in it to a folder of its own.
+    It runs as a DVC experiment in a folder of its own, with all that is in this one and not
+    committed yet, and this one stays as it is. In MLflow it has an experiment of its own, lest it
+    be compared with the whole pipeline.
 
     Args:
-        name: of the experiment; one of this name at this commit is replaced.
+        name: of the experiment, which is removed in the end.
         overrides: parameters by dotted name.
+        page: where to put its page, if it is wanted.
         log: where to it shows its progress.
 
     Raises:
         ComparisonError: if the pipeline fails.
     """
+    name = f"{name}-{git('rev-parse', '--short', 'HEAD')}"  # DVC wants them unique over commits
     changes = [f"--set-param={key}={json.dumps(value)}" for key, value in overrides.items()]
     untracked = (git("ls-files", "--others", "--exclude-standard") or "").splitlines()
     copied = [f"--copy-paths={path}" for path in untracked]
-    command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--force", "--name", name]
-    run = subprocess.run([*command, *changes, *copied], stdout=log, stderr=log, check=False)
+    dvc = [sys.executable, "-m", "dvc", "exp"]
+    run = subprocess.run(
+        [*dvc, "run", "--temp", "--force", "--name", name, *changes, *copied],
+        env={"MLFLOW_EXPERIMENT_NAME": "aae-regression"} | os.environ,
+        stdout=log, stderr=log, check=False,
+    )  # fmt: skip
     if run.returncode:
         raise ComparisonError("the pipeline failed, see above")
-    return by_model(metrics_show(str(MEASURED), rev=name))
+    try:
+        if page:
+            write_text(page, read(str(PAGE), rev=name))
+        return by_model(metrics_show(str(MEASURED), rev=name))
+    finally:
+        subprocess.run([*dvc, "remove", "--quiet", name], check=False)
 
 
 def by_model(measures: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:

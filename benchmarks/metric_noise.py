@@ -70,7 +70,7 @@ def go_to_clone(folder: str) -> None:
 def run_seed(settings: Regression, seed: int) -> dict[str, float]:
     """Return the guarded metrics of a seed."""
     with Path("pipeline.log").open("a", encoding="utf-8") as log:
-        measured = measure(f"seed-{seed}", settings.overrides | {"seed": seed}, log)
+        measured = measure(f"seed-{seed}", settings.overrides | {"seed": seed}, log=log)
     return {name: measured[name] for name in settings.metrics}
 
 
@@ -83,7 +83,7 @@ def print_table(runs: pd.DataFrame, settings: Regression) -> None:
     """
     quantile = float(student.ppf(1 - ALARMS / len(settings.metrics), len(runs) - 1))
     table = Table("metric", title=f"{len(runs)} seeds")
-    for title in ("mean", "spread", "tolerance", "as a share", "params.yaml"):
+    for title in ("mean", "spread", "tolerance", "share", "in force"):
         table.add_column(title, justify="right")
     for name, guard in settings.metrics.items():
         mean, spread = runs[name].mean(), runs[name].std()
