@@ -1,0 +1,483 @@
+"""What a training step costs: this project, other implementations of the same work, the machine.
+
+    .venv/bin/python benchmarks/training.py
+    .venv/bin/python benchmarks/training.py --threads 1 --images data/raw
+    .venv/bin/python benchmarks/training.py --threads 1 --processor-time
+
+Networks 784-1000-1000-2, a decoder that mirrors the encoder, a discriminator 2-1000-1000-1, batches
+of 100 from 60,000 images. Each implementation runs in its own loop and in a process of its own, and
+the processes take turns: a few dozen steps each, as many rounds as asked for. The first steps of a
+turn are not counted. With --processor-time it is not the time that has passed which is counted, but
+that for which a processor was at work: what to ask for where others use the machine as well, with
+one thread (of several, those that wait for another are at work, too).
+
+- **this project** is `aae.training.AdversarialTraining` at the parameters of params.yaml, set up as
+  in a stage. The gradient penalty is work that the others do not do: it is timed with and without.
+- **textbook** is the same algorithm as tutorials write it: a DataLoader that turns one image after
+  another into a tensor, a pass of the encoder in each of three phases, `torch.optim.Adam` as it
+  comes, no gradient penalty.
+- **pythae** is the epoch of its `AdversarialTrainer`, progress bar left out. It has no gradient
+  penalty, and less to do: one pass of the encoder serves both phases, and encoder and decoder take
+  one step down the sum of reconstruction and adversarial loss, where the article takes two.
+- **bound** is what the machine needs for the matrix products of a step, each timed alone at its own
+  shape with all in the cache, and for one pass over weights, gradients and moments of each Adam at
+  the speed at which it scales an array in place. (A copy into another array is slower than Adam:
+  the processor reads what it is about to overwrite.) Activations, losses and Python are not in it.
+"""
+
+import argparse
+import functools
+import importlib.util
+import itertools
+import logging
+import os
+import statistics
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from aae.data import read_source
+from aae.errors import DataError
+from aae.networks import Architecture, Model
+from aae.params import load_params
+from aae.seeding import stream
+from aae.training import AdversarialTraining, initialise
+
+ROOT = Path(__file__).resolve().parent.parent
+IMAGE_SHAPE, COUNT, BATCH = (1, 28, 28), 60_000, 100
+HIDDEN, LATENT_DIM = (1000, 1000), 2
+STEPS_PER_EPOCH = COUNT // BATCH
+# Steps at the start of a turn that are not counted: the caches hold another process's numbers.
+WARM_UP = 3
+PYTHAE = "pythae==0.1.2"
+# What this project is timed in, each with and without the gradient penalty.
+PRECISIONS = ("float32",)
+ENCODER = tuple(itertools.pairwise((784, *HIDDEN, LATENT_DIM)))
+DECODER = tuple(itertools.pairwise((LATENT_DIM, *HIDDEN, 784)))
+DISCRIMINATOR = tuple(itertools.pairwise((LATENT_DIM, *HIDDEN, 1)))
+
+# Called between two steps of a loop; ends the loop by an exception.
+Tick = Callable[[], None]
+# Seconds a step, measured over so many steps.
+Turn = Callable[[int], float]
+
+
+class TurnOver(Exception):  # noqa: N818 (no error)
+    """A loop has taken the steps that it was to take."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table.
+
+    Attributes:
+        name: what is timed.
+        make: sets it up in the process that it runs in; takes the folder of the images or None.
+        missing: what to do about a package that is not there, or nothing.
+    """
+
+    name: str
+    make: Callable[[Path | None], Turn]
+    missing: str = ""
+
+
+def rows(precisions: Sequence[str] = PRECISIONS) -> list[Row]:
+    """Return the rows of the table.
+
+    Args:
+        precisions: what this project is timed in.
+    """
+    projects = [
+        Row(project_name(precision, penalty), functools.partial(project, precision, penalty))
+        for precision in precisions
+        for penalty in (True, False)
+    ]
+    missing = "" if importlib.util.find_spec("pythae") else f"not installed: pip install {PYTHAE}"
+    return [
+        *projects,
+        Row("textbook, with its data loading", functools.partial(textbook, True)),
+        Row("textbook, batches ready", functools.partial(textbook, False)),
+        Row("pythae, with its data loading", pythae, missing),
+        Row("bound, gradient penalty", functools.partial(bound, True)),
+        Row("bound", functools.partial(bound, False)),
+    ]
+
+
+def project_name(precision: str, penalty: bool) -> str:
+    """Return the name of a row of this project."""
+    return f"this project, {precision}" + (", gradient penalty" if penalty else "")
+
+
+def main() -> None:
+    """Take turns and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each row")
+    parser.add_argument("--steps", type=int, default=40, help="that are counted in a turn")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of each row")
+    parser.add_argument(
+        "--images",
+        type=Path,
+        metavar="FOLDER",
+        help="with MNIST/raw in it; random bytes if not set",
+    )
+    parser.add_argument(
+        "--processor-time", action="store_true", help="count that, on a machine with other users"
+    )
+    options = parser.parse_args()
+    for name in ("rounds", "steps", "threads"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name}: at least 1, not {getattr(options, name)}")
+    if options.images:
+        options.images = options.images.resolve()
+        try:
+            read_images(options.images)
+        except DataError as error:
+            parser.error(str(error))
+
+    all_rows = rows()
+    seconds: dict[str, list[float]] = {row.name: [] for row in all_rows if not row.missing}
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        pools = {
+            name: stack.enter_context(ProcessPoolExecutor(1, get_context("spawn")))
+            for name in seconds
+        }
+        waiting = [
+            pools[row.name].submit(set_up, row, options, folder)
+            for row in all_rows
+            if not row.missing
+        ]
+        for ready in waiting:
+            ready.result()
+        for _ in track(range(options.rounds), "rounds", console=Console(stderr=True)):
+            for name, pool in pools.items():
+                seconds[name].append(pool.submit(take_turn, options.steps).result())
+    kind = ", processor time" if options.processor_time else ""
+    print_table(all_rows, seconds, f"threads: {options.threads}, torch {torch.__version__}{kind}")
+
+
+def print_table(all_rows: Sequence[Row], seconds: dict[str, list[float]], title: str) -> None:
+    """Print the medians, and the ratios that matter.
+
+    Args:
+        all_rows: what was to be timed.
+        seconds: a step's in each round, by the name of the row.
+        title: of the table.
+    """
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    baseline = project_name("float32", False)
+    table = Table("", title=title)
+    for heading in ("a step", "fastest – slowest round", f"{STEPS_PER_EPOCH} steps", "ratio"):
+        table.add_column(heading, justify="right")
+    for row in all_rows:
+        if row.missing:
+            table.add_row(row.name, row.missing)
+            continue
+        step = medians[row.name]
+        low, high = min(seconds[row.name]) * 1e3, max(seconds[row.name]) * 1e3
+        table.add_row(
+            row.name, f"{step * 1e3:.1f} ms", f"{low:.1f} – {high:.1f} ms",
+            f"{step * STEPS_PER_EPOCH:.1f} s", f"{step / medians[baseline]:.2f}",
+        )  # fmt: skip
+    Console(width=110).print(table)
+    print(f"ratio: to {baseline} without gradient penalty")
+    for precision in PRECISIONS:
+        ours = medians[project_name(precision, False)]
+        for row in all_rows:
+            if row.name in medians and row.name.startswith(("textbook", "pythae")):
+                ratio = medians[row.name] / ours
+                print(f"{precision}, no penalty: {ratio:.2f} times as fast as {row.name}")
+        for name, penalty in (("bound", False), ("bound, gradient penalty", True)):
+            share = medians[project_name(precision, penalty)] / medians[name]
+            print(f"{project_name(precision, penalty)}: {share:.2f} times the {name}")
+
+
+# Of the row that has this process.
+_turn: Turn
+_clock: Callable[[], float]
+
+
+def set_up(row: Row, options: argparse.Namespace, folder: str) -> None:
+    """Make this process that of a row.
+
+    Args:
+        row: the row.
+        options: of the command.
+        folder: where it may write.
+    """
+    global _turn, _clock
+    os.chdir(folder)
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    _clock = time.process_time if options.processor_time else time.perf_counter
+    _turn = row.make(options.images)
+
+
+def take_turn(steps: int) -> float:
+    """Return the seconds a step of this process's row."""
+    return _turn(steps)
+
+
+def timed(loop: Callable[[Tick], object]) -> Turn:
+    """Turn a loop that calls a function between steps into one that is timed and ends."""
+
+    def turn(steps: int) -> float:
+        times: list[float] = []
+
+        def tick() -> None:
+            times.append(_clock())
+            if len(times) > WARM_UP + steps:
+                raise TurnOver
+
+        try:
+            loop(tick)
+        except TurnOver:
+            return (times[-1] - times[WARM_UP]) / steps
+        raise AssertionError("the loop ended before the turn was over")
+
+    return turn
+
+
+def read_images(folder: Path | None) -> Tensor:
+    """Return 60,000 uint8 images [N, 1, 28, 28]: MNIST's below a folder, or random bytes."""
+    if folder:
+        return read_source("mnist", folder).train.images
+    return torch.randint(
+        256, (COUNT, *IMAGE_SHAPE), dtype=torch.uint8, generator=stream(0, "random images")
+    )
+
+
+def project(precision: str, penalty: bool, folder: Path | None) -> Turn:
+    """Set up this project's training."""
+    # As a stage does; see aae/stage.py.
+    torch.set_flush_denormal(True)
+    os.environ["MKL_CBWR"] = "AUTO,STRICT"
+    params = load_params(ROOT / "params.yaml")
+    # An autoencoder to start from would change no time.
+    changes: dict[str, object] = {"init": "scratch", "batch_size": BATCH}
+    if not penalty:
+        changes["gradient_penalty"] = 0.0
+    settings = params.train_aae.model_copy(update=changes)
+    architecture = Architecture(
+        image_shape=IMAGE_SHAPE,
+        latent_dim=LATENT_DIM,
+        hidden=HIDDEN,
+        discriminator_hidden=HIDDEN,
+    )
+    model, images = Model(architecture, seed=0), read_images(folder)
+    prior = params.model_copy(update={"latent_dim": LATENT_DIM}).latent_prior
+    initialise(model, prior, settings, model, images)
+    extra = {} if precision == "float32" else {"precision": precision}
+    training = AdversarialTraining(model, prior, settings, images, images[:BATCH], 0, **extra)
+    return timed(lambda tick: list(training.epochs(between_steps=tick)))
+
+
+def layers(sizes: Iterable[tuple[int, int]], *last: nn.Module) -> nn.Sequential:
+    """Return linear layers with ReLU in between, and what comes after them."""
+    modules: list[nn.Module] = []
+    for size in sizes:
+        modules += [nn.Linear(*size), nn.ReLU()]
+    return nn.Sequential(*modules[:-1], *last)
+
+
+def textbook(loading: bool, folder: Path | None) -> Turn:
+    """Set up the algorithm as tutorials write it, with or without the loading of its images."""
+    from aae._torchvision import datasets
+
+    # isort: split
+    # Only then: beside some builds of torch it does not load on its own.
+    from torchvision.transforms import ToTensor
+
+    class InMemory(datasets.MNIST):
+        # The constructor of torchvision's would read files.
+        def __init__(self, images: Tensor) -> None:
+            self.data, self.targets = images[:, 0], torch.zeros(len(images), dtype=torch.long)
+            self.transform, self.target_transform = ToTensor(), None
+
+    encoder = layers(ENCODER)
+    decoder, discriminator = layers(DECODER, nn.Sigmoid()), layers(DISCRIMINATOR)
+    autoencoder_weights = [*encoder.parameters(), *decoder.parameters()]
+    reconstruction = torch.optim.Adam(autoencoder_weights, lr=2.5e-4)
+    discrimination = torch.optim.Adam(discriminator.parameters(), lr=1e-3)
+    generation = torch.optim.Adam(encoder.parameters(), lr=1e-3)
+    loader: DataLoader = DataLoader(InMemory(read_images(folder)), batch_size=BATCH, shuffle=True)
+    batches = loader if loading else list(itertools.islice(loader, 50))
+    real, fake = torch.ones(BATCH, 1), torch.zeros(BATCH, 1)
+
+    def epoch(tick: Tick) -> None:
+        for images, _ in batches:
+            tick()
+            inputs = images.flatten(1)
+
+            reconstruction.zero_grad()
+            F.mse_loss(decoder(encoder(inputs)), inputs).backward()
+            reconstruction.step()
+
+            discrimination.zero_grad()
+            codes, prior_samples = encoder(inputs).detach(), 5 * torch.randn(BATCH, LATENT_DIM)
+            loss = F.binary_cross_entropy_with_logits(discriminator(prior_samples), real)
+            loss = loss + F.binary_cross_entropy_with_logits(discriminator(codes), fake)
+            loss.backward()
+            discrimination.step()
+
+            generation.zero_grad()
+            F.binary_cross_entropy_with_logits(discriminator(encoder(inputs)), real).backward()
+            generation.step()
+
+    return timed(forever(epoch))
+
+
+def forever(epoch: Callable[[Tick], object]) -> Callable[[Tick], object]:
+    """Return a loop of one epoch after another."""
+
+    def loop(tick: Tick) -> None:
+        while True:
+            epoch(tick)
+
+    return loop
+
+
+def pythae(folder: Path | None) -> Turn:
+    """Set up pythae's AdversarialTrainer with the same networks and images."""
+    from pythae.data.datasets import BaseDataset
+    from pythae.models import Adversarial_AE, Adversarial_AE_Config
+    from pythae.models.base.base_utils import ModelOutput
+    from pythae.models.nn import BaseDecoder, BaseDiscriminator, BaseEncoder
+    from pythae.trainers import AdversarialTrainer, AdversarialTrainerConfig
+    from pythae.trainers.training_callbacks import TrainingCallback
+
+    class Encoder(BaseEncoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = layers(ENCODER)
+
+        def forward(self, images: Tensor) -> ModelOutput:
+            codes = self.layers(images.flatten(1))
+            # Asked for, and without effect on a deterministic encoder.
+            return ModelOutput(embedding=codes, log_covariance=torch.zeros_like(codes))
+
+    class Decoder(BaseDecoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = layers(DECODER, nn.Sigmoid())
+
+        def forward(self, codes: Tensor) -> ModelOutput:
+            return ModelOutput(reconstruction=self.layers(codes).unflatten(1, IMAGE_SHAPE))
+
+    class Discriminator(BaseDiscriminator):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = layers(DISCRIMINATOR, nn.Sigmoid())
+
+        def forward(self, codes: Tensor) -> ModelOutput:
+            return ModelOutput(embedding=self.layers(codes))
+
+    class Ticking(TrainingCallback):
+        tick: Tick
+
+        def on_train_step_end(self, *_: object, **__: object) -> None:
+            self.tick()
+
+    logging.disable(logging.INFO)
+    config = Adversarial_AE_Config(
+        input_dim=IMAGE_SHAPE, latent_dim=LATENT_DIM, deterministic_posterior=True
+    )
+    images = read_images(folder)
+    callback = Ticking()
+    trainer = AdversarialTrainer(
+        model=Adversarial_AE(config, Encoder(), Decoder(), Discriminator()),
+        train_dataset=BaseDataset(images / 255, torch.zeros(len(images))),
+        training_config=AdversarialTrainerConfig(
+            output_dir="pythae", per_device_train_batch_size=BATCH, no_cuda=True
+        ),
+    )
+    trainer.prepare_training()
+    trainer.callback_handler.callbacks = [callback]
+
+    def epoch(tick: Tick) -> None:
+        callback.tick = tick
+        trainer.train_step(epoch=1)
+
+    return timed(forever(epoch))
+
+
+def products(penalty: bool) -> Counter[tuple[str, int, int]]:
+    """Return how often a step needs which matrix product: (which, inputs, outputs) of a layer.
+
+    "forward" is a layer's outputs, "weights" and "inputs" are the gradients for these two.
+
+    Args:
+        penalty: whether the discriminator has a gradient penalty.
+    """
+    needed: Counter[tuple[str, int, int]] = Counter()
+
+    def add(network: Sequence[tuple[int, int]], **times: int) -> None:
+        for layer in network:
+            for which, count in times.items():
+                needed[which, *layer] += count
+
+    # Each phase runs the encoder forward and backward; nobody asks for gradients of the images.
+    add(ENCODER, forward=2, weights=2)
+    add(ENCODER[1:], inputs=2)
+    add(DECODER, forward=1, weights=1, inputs=1)
+    # Prior samples and codes move the discriminator, codes once more the encoder through it.
+    add(DISCRIMINATOR, forward=3, weights=2, inputs=1)
+    add(DISCRIMINATOR[1:], inputs=2)
+    if penalty:
+        # The gradient at prior samples, and backward through how it came about.
+        add(DISCRIMINATOR, inputs=1, weights=1)
+        add(DISCRIMINATOR[:-1], forward=1)
+    return needed
+
+
+def bound(penalty: bool, _folder: Path | None) -> Turn:
+    """Set up what a step cannot do without, piece by piece."""
+    pieces: list[tuple[Callable[[], object], float]] = []
+    for (which, inputs, outputs), count in products(penalty).items():
+        x, weights = torch.randn(BATCH, inputs), torch.randn(outputs, inputs)
+        gradient = torch.randn(BATCH, outputs)
+        left, right = {
+            "forward": (x, weights.T),
+            "weights": (gradient.T, x),
+            "inputs": (gradient, weights),
+        }[which]
+        result = torch.empty(left.shape[0], right.shape[1])
+        pieces.append((functools.partial(torch.mm, left, right, out=result), count))
+    # Each Adam reads weight, gradient and two moments, and writes all but the gradient.
+    adapted = (*ENCODER, *DECODER, *DISCRIMINATOR, *ENCODER)
+    moved = 7 * 4 * sum((inputs + 1) * outputs for inputs, outputs in adapted)
+    array = torch.ones(2**24)  # more than a cache holds
+    pieces.append((functools.partial(array.mul_, 1.0), moved / (2 * array.nbytes)))
+
+    def turn(steps: int) -> float:
+        total = 0.0
+        for piece, count in pieces:
+            for _ in range(WARM_UP):
+                piece()
+            start = _clock()
+            for _ in range(steps):
+                piece()
+            total += (_clock() - start) / steps * count
+        return total
+
+    return turn
+
+
+if __name__ == "__main__":
+    main()
