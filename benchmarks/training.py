@@ -195,7 +195,7 @@ def print_table(all_rows: Sequence[Row], seconds: dict[str, list[float]], title:
             row.name, f"{step * 1e3:.1f} ms", f"{low:.1f} – {high:.1f} ms",
             f"{step * STEPS_PER_EPOCH:.1f} s", f"{step / medians[baseline]:.2f}",
         )  # fmt: skip
-    Console(width=110).print(table)
+    Console(width=130).print(table)
     print(f"ratio: to {baseline} without gradient penalty")
     for precision in PRECISIONS:
         ours = medians[project_name(precision, False)]

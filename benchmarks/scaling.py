@@ -1,0 +1,284 @@
+"""How time and memory of the adversarial training grow with images, width and latent size.
+
+    .venv/bin/python benchmarks/scaling.py [--steps 40] [--threads N]
+
+Times a number of steps of `aae.training.AdversarialTraining`, in batches of 100 at the parameters
+of params.yaml, on random images that are read as a stage reads its own: memory-mapped. One
+configuration after the other, each in a process of its own. An epoch's time is a step's times its
+number of steps. The validation at its end is not in it; its memory is measured on its own. With
+--processor-time the time is that for which a processor was at work: what to ask for, with one
+thread, where others use the machine as well.
+
+The memory that a process has is of two kinds. *Anonymous* memory is its own: networks, gradients,
+moments, and all that a step needs in between. *Mapped* memory is the part of the image file (and of
+libraries) that the process has looked at and that is still in the page cache: Linux takes it back
+when memory is short. Both are what came on top of the imports. *Networks* are weights, gradients
+and the moments of the three optimisers, by their sizes; *beyond* is the anonymous memory that is
+more. *Validating* is the anonymous memory at the peak of the validation, *resident* the peak of
+both kinds together. Runs on Linux, whose /proc tells them apart.
+"""
+
+import argparse
+import itertools
+import json
+import math
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from aae.networks import Architecture, Model
+from aae.params import load_params
+from aae.training import AdversarialTraining, initialise
+
+ROOT = Path(__file__).resolve().parent.parent
+IMAGE_SHAPE, BATCH = (1, 28, 28), 100
+COUNTS, WIDTHS, LATENT_DIMS = (5_000, 60_000, 600_000), (250, 1000, 2000, 4000), (2, 8, 64)
+# What stays as it is while one of the three changes.
+COUNT, WIDTH, LATENT_DIM = 60_000, 1000, 2
+# The first steps find memory and caches empty.
+WARM_UP = 3
+# Steps of wide networks end after so many seconds, if they are enough to take a median.
+LONGEST, ENOUGH = 20.0, 5
+# Images that are written at a time.
+CHUNK = 10_000
+MEGABYTE = 2**20
+
+
+class Enough(Exception):  # noqa: N818 (no error)
+    """As many steps have been taken as were to be."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What is trained.
+
+    Attributes:
+        count: of images.
+        width: units of each hidden layer.
+        latent_dim: dimensions of a code.
+    """
+
+    count: int
+    width: int
+    latent_dim: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What it took; memory in bytes.
+
+    Attributes:
+        steps: that were timed.
+        seconds: of a step, the median.
+        networks: size of weights, gradients and moments.
+        anonymous: memory of its own at the peak of the steps.
+        validating: memory of its own at the peak of the validation, for a tenth of the images.
+        mapped: part of files at the end.
+        resident: peak of both together, of all that it did.
+    """
+
+    steps: int
+    seconds: float
+    networks: int
+    anonymous: int
+    validating: int
+    mapped: int
+    resident: int
+
+
+def main() -> None:
+    """Measure all configurations and print the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--steps", type=int, default=40, help="that are timed, at most")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument(
+        "--processor-time", action="store_true", help="count that, on a machine with other users"
+    )
+    # The child's part.
+    parser.add_argument("--measure", nargs=3, type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.steps < ENOUGH:
+        parser.error(f"--steps: at least {ENOUGH}, not {options.steps}")
+    if options.measure:
+        clock = time.process_time if options.processor_time else time.perf_counter
+        measured = measure(Configuration(*options.measure), options.steps, clock)
+        print(json.dumps(vars(measured)))
+        return
+    if not Path("/proc/self/status").exists():
+        sys.exit("error: the kinds of memory are told apart by /proc, which is Linux's")
+
+    by_count = [Configuration(count, WIDTH, LATENT_DIM) for count in COUNTS]
+    by_width = [Configuration(COUNT, width, LATENT_DIM) for width in WIDTHS]
+    by_latent_dim = [Configuration(COUNT, WIDTH, latent_dim) for latent_dim in LATENT_DIMS]
+    results: dict[Configuration, Measured] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for count in COUNTS:
+            write_images(Path(folder) / f"{count}.npy", count)
+        distinct = dict.fromkeys([*by_count, *by_width, *by_latent_dim])
+        for it in track(list(distinct), "configurations", console=Console(stderr=True)):
+            results[it] = run(it, Path(folder), options)
+    kind = ", processor time" if options.processor_time else ""
+    title = f"threads: {options.threads}, torch {torch.__version__}{kind}"
+    print_table({it: results[it] for it in distinct}, title)
+    per_image = [results[it].seconds / BATCH for it in by_count]
+    print(
+        f"time per image, {COUNTS[-1]:,} images to {COUNTS[0]:,}: "
+        f"{per_image[-1] / per_image[0]:.2f} times"
+    )
+    beyond = [results[it].anonymous - results[it].networks for it in by_count]
+    grown = (beyond[-1] - beyond[0]) / (COUNTS[-1] - COUNTS[0])
+    print(f"memory beyond the networks grows by {grown:.1f} bytes an image of {28 * 28}")
+    validating = [results[it].validating - results[it].anonymous for it in by_count]
+    grown = (validating[-1] - validating[0]) / (COUNTS[-1] - COUNTS[0]) * 10
+    print(f"the validation takes {grown / 28 / 28:.1f} bytes a pixel of its images on top")
+
+
+def print_table(results: dict[Configuration, Measured], title: str) -> None:
+    """Print what every configuration took."""
+    table = Table(title=f"{title}; memory in MiB")
+    headings = (
+        "images", "width", "latent", "steps", "a step", "an image", "an epoch",
+        "networks", "anonymous", "beyond", "validating", "mapped", "resident",
+    )  # fmt: skip
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for it, measured in results.items():
+        epoch = measured.seconds * math.ceil(it.count / BATCH)
+        sizes = (
+            measured.networks, measured.anonymous, measured.anonymous - measured.networks,
+            measured.validating, measured.mapped, measured.resident,
+        )  # fmt: skip
+        table.add_row(
+            f"{it.count:,}", f"{it.width}", f"{it.latent_dim}", f"{measured.steps}",
+            f"{measured.seconds * 1e3:.1f} ms", f"{measured.seconds / BATCH * 1e6:.0f} µs",
+            f"{epoch:.0f} s", *(f"{size / MEGABYTE:.0f}" for size in sizes),
+        )  # fmt: skip
+    Console(width=140).print(table)
+
+
+def write_images(path: Path, count: int) -> None:
+    """Write random images, a part at a time."""
+    random = np.random.default_rng(0)
+    file = np.lib.format.open_memmap(path, "w+", np.uint8, (count, *IMAGE_SHAPE))
+    for start in range(0, count, CHUNK):
+        part = file[start : start + CHUNK]
+        part[:] = np.frombuffer(random.bytes(part.size), np.uint8).reshape(part.shape)
+    file.flush()
+
+
+def run(it: Configuration, folder: Path, options: argparse.Namespace) -> Measured:
+    """Measure a configuration in a process of its own, the images being in a folder."""
+    words = [sys.executable, str(Path(__file__).resolve()), "--steps", str(options.steps)]
+    words += ["--measure", str(it.count), str(it.width), str(it.latent_dim)]
+    if options.processor_time:
+        words.append("--processor-time")
+    environment = os.environ | {"OMP_NUM_THREADS": str(options.threads)}
+    result = subprocess.run(
+        words, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    if result.returncode:
+        sys.exit(f"error: {it}\n{result.stderr}")
+    return Measured(**json.loads(result.stdout.splitlines()[-1]))
+
+
+def measure(it: Configuration, steps: int, clock: Callable[[], float]) -> Measured:
+    """Train for some steps on the images in the current folder and validate on a tenth of them."""
+    # As a stage does; see aae/stage.py.
+    torch.set_flush_denormal(True)
+    os.environ["MKL_CBWR"] = "AUTO,STRICT"
+    before, resident_before = memory(), peak_resident()
+    params = load_params(ROOT / "params.yaml").model_copy(update={"latent_dim": it.latent_dim})
+    prior = params.latent_prior
+    # An autoencoder to start from would change nothing that is measured.
+    settings = params.train_aae.model_copy(update={"init": "scratch", "batch_size": BATCH})
+    images = torch.from_numpy(np.load(f"{it.count}.npy", mmap_mode="c"))
+    hidden = (it.width, it.width)
+    architecture = Architecture(
+        image_shape=IMAGE_SHAPE,
+        latent_dim=it.latent_dim,
+        hidden=hidden,
+        discriminator_hidden=hidden,
+    )
+    model = Model(architecture, seed=0)
+    initialise(model, prior, settings, model, images)
+    training = AdversarialTraining(model, prior, settings, images, images[: it.count // 10], 0)
+
+    times: list[float] = []
+
+    def between_steps() -> None:
+        times.append(clock())
+        taken = len(times) - 1 - WARM_UP
+        if taken == steps or (taken >= ENOUGH and times[-1] - times[0] > LONGEST):
+            raise Enough
+
+    with peak() as anonymous:
+        try:
+            while True:
+                list(training.epochs(between_steps))
+        except Enough:
+            pass
+    with peak() as validating:
+        training.validate()
+    # Weights and moments are the state; a gradient is as large as its weight.
+    tensors = {name: x for name, x in training.state().items() if "/" in name}
+    weights = sum(weight.nbytes for weight in model.parameters())
+    return Measured(
+        steps=len(times) - 1 - WARM_UP,
+        seconds=statistics.median(b - a for a, b in itertools.pairwise(times[WARM_UP:])),
+        networks=weights + sum(x.nbytes for x in tensors.values()),
+        anonymous=anonymous[0] - before["RssAnon"],
+        validating=validating[0] - before["RssAnon"],
+        mapped=memory()["RssFile"] - before["RssFile"],
+        resident=peak_resident() - resident_before,
+    )
+
+
+def memory() -> dict[str, int]:
+    """Return the sizes that Linux knows of this process, in bytes, by their names in proc(5)."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    parts = (line.split() for line in lines if line.endswith(" kB"))
+    return {name.rstrip(":"): int(size) * 1024 for name, size, _ in parts}
+
+
+def peak_resident() -> int:
+    """Return the most memory that this process has had, of both kinds, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@contextmanager
+def peak() -> Iterator[list[int]]:
+    """Look at the anonymous memory every few milliseconds; the most that it was is item 0."""
+    most, ended = [memory()["RssAnon"]], threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.01):
+            most[0] = max(most[0], memory()["RssAnon"])
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield most
+    finally:
+        ended.set()
+        watcher.join()
+
+
+if __name__ == "__main__":
+    main()
