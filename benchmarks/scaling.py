@@ -23,7 +23,6 @@ import itertools
 import json
 import math
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -203,7 +202,7 @@ def measure(it: Configuration, steps: int, clock: Callable[[], float]) -> Measur
     # As a stage does; see aae/stage.py.
     torch.set_flush_denormal(True)
     os.environ["MKL_CBWR"] = "AUTO,STRICT"
-    before, resident_before = memory(), peak_resident()
+    before = memory()
     params = load_params(ROOT / "params.yaml").model_copy(update={"latent_dim": it.latent_dim})
     prior = params.latent_prior
     # An autoencoder to start from would change nothing that is measured.
@@ -246,7 +245,8 @@ def measure(it: Configuration, steps: int, clock: Callable[[], float]) -> Measur
         anonymous=anonymous[0] - before["RssAnon"],
         validating=validating[0] - before["RssAnon"],
         mapped=memory()["RssFile"] - before["RssFile"],
-        resident=peak_resident() - resident_before,
+        # Not ru_maxrss, which begins with what the process had that this one was forked from.
+        resident=memory()["VmHWM"] - before["VmHWM"],
     )
 
 
@@ -255,11 +255,6 @@ def memory() -> dict[str, int]:
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     parts = (line.split() for line in lines if line.endswith(" kB"))
     return {name.rstrip(":"): int(size) * 1024 for name, size, _ in parts}
-
-
-def peak_resident() -> int:
-    """Return the most memory that this process has had, of both kinds, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 @contextmanager
