@@ -95,7 +95,8 @@ class Comparison:
 
     def table(self) -> Table:
         """Return the table for a terminal."""
-        table = Table(*TITLES, title=f"compared with {self.title}")
+        table = Table(*TITLES, title=f"compared with {self.title}", show_edge=False)
+        table.columns[0].min_width = max((len(row.metric) for row in self.rows), default=0)
         for column in table.columns[1:-1]:
             column.justify = "right"
         for row in self.rows:

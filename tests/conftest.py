@@ -100,6 +100,14 @@ def copy_project(target: Path, changes: dict) -> Path:
     return target
 
 
+def copy_results(target: Path) -> None:
+    """Commit the results that git has of this project in a copy of it."""
+    for name in run(["git", "ls-files", "reports"], ROOT).stdout.splitlines():
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, target / name)
+    commit(target, "results")
+
+
 def commit(repository: Path, message: str) -> None:
     """Commit everything."""
     run(["git", "add", "--all"], repository)

@@ -15,6 +15,9 @@ GUARDS = {
 BASELINE = {"aae.match_ratio": 1.5, "aae.prior_coverage": 0.9, "ae.reconstruction_mse": 0.04}
 
 
+LONGEST = Row("aae.reconstruction_mse", 0.04678, 0.04679748, 0.00327, "no longer guarded")
+
+
 def verdicts(now: dict, baseline: dict = BASELINE, accepted: dict = BASELINE) -> dict[str, str]:
     rows = judge(GUARDS, baseline, BASELINE | now, accepted)
     return {row.metric: row.verdict for row in rows}
@@ -100,6 +103,9 @@ def test_the_table_fits_into_80_columns_and_shows_limits():
     assert row.replace("│", "").split() == ["aae.match_ratio", "1.5", "9", "+7.5", "+0.5", "worse"]
     coverage = next(line for line in lines if "aae.prior_coverage" in line)
     assert "-0.05" in coverage
+    console.print(Comparison("", "v1", [LONGEST], []).table())
+    text = console.export_text()
+    assert all(cell in text for cell in LONGEST.cells()), "no name or number is cut off"
 
 
 def test_markdown_shows_figures_that_changed_before_and_after():

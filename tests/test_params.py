@@ -6,6 +6,8 @@ from aae.errors import ParameterError
 from aae.params import load_params
 
 RATE = "train_aae.learning_rate"
+GUARD = "regression.metrics.guard"
+BOTH = {"better": "lower", "absolute": 0.1, "relative": 0.1}
 
 
 def test_the_projects_own_parameters_are_valid(make_params):
@@ -37,6 +39,17 @@ def test_the_projects_own_parameters_are_valid(make_params):
         ({"train_aae.standardise": 1}, "train_aae.standardise: 1 is wrong"),
         ({"train_aae.beta1": 1.0}, "train_aae.beta1: 1.0 is wrong"),
         ({"report": 3}, "report: 3 is wrong"),
+        ({GUARD: {"better": "less", "absolute": 1.0}}, f"{GUARD}.better: 'less' is not a choice"),
+        (
+            {GUARD: {"better": "lower"}},
+            f"{GUARD}: {{'better': 'lower'}} is wrong: Value error, a to",
+        ),
+        (
+            {GUARD: BOTH},
+            f"{GUARD}: {BOTH} is wrong: Value error, a tolerance is needed, either abs",
+        ),
+        ({GUARD: BOTH | {"absolute": -0.1}}, f"{GUARD}.absolute: -0.1 is wrong"),
+        ({GUARD: {"beter": "lower"}}, f"{GUARD}.better: missing; {GUARD}.beter: 'beter' is not a "),
     ],
 )
 def test_a_wrong_value_is_named_with_its_key_and_what_would_be_right(make_params, changes, message):

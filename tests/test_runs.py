@@ -30,7 +30,7 @@ def repository(tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def _in_repository(repository, monkeypatch):
     monkeypatch.chdir(repository)
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_EXP_NAME"):
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_EXP_NAME", "CI"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -40,6 +40,7 @@ def newest() -> mlflow.entities.Run:
 
 def test_a_training_run_holds_parameters_losses_and_tags(repository, monkeypatch):
     monkeypatch.setenv("DVC_EXP_NAME", "brave-gamma")
+    monkeypatch.setenv("CI", "true")
     with training_run("train_aae", "gamma", 3, {"seed": 3, "data": {"source": "mnist"}}) as tracked:
         for epoch in (1, 2):
             tracked.log_epoch({"epoch": epoch, "generator_loss": 0.5 / epoch})
@@ -50,6 +51,7 @@ def test_a_training_run_holds_parameters_losses_and_tags(repository, monkeypatch
     assert found.data.params == {"seed": "3", "data.source": "mnist"}
     expected = {"stage": "train_aae", "prior": "gamma", "seed": "3"}
     expected |= {"dvc_experiment": "brave-gamma", "mlflow.source.name": "stages/train_aae.py"}
+    expected["ci"] = "true"
     assert expected.items() <= found.data.tags.items()
     assert found.data.tags["git_dirty"] == "false"
     assert len(found.data.tags["git_commit"]) == 40
@@ -68,6 +70,7 @@ def test_passwords_in_parameters_and_tags_are_not_recorded(repository, monkeypat
     with training_run("train_ae", "none", 0, {"data": {"root": "https://me:hunter2@host/images"}}):
         pass
     found = newest()
+    assert "ci" not in found.data.tags
     assert found.data.params == {"data.root": "https://host/images"}
     assert found.data.tags["dvc_experiment"] == "https://host/name"
     assert b"hunter2" not in (repository / "mlflow.db").read_bytes()
