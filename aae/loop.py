@@ -11,13 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from aae.data import pixels
+from aae.distributed import from_leader, is_leader, part_of, share, sum_over_ranks
 from aae.errors import SnapshotError, TrainingError
 from aae.networks import Model
-from aae.params import TrainAAE, TrainAE
+from aae.params import Precision, TrainAAE, TrainAE
 from aae.seeding import stream
 
 # What is known of an epoch: its number under "epoch", and mean losses by name.
 Losses = dict[str, float]
+
+
+def has_bf16() -> bool:
+    """Return whether this processor multiplies matrices of bfloat16 itself."""
+    known = torch.cpu.get_capabilities()
+    return bool(known.get("avx512_bf16") or known.get("amx_bf16") or known.get("bf16"))
 
 
 class Training(ABC):
@@ -28,18 +35,29 @@ class Training(ABC):
         settings: the section ``train_ae`` or ``train_aae`` of params.yaml.
         images: uint8 training images [N, C, H, W].
         seed: the seed of params.yaml.
+        precision: "float32"; "bf16" for passes through the networks in bfloat16, with weights,
+            losses and optimisers in float32; "auto" for bf16 on a processor that has it.
 
     Attributes:
         generators: streams of random numbers that the steps draw from, by purpose.
     """
 
     def __init__(
-        self, model: Model, settings: TrainAE | TrainAAE, images: Tensor, seed: int
+        self,
+        model: Model,
+        settings: TrainAE | TrainAAE,
+        images: Tensor,
+        seed: int,
+        precision: Precision = "float32",
     ) -> None:
         self.model, self.settings, self.images = model, settings, images
         self.steps_per_epoch = math.ceil(len(images) / settings.batch_size)
         self.steps = settings.epochs * self.steps_per_epoch
+        self.precision = precision
+        if precision == "auto":
+            self.precision = "bf16" if has_bf16() else "float32"
         self.step = 0  # that have been taken
+        self.count = settings.batch_size  # images in the batch, on all ranks together
         self.totals: dict[str, Tensor] = {}  # of the losses in this epoch
         self.generators = {"batch order": stream(seed, "batch order")}
         self.epoch_began = self.generators["batch order"].get_state()
@@ -47,7 +65,11 @@ class Training(ABC):
 
     @abstractmethod
     def train_batch(self, images: Tensor) -> dict[str, Tensor]:
-        """Take one step on images [B, C, H, W] from 0 to 1; return the losses before it."""
+        """Take one step; return the losses before it.
+
+        Args:
+            images: this rank's share [B, C, H, W] of the batch, with values from 0 to 1.
+        """
 
     @abstractmethod
     def validate(self) -> dict[str, Tensor]:
@@ -56,6 +78,8 @@ class Training(ABC):
     def epochs(self, between_steps: Callable[[], None] = lambda: None) -> Iterator[Losses]:
         """Train on from where it stands; yield mean training and validation losses of every epoch.
 
+        On several ranks all go on from where the leader stands, and it alone validates.
+
         Args:
             between_steps: called before every step, when :meth:`state` is all that the rest of the
                 training depends on.
@@ -63,6 +87,7 @@ class Training(ABC):
         Raises:
             TrainingError: if a loss or a weight is not finite.
         """
+        self._join_leader()
         while self.step < self.steps:
             epoch, done = divmod(self.step, self.steps_per_epoch)
             self.epoch_began = self.generators["batch order"].get_state()
@@ -70,13 +95,17 @@ class Training(ABC):
             for indices in order.split(self.settings.batch_size)[done:]:
                 between_steps()
                 self._set_rates()
-                losses = self.train_batch(pixels(self.images[indices]))
+                self.count = len(indices)
+                losses = self.train_batch(pixels(self.images[share(indices)]))
+                losses = {name: loss * part_of(self.count) for name, loss in losses.items()}
+                sum_over_ranks(list(losses.values()))
                 self.step += 1
                 self._check_finite(losses)
                 for name, loss in losses.items():
                     self.totals[name] = self.totals.get(name, 0) + loss * len(indices)
             means = {name: x.item() / len(self.images) for name, x in self.totals.items()}
-            validation = {f"validation_{name}": x for name, x in self.validate().items()}
+            validated = self.validate() if is_leader() else {}
+            validation = {f"validation_{name}": x for name, x in validated.items()}
             self._check_finite(validation)
             self._check_finite(dict(self.model.named_parameters()))
             self.totals = {}
@@ -124,9 +153,17 @@ class Training(ABC):
         self.totals = {name.removeprefix("total/"): x.clone() for name, x in totals.items()}
         for name, generator in self.generators.items():
             generator.set_state(state[name])
+        self.epoch_began = state["batch order"]
         for name, tensor in own.items():
             if "/" in name:
                 tensor.copy_(state[name])
+
+    def _join_leader(self) -> None:
+        """Go on from where the leader's training stands."""
+        state = {name: x for name, x in self.state().items() if not name.startswith("total/")}
+        from_leader(list(state.values()))
+        if not is_leader():
+            self.load_state(state)
 
     def add_optimiser(self, name: str, networks: list[nn.Module], rate: float) -> None:
         """Make an Adam for the weights of some networks.
@@ -150,12 +187,23 @@ class Training(ABC):
             }
         self.optimisers[name] = optimiser
 
+    def outputs(self, network: nn.Module, inputs: Tensor) -> Tensor:
+        """Return a network's float32 outputs, computed in the precision of the training."""
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
+            return network(inputs).float()
+
     def descend(self, name: str, loss: Tensor) -> Tensor:
-        """Let an optimiser take one step down a loss, on its own weights alone; return the loss."""
+        """Let an optimiser take one step down a loss, on its own weights alone; return the loss.
+
+        Args:
+            name: of the optimiser.
+            loss: a mean over this rank's share of the batch.
+        """
         optimiser = self.optimisers[name]
         weights = [weight for group in optimiser.param_groups for weight in group["params"]]
         optimiser.zero_grad()
-        loss.backward(inputs=weights)
+        (loss * part_of(self.count)).backward(inputs=weights)
+        sum_over_ranks([weight.grad for weight in weights if weight.grad is not None])
         optimiser.step()
         return loss.detach()
 

@@ -23,6 +23,11 @@ Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Layers = Annotated[tuple[Count, ...], Field(min_length=1, strict=False)]
 Tolerance = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Schedule = Literal["cosine", "constant"]
+Precision = Literal["float32", "bf16", "auto"]
+
+
+# What may start the training stages.
+LAUNCHERS = r"^(python|torchrun)( .*)?$"
 
 
 class _Section(BaseModel):
@@ -165,6 +170,8 @@ class Params(_Section):
     seed: Annotated[int, Field(ge=0)]
     data: Data
     latent_dim: Annotated[int, Field(ge=1, le=1024)]
+    precision: Precision
+    launcher: Annotated[str, Field(pattern=LAUNCHERS)]
     prior: str
     priors: dict[str, PriorEntry]
     network: Network

@@ -62,6 +62,12 @@ class Session:
             self.run.keep()
 
 
+def follow(training: Training) -> None:
+    """Train along with the leader to the end; it alone shows, records and writes."""
+    for _ in training.epochs():
+        pass
+
+
 @contextmanager
 def training_session(
     stage: str, params: Params, determined_by: Mapping[str, Any], training: Training, *notes: str

@@ -25,6 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
+from aae.distributed import ranks
 from aae.errors import OutputError, SnapshotError
 from aae.experiments import project_root
 from aae.files import replacing, tree_digest
@@ -192,12 +193,13 @@ def training_key(stage: str, params: Mapping[str, Any]) -> str:
     """Name a training after all that determines its outcome.
 
     That is what DVC runs it again for, its parameters and all that its stage in dvc.yaml depends on
-    (code, packages, data, the trained autoencoder), and the processor, on which the last digits of
-    arithmetic depend.
+    (code, packages, data, the trained autoencoder), and the processor and the number of ranks, on
+    which the last digits of arithmetic depend.
     """
     depends_on = YAML(typ="safe").load(Path("dvc.yaml"))["stages"][stage]["deps"]
     processor = [platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.__version__]
-    content = json.dumps([params, tree_digest(*map(Path, depends_on)), processor], sort_keys=True)
+    determined_by = [params, tree_digest(*map(Path, depends_on)), processor, ranks()]
+    content = json.dumps(determined_by, sort_keys=True)
     return f"{stage}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
 
 

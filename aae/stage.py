@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from aae.distributed import is_leader, joined
 from aae.errors import AAEError, ParameterError, without_password
 from aae.experiments import share_cores, undo_overrides
 from aae.params import Params, load_params
@@ -44,9 +45,12 @@ def run_stage(main: Callable[[Params], None], description: str | None) -> None:
         except ParameterError:
             undo_overrides(PARAMS)
             raise
-        main(params)
+        with joined():
+            main(params)
     except AAEError as error:
-        sys.exit(f"error: {without_password(str(error))}")
+        # Once: on several ranks all of them meet it.
+        sys.exit(f"error: {without_password(str(error))}" if is_leader() else 1)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        if is_leader():
+            print("interrupted", file=sys.stderr)
         sys.exit(130)

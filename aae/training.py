@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aae.data import pixels
+from aae.distributed import share
 from aae.loop import Training
-from aae.networks import Model, apply, rescale_codes
-from aae.params import TrainAAE, TrainAE
+from aae.networks import CHUNK, Model, apply, rescale_codes
+from aae.params import Precision, TrainAAE, TrainAE
 from aae.priors import Prior
 from aae.seeding import stream
 
@@ -29,6 +30,7 @@ class AutoencoderTraining(Training):
         images: uint8 training images [N, C, H, W].
         validation_images: uint8 images [M, C, H, W] for the validation losses.
         seed: the seed of params.yaml.
+        precision: of params.yaml.
     """
 
     def __init__(
@@ -38,8 +40,9 @@ class AutoencoderTraining(Training):
         images: Tensor,
         validation_images: Tensor,
         seed: int,
+        precision: Precision = "float32",
     ) -> None:
-        super().__init__(model, settings, images, seed)
+        super().__init__(model, settings, images, seed, precision)
         self.encoder, self.decoder = model.encoder, model.decoder
         self.validation_images = validation_images
         rate = settings.learning_rate
@@ -52,15 +55,17 @@ class AutoencoderTraining(Training):
 
     def reconstruction_step(self, images: Tensor) -> Tensor:
         """Move encoder and decoder towards smaller mean squared error per pixel."""
-        loss = reconstruction_loss(self.decoder(self.encoder(images)), images)
-        return self.descend("reconstruction", loss)
+        reconstructions = self.outputs(self.decoder, self.outputs(self.encoder, images))
+        return self.descend("reconstruction", reconstruction_loss(reconstructions, images))
 
     def validate(self) -> dict[str, Tensor]:
         """Return the losses on the validation images."""
-        codes = apply(self.encoder, self.validation_images)
-        reconstructions = apply(self.decoder, codes)
-        images = pixels(self.validation_images)
-        return {"reconstruction_loss": reconstruction_loss(reconstructions, images)}
+        # In parts: all images as floats would take more memory than the training itself.
+        errors = [
+            reconstruction_errors(apply(self.decoder, apply(self.encoder, part)), pixels(part))
+            for part in self.validation_images.split(CHUNK)
+        ]
+        return {"reconstruction_loss": torch.cat(errors).mean()}
 
 
 class AdversarialTraining(AutoencoderTraining):
@@ -75,6 +80,7 @@ class AdversarialTraining(AutoencoderTraining):
         images: uint8 training images [N, C, H, W].
         validation_images: uint8 images [M, C, H, W] for the validation losses.
         seed: the seed of params.yaml.
+        precision: of params.yaml.
     """
 
     settings: TrainAAE
@@ -87,8 +93,9 @@ class AdversarialTraining(AutoencoderTraining):
         images: Tensor,
         validation_images: Tensor,
         seed: int,
+        precision: Precision = "float32",
     ) -> None:
-        super().__init__(model, settings, images, validation_images, seed)
+        super().__init__(model, settings, images, validation_images, seed, precision)
         assert model.discriminator is not None
         self.discriminator = model.discriminator
         self.prior = prior
@@ -106,8 +113,8 @@ class AdversarialTraining(AutoencoderTraining):
         losses = super().train_batch(images)
         # Regularisation phase. One pass of the encoder serves both of its steps: the first leaves
         # the encoder as it is.
-        codes = self.encoder(images)
-        prior_samples = self.prior.sample(len(images), self.generators["prior samples"])
+        codes = self.outputs(self.encoder, images)
+        prior_samples = share(self.prior.sample(self.count, self.generators["prior samples"]))
         losses["discriminator_loss"] = self.discriminator_step(prior_samples, codes.detach())
         losses["generator_loss"] = self.generator_step(codes)
         return losses
@@ -119,8 +126,8 @@ class AdversarialTraining(AutoencoderTraining):
         """
         if self.settings.gradient_penalty > 0:
             prior_samples = prior_samples.detach().requires_grad_()
-        prior_logits = self.discriminator(prior_samples)
-        loss = discriminator_loss(prior_logits, self.discriminator(codes))
+        prior_logits = self.outputs(self.discriminator, prior_samples)
+        loss = discriminator_loss(prior_logits, self.outputs(self.discriminator, codes))
         penalty = torch.zeros(())
         if self.settings.gradient_penalty > 0:
             # R1 (Mescheder et al. 2018, https://arxiv.org/abs/1801.04406, eq. 9), in the units of
@@ -134,7 +141,8 @@ class AdversarialTraining(AutoencoderTraining):
 
     def generator_step(self, codes: Tensor) -> Tensor:
         """Move the encoder towards codes [B, d] that the discriminator takes for prior samples."""
-        return self.descend("generator", generator_loss(self.discriminator(codes)))
+        loss = generator_loss(self.outputs(self.discriminator, codes))
+        return self.descend("generator", loss)
 
     def validate(self) -> dict[str, Tensor]:
         """Return the losses on the validation images, against the same prior samples each time."""
@@ -150,7 +158,12 @@ def reconstruction_loss(reconstructions: Tensor, images: Tensor) -> Tensor:
     """Mean squared error per pixel of reconstructions [N, C, H, W] from 0 to 1."""
     # Image by image first: torch shares out the sum over one large tensor among its threads, and
     # the last digits would depend on how many there are.
-    return (reconstructions - images).square().flatten(1).mean(1).mean()
+    return reconstruction_errors(reconstructions, images).mean()
+
+
+def reconstruction_errors(reconstructions: Tensor, images: Tensor) -> Tensor:
+    """Mean squared errors per pixel [N] of each of the reconstructions [N, C, H, W]."""
+    return (reconstructions - images).square().flatten(1).mean(1)
 
 
 def discriminator_loss(prior_logits: Tensor, code_logits: Tensor) -> Tensor:

@@ -10,11 +10,12 @@ from pathlib import Path
 from aae.checkpoints import load_model, save_model
 from aae.data import prepared_meta, read_prepared
 from aae.densities import latent_histogram
+from aae.distributed import is_leader
 from aae.figures import draw_latent_histograms, to_array
 from aae.files import check_writable, to_csv, write_csv, write_json, write_text
 from aae.networks import Architecture, Model, apply
 from aae.params import Params
-from aae.session import training_session
+from aae.session import follow, training_session
 from aae.stage import run_stage
 from aae.training import AdversarialTraining, initialise
 
@@ -25,7 +26,7 @@ HISTOGRAMS = Path("reports/history/aae_histograms.csv")
 # Shares of the training after which a latent histogram is kept for the page.
 KEPT = (0.0, 0.02, 0.1, 0.2, 0.5, 1.0)
 METRICS = Path("reports/metrics/train_aae.json")
-PARAMS = {"seed", "data", "latent_dim", "prior", "network", "train_aae"}
+PARAMS = {"seed", "precision", "data", "latent_dim", "prior", "network", "train_aae"}
 
 
 def main(params: Params) -> None:
@@ -44,9 +45,19 @@ def main(params: Params) -> None:
     )
     model = Model(architecture, params.seed)
     initialise(model, prior, settings, load_model(AUTOENCODER), images)
-    training = AdversarialTraining(model, prior, settings, images, validation, params.seed)
+    training = AdversarialTraining(
+        model, prior, settings, images, validation, params.seed, params.precision
+    )
 
-    determined_by = params.model_dump(include=PARAMS) | {"prior": prior_entry}
+    if not is_leader():
+        follow(training)
+        return
+
+    determined_by = (
+        params.model_dump(include=PARAMS)
+        | {"precision": training.precision}
+        | {"prior": prior_entry}
+    )
     epochs, every = settings.epochs, params.tracking.histogram_every
     tracked = {0, 1, epochs, *range(0, epochs, every)}
     kept = {math.ceil(share * epochs) for share in KEPT}

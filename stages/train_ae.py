@@ -8,17 +8,18 @@ from pathlib import Path
 
 from aae.checkpoints import save_model
 from aae.data import prepared_meta, read_prepared
+from aae.distributed import is_leader
 from aae.files import check_writable, write_csv, write_json
 from aae.networks import Architecture, Model
 from aae.params import Params
-from aae.session import training_session
+from aae.session import follow, training_session
 from aae.stage import run_stage
 from aae.training import AutoencoderTraining
 
 MODEL = Path("models/ae.safetensors")
 HISTORY = Path("reports/history/ae.csv")
 METRICS = Path("reports/metrics/train_ae.json")
-PARAMS = {"seed", "data", "latent_dim", "network", "train_ae"}
+PARAMS = {"seed", "precision", "data", "latent_dim", "network", "train_ae"}
 
 
 def main(params: Params) -> None:
@@ -30,9 +31,15 @@ def main(params: Params) -> None:
         image_shape=meta["image_shape"], latent_dim=params.latent_dim, hidden=params.network.hidden
     )
     model = Model(architecture, params.seed)
-    training = AutoencoderTraining(model, params.train_ae, images, validation, params.seed)
+    training = AutoencoderTraining(
+        model, params.train_ae, images, validation, params.seed, params.precision
+    )
 
-    determined_by = params.model_dump(include=PARAMS)
+    if not is_leader():
+        follow(training)
+        return
+
+    determined_by = params.model_dump(include=PARAMS) | {"precision": training.precision}
     with training_session("train_ae", params, determined_by, training) as session:
         session.train()
         save_model(model, MODEL)

@@ -63,12 +63,12 @@ def test_a_stage_fits_on_a_screen_and_a_module_is_one_thing():
 # What cannot change a stage's outputs, or not those of that stage.
 WITHOUT_EFFECT = {"errors", "experiments", "progress", "runs", "spool", "tracking"}
 WITHOUT_EFFECT_ON = {
-    "check_params": {"files"},
-    "prepare_data": {"distributions", "priors"},
+    "check_params": {"distributed", "files"},
+    "prepare_data": {"distributed", "distributions", "priors"},
     "train_ae": {"_torchvision", "distributions", "priors"},
     "train_aae": {"_torchvision", "figures"},  # figures for MLflow alone
-    "eval_latent": {"_torchvision"},
-    "report": {"distributions", "priors"},
+    "eval_latent": {"_torchvision", "distributed"},
+    "report": {"distributed", "distributions", "priors"},
 }
 
 

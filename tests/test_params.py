@@ -39,6 +39,8 @@ def test_the_projects_own_parameters_are_valid(make_params):
         ({"train_aae.standardise": 1}, "train_aae.standardise: 1 is wrong"),
         ({"train_aae.beta1": 1.0}, "train_aae.beta1: 1.0 is wrong"),
         ({"report": 3}, "report: 3 is wrong"),
+        ({"precision": "fp16"}, "precision: 'fp16' is not a choice; did you mean 'bf16'?"),
+        ({"launcher": "mpirun"}, "launcher: 'mpirun' is wrong: String should match pattern"),
         ({GUARD: {"better": "less", "absolute": 1.0}}, f"{GUARD}.better: 'less' is not a choice"),
         (
             {GUARD: {"better": "lower"}},

@@ -171,7 +171,7 @@ def mounted(script: str, project: Path, stage: str) -> tuple[int, str, str]:
     namespace = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
     if subprocess.run([*namespace, "true"], capture_output=True, check=False).returncode:
         pytest.skip("this system lets nobody mount")
-    command = f"{script} && stages/python stages/{stage}.py; code=$?; ls -A models; exit $code"
+    command = f"{script} && stages/run python stages/{stage}.py; code=$?; ls -A models; exit $code"
     result = run([*namespace, command], project, check=False)
     return result.returncode, result.stdout, result.stderr
 

@@ -9,6 +9,7 @@ from conftest import make_digits
 
 from aae.data import pixels
 from aae.errors import TrainingError
+from aae.loop import has_bf16
 from aae.networks import Architecture, Model, apply
 from aae.training import AdversarialTraining, AutoencoderTraining, initialise
 
@@ -299,3 +300,24 @@ def test_a_weight_that_is_not_finite_stops_the_training_though_the_losses_are(ma
     message = r"decoder.layers.2.bias is not finite in epoch 1, step 3 of 3"
     with pytest.raises(TrainingError, match=message):
         list(make_training().epochs())
+
+
+def test_bf16_trains_as_float32_does_but_for_rounding(make_params, digits):
+    params = make_params({"train_aae.batch_size": 20, "train_aae.epochs": 10})
+    losses = {}
+    for precision in ("float32", "bf16"):
+        model = Model(Architecture(**SIZES), seed=0)
+        training = AdversarialTraining(
+            model, params.latent_prior, params.train_aae, digits[:45], digits[45:], 0, precision
+        )
+        losses[precision] = list(training.epochs())
+        assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    for exact, rounded in zip(losses["float32"], losses["bf16"], strict=True):
+        assert exact != rounded
+        assert rounded == pytest.approx(exact, rel=2**-6)  # bfloat16 has 8 bits
+
+
+def test_auto_is_bf16_where_the_processor_has_it(make_params, model, digits):
+    settings = make_params({}).train_ae
+    training = AutoencoderTraining(model, settings, digits, digits, 0, "auto")
+    assert training.precision == ("bf16" if has_bf16() else "float32")

@@ -1,0 +1,118 @@
+"""One training on several processes: real `torchrun` and gloo, by itself and in the pipeline."""
+
+import json
+import re
+from pathlib import Path
+
+import mlflow
+import psutil
+import pytest
+from conftest import ROOT, copy_project, run, start
+from test_reproducibility import LONG, check_store, outputs
+
+from aae.distributed import is_leader, part_of, ranks, share, sum_over_ranks
+
+# 41 images in batches of 20: in the last batch of an epoch most ranks have no image.
+TRAINING = """
+import json, sys
+from pathlib import Path
+import torch
+from conftest import make_digits
+from safetensors.torch import save_file
+from aae.distributed import is_leader, joined
+from aae.networks import Architecture, Model
+from aae.params import load_params
+from aae.training import AdversarialTraining
+
+sizes = {"image_shape": (1, 4, 4), "latent_dim": 2, "hidden": (32,), "discriminator_hidden": (32,)}
+params, out = load_params(), Path(sys.argv[1])
+settings = params.train_aae.model_copy(update={"batch_size": 20, "epochs": 17})
+with joined():
+    model = Model(Architecture(**sizes), seed=0)
+    digits = make_digits(60)
+    training = AdversarialTraining(
+        model, params.latent_prior, settings, digits[:41], digits[41:], params.seed
+    )
+    losses = list(training.epochs())
+    if is_leader():
+        out.with_suffix(".json").write_text(json.dumps(losses))
+        save_file(model.state_dict(), out)
+"""
+
+
+def train(out: Path, processes: int) -> tuple[list[dict], bytes]:
+    """Return losses and weights of a training of 51 steps on this many processes."""
+    script = out.with_suffix(".py")
+    script.write_text(TRAINING)
+    launcher = ["python"]
+    if processes > 1:
+        options = ["--standalone", "--nproc-per-node", str(processes)]
+        launcher = ["python", "-m", "torch.distributed.run", *options]
+    paths = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+    run([*launcher, str(script), str(out)], ROOT, **paths)
+    return json.loads(out.with_suffix(".json").read_text()), out.read_bytes()
+
+
+@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_several_processes_train_as_one_does_and_the_same_each_time(tmp_path, processes):
+    alone, _ = train(tmp_path / "alone", 1)
+    together, weights = train(tmp_path / "together", processes)
+    assert len(together) == len(alone) == 17
+    for one, several in zip(alone, together, strict=True):
+        assert several == pytest.approx(one, rel=1e-4)
+    assert together[-1]["reconstruction_loss"] < together[0]["reconstruction_loss"]
+    assert train(tmp_path / "again", processes) == (together, weights)
+
+
+def test_without_torchrun_nothing_is_shared():
+    import torch
+
+    rows = torch.arange(5.0)
+    assert (ranks(), is_leader(), part_of(5)) == (1, True, 1.0)
+    assert share(rows) is rows
+    sum_over_ranks([rows])
+    assert rows.tolist() == [0, 1, 2, 3, 4]
+
+
+LAUNCHER = "torchrun --standalone --nproc-per-node 2"
+
+
+def worker(process, stage: str) -> psutil.Process:
+    """Return the process of a stage that is not the leader's."""
+    for child in psutil.Process(process.pid).children(recursive=True):
+        if f"stages/{stage}.py" in child.cmdline() and child.environ().get("RANK") == "1":
+            return child
+    raise AssertionError(f"{stage} has no second process")
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_ends_the_job_which_goes_on_to_the_same_bytes(tmp_path):
+    whole = copy_project(tmp_path / "whole", LONG | {"launcher": LAUNCHER})
+    run(["dvc", "repro"], whole)
+    check_store(whole)  # one run a stage: the leader's
+
+    killed = copy_project(tmp_path / "killed", LONG | {"launcher": LAUNCHER})
+    process = start(["dvc", "repro"], killed)
+    for line in process.stdout:
+        if re.match(r"train_aae [2-9]/", line):
+            break
+    worker(process, "train_aae").kill()
+    process.communicate()
+    assert process.returncode != 0
+    assert not (killed / "models" / "aae.safetensors").exists()
+    result = run(["dvc", "repro"], killed)
+    assert "going on from epoch" in result.stdout
+    assert outputs(killed) == outputs(whole)
+    check_store(killed)
+
+
+@pytest.mark.slow
+def test_the_launcher_can_be_chosen_for_an_experiment(tmp_path):
+    project = copy_project(
+        tmp_path / "project", LONG | {"train_ae.epochs": 1, "train_aae.epochs": 1}
+    )
+    run(["dvc", "exp", "run", "-S", f"launcher={LAUNCHER}"], project)
+    mlflow.set_tracking_uri(f"sqlite:///{project / 'mlflow.db'}")
+    mlflow.set_experiment("aae")
+    assert len(mlflow.search_runs(output_format="list")) == 2
+    assert f"stages/run {LAUNCHER} stages/train_ae.py" in (project / "dvc.lock").read_text()
