@@ -32,7 +32,10 @@ lint: setup ## check style, formatting and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: setup ## measure what tracking and snapshots cost a training stage
+bench: setup ## measure the training step beside others, how it grows, what tracking and snapshots cost
+	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[benchmark]'
+	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/tracking.py
 
 # The local version label (+cpu, +cu130) of torch is cut off: the same lock serves every build.

@@ -52,8 +52,9 @@ from torch.utils.data import DataLoader
 
 from aae.data import read_source
 from aae.errors import DataError
+from aae.loop import has_bf16
 from aae.networks import Architecture, Model
-from aae.params import load_params
+from aae.params import Precision, load_params
 from aae.seeding import stream
 from aae.training import AdversarialTraining, initialise
 
@@ -65,7 +66,7 @@ STEPS_PER_EPOCH = COUNT // BATCH
 WARM_UP = 3
 PYTHAE = "pythae==0.1.2"
 # What this project is timed in, each with and without the gradient penalty.
-PRECISIONS = ("float32",)
+PRECISIONS: tuple[Precision, ...] = ("float32", "bf16") if has_bf16() else ("float32",)
 ENCODER = tuple(itertools.pairwise((784, *HIDDEN, LATENT_DIM)))
 DECODER = tuple(itertools.pairwise((LATENT_DIM, *HIDDEN, 784)))
 DISCRIMINATOR = tuple(itertools.pairwise((LATENT_DIM, *HIDDEN, 1)))
@@ -95,7 +96,7 @@ class Row:
     missing: str = ""
 
 
-def rows(precisions: Sequence[str] = PRECISIONS) -> list[Row]:
+def rows(precisions: Sequence[Precision] = PRECISIONS) -> list[Row]:
     """Return the rows of the table.
 
     Args:
@@ -263,7 +264,7 @@ def read_images(folder: Path | None) -> Tensor:
     )
 
 
-def project(precision: str, penalty: bool, folder: Path | None) -> Turn:
+def project(precision: Precision, penalty: bool, folder: Path | None) -> Turn:
     """Set up this project's training."""
     # As a stage does; see aae/stage.py.
     torch.set_flush_denormal(True)
@@ -283,8 +284,7 @@ def project(precision: str, penalty: bool, folder: Path | None) -> Turn:
     model, images = Model(architecture, seed=0), read_images(folder)
     prior = params.model_copy(update={"latent_dim": LATENT_DIM}).latent_prior
     initialise(model, prior, settings, model, images)
-    extra = {} if precision == "float32" else {"precision": precision}
-    training = AdversarialTraining(model, prior, settings, images, images[:BATCH], 0, **extra)
+    training = AdversarialTraining(model, prior, settings, images, images[:BATCH], 0, precision)
     return timed(lambda tick: list(training.epochs(between_steps=tick)))
 
 

@@ -1,5 +1,6 @@
 """The Makefile and the lock: what a fresh clone is set up with."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -82,5 +83,7 @@ def test_the_lock_pins_every_requirement_to_a_version_that_it_admits():
 def test_every_requirement_has_its_reason_in_the_readme():
     readme = (ROOT / "README.md").read_text()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    for text in project["dependencies"] + project["optional-dependencies"]["dev"]:
+    for text in itertools.chain(
+        project["dependencies"], *project["optional-dependencies"].values()
+    ):
         assert f"| {Requirement(text).name} |" in readme
