@@ -22,7 +22,7 @@ test: setup ## run the tests, all but the slow ones
 	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 test-slow: setup ## run the tests that take minutes
-	$(BIN)/pytest --numprocesses auto --dist loadfile -m slow
+	$(BIN)/pytest --numprocesses auto --dist worksteal -m slow
 
 regression: setup ## does this tree make a metric worse? Compares with the main branch, or BASE=REV
 	$(BIN)/python -m aae.regression $(if $(BASE),--base '$(BASE)') $(ARGS)
@@ -38,12 +38,13 @@ bench: setup ## measure the training step beside others, how it grows, what trac
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/tracking.py
 
-# The local version label (+cpu, +cu130) of torch is cut off: the same lock serves every build.
+# The local version label (+cpu, +cu130) of torch is cut off: the same lock serves every build. So is
+# the project itself, which `dev` names for the sake of its other extras.
 lock: setup ## renew requirements.lock from pyproject.toml
 	$(BIN)/pip-compile --quiet --upgrade --extra dev --strip-extras --allow-unsafe --no-annotate --no-header \
 	    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
 	    --output-file requirements.lock pyproject.toml
-	sed -i 's/+[a-z][a-z0-9.]*$$//' requirements.lock
+	sed -i -e 's/+[a-z][a-z0-9.]*$$//' -e '/^aae @/d' requirements.lock
 
 clean: ## delete .venv, so that the next target sets up anew
 	rm -rf .venv

@@ -44,6 +44,10 @@ class ComparisonError(AAEError):
     """Metrics that cannot be compared with those of another revision."""
 
 
+class SweepError(AAEError):
+    """Experiments that cannot be run on a cluster."""
+
+
 def unknown(value: object, known: Iterable[str], kind: str) -> str:
     """Say that ``value`` is not among the ``known`` ones of its ``kind``, and which is nearest.
 

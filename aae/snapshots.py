@@ -7,6 +7,7 @@ ever used. In it are the two newest snapshots, whose names end with the digest o
 
 import hashlib
 import json
+import os
 import platform
 import shutil
 import sys
@@ -75,7 +76,7 @@ class Snapshots:
         self.due = time.monotonic() + every
         for half_written in folder.glob(".*.partial"):
             shutil.rmtree(half_written)
-        self.id = _training_id(folder / "training.json")
+        self.id = _training_id(folder)
 
     def resume(self) -> None:
         """Bring the training to where its newest good snapshot was taken, if there is one."""
@@ -222,8 +223,12 @@ def _claim(root: Path, key: str) -> tuple[Path, FileLock]:
     raise AssertionError  # `count` does not end
 
 
-def _training_id(path: Path) -> str:
+def _training_id(folder: Path) -> str:
     """Read the training's name from its file, or make one and write it there."""
+    if trial := os.environ.get("AAE_TRIAL"):
+        # Of a sweep, which begins again elsewhere when its machine has died, and this disk with it.
+        return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{trial} {folder.stem}"))
+    path = folder / "training.json"
     with suppress(OSError, ValueError, KeyError, TypeError):
         return str(uuid.UUID(json.loads(path.read_text(encoding="utf-8"))["id"]))
     name = str(uuid.uuid4())

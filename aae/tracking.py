@@ -7,7 +7,7 @@
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
@@ -111,6 +111,14 @@ class Store:
             tag = f"mlflow.sharedViewState.{name}"
             self.client.set_experiment_tag(self.experiment, tag, json.dumps(view))
         return f"#/experiments/{self.experiment}/runs?viewStateShareKey={name}"
+
+    def end_left(self, experiments: Iterable[str]) -> None:
+        """End the runs of DVC experiments that were killed and are not run again, as KILLED."""
+        with _errors():
+            for name in experiments:
+                chosen = f"attributes.status = 'RUNNING' and tags.dvc_experiment = '{name}'"
+                for run in self.client.search_runs([self.experiment], chosen):
+                    self.client.set_terminated(run.info.run_id, "KILLED")
 
     def write(self, run: dict[str, Any], records: list[Record]) -> None:
         """Record; each record is taken off the list when it is done.

@@ -27,6 +27,15 @@ def make(folder: Path, *arguments: str, **environment: str) -> subprocess.Comple
     )  # fmt: skip
 
 
+def requirements(*without: str) -> list[str]:
+    """All that the project asks for, with its extras but for some."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = {k: v for k, v in project["optional-dependencies"].items() if k not in without}
+    texts = [*project["dependencies"], *itertools.chain(*extras.values())]
+    # `dev` names other extras by the project.
+    return [text for text in texts if Requirement(text).name != project["name"]]
+
+
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """A folder in which the set-up would run."""
@@ -74,16 +83,12 @@ def test_the_lock_pins_every_requirement_to_a_version_that_it_admits():
         assert specifier.operator == "=="
         assert "+" not in specifier.version, "a local build would be missing elsewhere"
         versions[canonicalize_name(requirement.name)] = specifier.version
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    for text in project["dependencies"] + project["optional-dependencies"]["dev"]:
+    for text in requirements("benchmark"):
         wanted = Requirement(text)
         assert wanted.specifier.contains(versions[canonicalize_name(wanted.name)]), text
 
 
 def test_every_requirement_has_its_reason_in_the_readme():
     readme = (ROOT / "README.md").read_text()
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    for text in itertools.chain(
-        project["dependencies"], *project["optional-dependencies"].values()
-    ):
+    for text in requirements():
         assert f"| {Requirement(text).name} |" in readme
