@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 from pathlib import Path
 
 import psutil
@@ -39,28 +40,44 @@ with joined():
 """
 
 
-def train(out: Path, processes: int) -> tuple[list[dict], bytes]:
-    """Return losses and weights of a training of 51 steps on this many processes."""
+ALONE = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+
+
+def train(out: Path, *launchers: list[str]) -> tuple[list[dict], bytes]:
+    """Return losses and weights of a training of 51 steps that these commands do together."""
     script = out.with_suffix(".py")
     script.write_text(TRAINING)
-    launcher = ["python"]
-    if processes > 1:
-        options = ["--standalone", "--nproc-per-node", str(processes)]
-        launcher = ["python", "-m", "torch.distributed.run", *options]
-    paths = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
-    run([*launcher, str(script), str(out)], ROOT, **paths)
+    started = [start([*words, str(script), str(out)], ROOT, **ALONE) for words in launchers]
+    for process in started:
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
     return json.loads(out.with_suffix(".json").read_text()), out.read_bytes()
+
+
+def torchrun(*options: str) -> list[str]:
+    return ["python", "-m", "torch.distributed.run", *options]
 
 
 @pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_several_processes_train_as_one_does_and_the_same_each_time(tmp_path, processes):
-    alone, _ = train(tmp_path / "alone", 1)
-    together, weights = train(tmp_path / "together", processes)
+    alone, _ = train(tmp_path / "alone", ["python"])
+    several = torchrun("--standalone", "--nproc-per-node", str(processes))
+    together, weights = train(tmp_path / "together", several)
     assert len(together) == len(alone) == 17
-    for one, several in zip(alone, together, strict=True):
-        assert several == pytest.approx(one, rel=1e-4)
+    for one, other in zip(alone, together, strict=True):
+        assert other == pytest.approx(one, rel=1e-4)
     assert together[-1]["reconstruction_loss"] < together[0]["reconstruction_loss"]
-    assert train(tmp_path / "again", processes) == (together, weights)
+    assert train(tmp_path / "again", several) == (together, weights)
+
+
+@pytest.mark.slow
+def test_processes_on_two_machines_train_as_those_on_one(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        endpoint = f"127.0.0.1:{probe.getsockname()[1]}"
+    machine = torchrun("--nnodes", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint)
+    here = torchrun("--standalone", "--nproc-per-node", "2")
+    assert train(tmp_path / "two", machine, machine) == train(tmp_path / "one", here)
 
 
 def test_without_torchrun_nothing_is_shared():

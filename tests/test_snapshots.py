@@ -228,7 +228,6 @@ def test_the_same_training_side_by_side_keeps_snapshots_of_its_own(make_training
     assert len(list((stage / "snapshots").iterdir())) == 1
 
 
-@pytest.mark.usefixtures("stage")
 def test_a_trial_has_the_same_trainings_on_every_machine(make_training, tmp_path, monkeypatch):
     def name(machine: str, key: str) -> str:
         return Snapshots(tmp_path / machine / key, 9, make_training(), {"history": []}).id
@@ -242,6 +241,7 @@ def test_a_trial_has_the_same_trainings_on_every_machine(make_training, tmp_path
     assert name("b", "train_ae-0123.1") != first
 
 
+@pytest.mark.usefixtures("stage")
 def test_ctrl_c_says_where_the_training_goes_on(make_training, capsys):
     for step, expected in (
         (0, "begins again at epoch 1, step 1 of 3"),

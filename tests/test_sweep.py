@@ -99,6 +99,7 @@ def test_outside_of_a_commit_there_is_nothing_to_start_from(tmp_path, monkeypatc
         main()
 
 
+@pytest.mark.slow
 def test_a_cluster_that_is_not_there_is_named(project):
     result = sweep(project, "seed=0", "--address", "127.0.0.1:1")
     assert result.returncode == 1
@@ -113,6 +114,7 @@ def test_without_ray_it_says_what_to_install(project):
     assert result.stderr == "error: Ray is not installed: pip install 'aae[sweep]'\n"
 
 
+@pytest.mark.slow
 def test_more_cores_than_any_machine_has_are_refused(project):
     result = sweep(project, "seed=0", "--cpus", "10000")
     assert result.returncode == 1
@@ -138,6 +140,7 @@ def cluster():
     machines.shutdown()
 
 
+@pytest.mark.slow
 def test_a_store_that_other_machines_cannot_reach_is_refused(project, cluster):
     cluster.add_node(num_cpus=1, node_ip_address="127.0.0.2")
     result = sweep(project, "seed=0", "--address", cluster.address)
