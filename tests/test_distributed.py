@@ -105,12 +105,12 @@ def worker(process, stage: str) -> psutil.Process:
 @pytest.mark.slow
 def test_a_worker_that_dies_ends_the_job_which_goes_on_to_the_same_bytes(tmp_path):
     whole = copy_project(tmp_path / "whole", SHORTER)
-    run(["dvc", "exp", "run", "--set-param", f"launcher={LAUNCHER}"], whole)
+    run(["dvc", "exp", "run", "--set-param", f"launcher={LAUNCHER}", "train_aae"], whole)
     assert f"stages/run {LAUNCHER} stages/train_aae.py" in (whole / "dvc.lock").read_text()
     check_store(whole)  # one run a stage: the leader's
 
     killed = copy_project(tmp_path / "killed", SHORTER | {"launcher": LAUNCHER})
-    process = start(["dvc", "repro"], killed)
+    process = start(["dvc", "repro", "train_aae"], killed)
     for line in process.stdout:
         if re.match(r"train_aae [2-9]/", line):
             break
@@ -118,7 +118,7 @@ def test_a_worker_that_dies_ends_the_job_which_goes_on_to_the_same_bytes(tmp_pat
     process.communicate()
     assert process.returncode != 0
     assert not (killed / "models" / "aae.safetensors").exists()
-    result = run(["dvc", "repro"], killed)
+    result = run(["dvc", "repro", "train_aae"], killed)
     assert "going on from epoch" in result.stdout
     assert outputs(killed) == outputs(whole)
     check_store(killed)
