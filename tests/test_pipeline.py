@@ -399,6 +399,8 @@ def test_at_the_default_parameters_the_codes_come_near_to_the_prior():
     assert aae["reconstruction_mse"] <= 1.25 * ae["reconstruction_mse"]
     assert not ae["follows_prior"]
     assert metrics["real"]["judge_accuracy"] >= 0.95
+    (page,) = YAML(typ="safe").load(ROOT / "dvc.lock")["stages"]["report"]["outs"]
+    assert page["size"] < 6e6
 
 
 def test_committed_results_are_those_of_the_committed_code_and_parameters():
