@@ -25,6 +25,7 @@ def combine(overrides: Sequence[str]) -> list[list[str]]:
     Raises:
         ParameterError: names the first combination that is wrong, and why.
     """
+    load_params(PARAMS)  # what is wrong before any change is not a change's fault
     try:
         by_file = get_hydra_sweeps(to_path_overrides(overrides))
     except (HydraException, DvcException) as error:
@@ -49,7 +50,6 @@ def _check(changes: list[str]) -> None:
     """Refuse parameters that no trial can work with."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, PARAMS.name)
-        load_params(PARAMS)
         shutil.copy(PARAMS, path)
         apply_overrides(path, changes)
         data = load_params(path).data

@@ -48,8 +48,8 @@ def run_stage(main: Callable[[Params], None], description: str | None) -> None:
         with joined():
             main(params)
     except AAEError as error:
-        # Once: on several ranks all of them meet it.
-        sys.exit(f"error: {without_password(str(error))}" if is_leader() else 1)
+        where = "" if is_leader() else f"rank {os.environ['RANK']}: "
+        sys.exit(f"{where}error: {without_password(str(error))}")
     except KeyboardInterrupt:
         if is_leader():
             print("interrupted", file=sys.stderr)

@@ -276,11 +276,9 @@ def draw(table: pd.DataFrame) -> Table:
     shown = Table()
     for name in table.columns[:-1]:
         shown.add_column(name, overflow="fold")
-    for *cells, error in table.itertuples(index=False):
+    for *cells, _ in table.itertuples(index=False):
         texts = [f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in cells]
-        shown.add_row(
-            *(["failed" if text == "nan" else text for text in texts] if error else texts)
-        )
+        shown.add_row(*("failed" if text == "nan" else text for text in texts))
     return shown
 
 

@@ -53,11 +53,8 @@ def main(params: Params) -> None:
         follow(training)
         return
 
-    determined_by = (
-        params.model_dump(include=PARAMS)
-        | {"precision": training.precision}
-        | {"prior": prior_entry}
-    )
+    resolved = {"precision": training.precision, "prior": prior_entry}
+    determined_by = params.model_dump(include=PARAMS) | resolved
     epochs, every = settings.epochs, params.tracking.histogram_every
     tracked = {0, 1, epochs, *range(0, epochs, every)}
     kept = {math.ceil(share * epochs) for share in KEPT}

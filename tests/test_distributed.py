@@ -1,6 +1,7 @@
 """One training on several processes: real `torchrun` and gloo, by itself and in the pipeline."""
 
 import json
+import math
 import re
 import socket
 from pathlib import Path
@@ -12,7 +13,8 @@ from test_reproducibility import LONG, check_store, outputs
 
 from aae.distributed import is_leader, part_of, ranks, share, sum_over_ranks
 
-# 41 images in batches of 20: in the last batch of an epoch most ranks have no image.
+# 43 images in batches of 20: in the last one some ranks have fewer images, or none of their own.
+EPOCHS, BATCHES = 17, (20, 20, 3)
 TRAINING = """
 import json, sys
 from pathlib import Path
@@ -31,27 +33,44 @@ with joined():
     model = Model(Architecture(**sizes), seed=0)
     digits = make_digits(60)
     training = AdversarialTraining(
-        model, params.latent_prior, settings, digits[:41], digits[41:], params.seed
+        model, params.latent_prior, settings, digits[:43], digits[43:], params.seed
     )
+    step, seen = training.train_batch, []
+    training.train_batch = lambda images: seen.append(len(images)) or step(images)
     losses = list(training.epochs())
     if is_leader():
-        out.with_suffix(".json").write_text(json.dumps(losses))
+        out.with_suffix(".json").write_text(json.dumps([losses, seen]))
         save_file(model.state_dict(), out)
 """
 
+FAILING = """
+import os
+import torch.distributed as dist
+from aae.errors import DataError
+from aae.stage import run_stage
 
+def main(params):
+    if os.environ["RANK"] == "1":
+        raise DataError("no images here")
+    dist.barrier()
+
+run_stage(main, None)
+"""
 ALONE = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
 
 
-def train(out: Path, *launchers: list[str]) -> tuple[list[dict], bytes]:
-    """Return losses and weights of a training of 51 steps that these commands do together."""
+def train(out: Path, *launchers: list[str]) -> tuple[list[dict], list[int], bytes]:
+    """Train for 51 steps, these commands together.
+
+    Returns the losses, how many images of each batch the leader took, and the weights.
+    """
     script = out.with_suffix(".py")
     script.write_text(TRAINING)
     started = [start([*words, str(script), str(out)], ROOT, **ALONE) for words in launchers]
     for process in started:
         _, errors = process.communicate()
         assert process.returncode == 0, errors
-    return json.loads(out.with_suffix(".json").read_text()), out.read_bytes()
+    return (*json.loads(out.with_suffix(".json").read_text()), out.read_bytes())
 
 
 def torchrun(*options: str) -> list[str]:
@@ -60,14 +79,25 @@ def torchrun(*options: str) -> list[str]:
 
 @pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_several_processes_train_as_one_does_and_the_same_each_time(tmp_path, processes):
-    alone, _ = train(tmp_path / "alone", ["python"])
+    alone, every_image, _ = train(tmp_path / "alone", ["python"])
     several = torchrun("--standalone", "--nproc-per-node", str(processes))
-    together, weights = train(tmp_path / "together", several)
-    assert len(together) == len(alone) == 17
+    together, own_images, weights = train(tmp_path / "together", several)
+    assert every_image == EPOCHS * [*BATCHES]
+    assert own_images == EPOCHS * [math.ceil(count / processes) for count in BATCHES]
+    assert len(together) == len(alone) == EPOCHS
     for one, other in zip(alone, together, strict=True):
         assert other == pytest.approx(one, rel=1e-4)
     assert together[-1]["reconstruction_loss"] < together[0]["reconstruction_loss"]
-    assert train(tmp_path / "again", several) == (together, weights)
+    assert train(tmp_path / "again", several) == (together, own_images, weights)
+
+
+def test_an_error_of_one_process_alone_is_named(tmp_path):
+    script = tmp_path / "stage.py"
+    script.write_text(FAILING)
+    several = torchrun("--standalone", "--nproc-per-node", "2")
+    result = run([*several, str(script)], ROOT, check=False, **ALONE)
+    assert result.returncode != 0
+    assert "rank 1: error: no images here\n" in result.stderr
 
 
 @pytest.mark.slow

@@ -390,17 +390,26 @@ def test_a_pipeline_whose_server_goes_away_loses_nothing(project, tmp_path, star
     assert [metric.value for metric in history] == table["generator_loss"].tolist()
 
 
-def test_at_the_default_parameters_the_codes_come_near_to_the_prior():
-    """What the README promises, as it was measured when the results were committed."""
-    metrics = json.loads((ROOT / "reports" / "metrics" / "latent.json").read_text())
+@pytest.mark.slow
+def test_at_the_default_parameters_the_codes_follow_the_prior(tmp_path):
+    """What the README promises, with nothing made smaller."""
+    one = {"OMP_NUM_THREADS": "1"}  # another test may be at work on the other cores
+    root = copy_project(tmp_path / "project", {})
+    run(["dvc", "repro"], root, **one)
+    metrics = json.loads((root / "reports" / "metrics" / "latent.json").read_text())
     ae, aae = metrics["ae"], metrics["aae"]
     assert aae["match_ratio"] <= 2.0
     assert ae["match_ratio"] >= 2 * aae["match_ratio"]
     assert aae["reconstruction_mse"] <= 1.25 * ae["reconstruction_mse"]
     assert not ae["follows_prior"]
     assert metrics["real"]["judge_accuracy"] >= 0.95
-    (page,) = YAML(typ="safe").load(ROOT / "dvc.lock")["stages"]["report"]["outs"]
-    assert page["size"] < 6e6
+    assert (root / "reports" / "report.html").stat().st_size < 6e6
+
+    # Without a discriminator that learns, nothing draws the codes to the prior.
+    run(["dvc", "exp", "run", "-S", "train_aae.learning_rate.discriminator=0.0"], root, **one)
+    crippled = json.loads((root / "reports" / "metrics" / "latent.json").read_text())["aae"]
+    assert not crippled["follows_prior"]
+    assert crippled["match_ratio"] > aae["match_ratio"]
 
 
 def test_committed_results_are_those_of_the_committed_code_and_parameters():
