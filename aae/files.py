@@ -8,10 +8,12 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from aae.errors import OutputError
+
+if TYPE_CHECKING:  # pandas takes half a second, and half of the stages write no table
+    import pandas as pd
 
 
 @contextmanager
@@ -90,12 +92,12 @@ def write_json(path: Path, values: Mapping) -> None:
     write_text(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
 
 
-def to_csv(table: pd.DataFrame, header: bool = True) -> str:
+def to_csv(table: "pd.DataFrame", header: bool = True) -> str:
     """Return a table as CSV, its numbers in full precision."""
     return table.to_csv(index=False, header=header, lineterminator="\n")
 
 
-def write_csv(path: Path, table: pd.DataFrame) -> None:
+def write_csv(path: Path, table: "pd.DataFrame") -> None:
     """Write a table as CSV."""
     write_text(path, to_csv(table))
 

@@ -90,8 +90,8 @@ def _draw_gap(
         for name, model in models.items()
     }
     sure = {title: generation.judge.probabilities(row).max(1).values for title, row in rows.items()}
-    below = {title: [f"{share:.0%}" for share in values.tolist()] for title, values in sure.items()}
-    return draw_rows(rows, below=below)
+    captions = {title: [f"{share:.0%}" for share in sure[title].tolist()] for title in rows}
+    return draw_rows(rows, captions)
 
 
 def _draw_interpolations(

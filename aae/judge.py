@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aae.adam import Adam, cosine
 from aae.data import Images, pixels
 from aae.networks import apply
 from aae.progress import ShowProgress, silent
@@ -78,18 +79,17 @@ def train_judge(
         judge = Judge(train.images.shape[1:], classes, stream(seed, "weights of the judge"))
         # A third faster on a CPU. The stub of `to` knows this argument for tensors only.
         judge = judge.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimiser = torch.optim.Adam(judge.parameters(), lr=LEARNING_RATE, fused=True)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+        optimiser = Adam(judge.parameters(), LEARNING_RATE)
         order = stream(seed, "batches of the judge")
-        for _ in progress(range(steps), steps, "steps of the judge"):
+        for step in progress(range(steps), steps, "steps of the judge"):
             batch = train[torch.randint(len(train), (BATCH_SIZE,), generator=order)]
             shift = torch.randint(-SHIFT, SHIFT + 1, (2,), generator=order).tolist()
             images = pixels(batch.images).roll(shift, dims=(2, 3))
             loss = F.cross_entropy(judge(images), batch.labels.long())
+            optimiser.rate = LEARNING_RATE * cosine(step / steps)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-            schedule.step()
     finally:
         torch.set_num_threads(threads)
     return judge

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
+from aae.adam import Adam, cosine
 from aae.data import pixels
 from aae.distributed import from_leader, is_leader, part_of, share, sum_over_ranks
 from aae.errors import SnapshotError, TrainingError
@@ -61,7 +62,7 @@ class Training(ABC):
         self.totals: dict[str, Tensor] = {}  # of the losses in this epoch
         self.generators = {"batch order": stream(seed, "batch order")}
         self.epoch_began = self.generators["batch order"].get_state()
-        self.optimisers: dict[str, torch.optim.Optimizer] = {}
+        self.optimisers: dict[str, Adam] = {}
 
     @abstractmethod
     def train_batch(self, images: Tensor) -> dict[str, Tensor]:
@@ -119,8 +120,8 @@ class Training(ABC):
         tensors = {"step": torch.tensor(self.step)}
         tensors |= {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
         for name, optimiser in self.optimisers.items():
-            for index, moments in optimiser.state_dict()["state"].items():
-                tensors |= {f"{name}/{index}/{key}": tensor for key, tensor in moments.items()}
+            for key, moments in optimiser.state.items():
+                tensors |= {f"{name}/{index}/{key}": x for index, x in enumerate(moments)}
         tensors |= {name: generator.get_state() for name, generator in self.generators.items()}
         # The order of this epoch's batches is drawn again.
         tensors["batch order"] = self.epoch_began
@@ -175,17 +176,7 @@ class Training(ABC):
         """
         weights = [weight for network in networks for weight in network.parameters()]
         betas = (self.settings.beta1, self.settings.beta2)
-        optimiser = torch.optim.Adam(weights, lr=rate, betas=betas, fused=True)
-        for group in optimiser.param_groups:
-            group["initial_lr"] = rate
-        # As torch does at the first step: so there is a state to save and to load from the start.
-        for weight in weights:
-            optimiser.state[weight] = {
-                "step": torch.zeros(()),
-                "exp_avg": torch.zeros_like(weight),
-                "exp_avg_sq": torch.zeros_like(weight),
-            }
-        self.optimisers[name] = optimiser
+        self.optimisers[name] = Adam(weights, rate, betas)
 
     def outputs(self, network: nn.Module, inputs: Tensor) -> Tensor:
         """Return a network's float32 outputs, computed in the precision of the training."""
@@ -200,10 +191,9 @@ class Training(ABC):
             loss: a mean over this rank's share of the batch.
         """
         optimiser = self.optimisers[name]
-        weights = [weight for group in optimiser.param_groups for weight in group["params"]]
         optimiser.zero_grad()
-        (loss * part_of(self.count)).backward(inputs=weights)
-        sum_over_ranks([weight.grad for weight in weights if weight.grad is not None])
+        (loss * part_of(self.count)).backward(inputs=optimiser.weights)
+        sum_over_ranks(optimiser.gradients())
         optimiser.step()
         return loss.detach()
 
@@ -212,10 +202,9 @@ class Training(ABC):
         warmup = self.settings.warmup * self.steps
         factor = min(1.0, (self.step + 1) / warmup) if warmup > 0 else 1.0
         if self.settings.schedule == "cosine":
-            factor = factor * (1 + math.cos(math.pi * self.step / self.steps)) / 2
+            factor *= cosine(self.step / self.steps)
         for optimiser in self.optimisers.values():
-            for group in optimiser.param_groups:
-                group["lr"] = group["initial_lr"] * factor
+            optimiser.rate = optimiser.initial_rate * factor
 
     def _check_finite(self, values: Mapping[str, Tensor]) -> None:
         for name, value in values.items():

@@ -31,12 +31,9 @@ def _layers(sizes: Sequence[int], generator: torch.Generator | None) -> nn.Seque
     """
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):
-        if generator is None:
-            layers += [nn.Linear(inputs, outputs, device="meta"), nn.ReLU()]
-            continue
-        linear = nn.utils.skip_init(nn.Linear, inputs, outputs)
+        linear = nn.Linear(inputs, outputs, device="meta" if generator is None else "cpu")
         bound = 1 / math.sqrt(inputs)
-        for parameter in linear.parameters():
+        for parameter in linear.parameters() if generator is not None else ():
             nn.init.uniform_(parameter, -bound, bound, generator=generator)
         layers += [linear, nn.ReLU()]
     return nn.Sequential(*layers[:-1])

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from aae.figures import TITLES, Figure, new_figure
@@ -12,6 +13,8 @@ from aae.seeding import stream
 
 # Points on each axis of the grid of prior quantiles.
 GRID = 15
+# The part of an image's width that is left free on either side of it in a row.
+MARGIN = 10
 
 
 def draw_reconstructions(
@@ -25,33 +28,34 @@ def draw_reconstructions(
         class_names: name of the class of each image.
     """
     rows = {"Original": originals} | {TITLES[name]: x for name, x in reconstructions.items()}
-    return draw_rows(rows, class_names)
+    return draw_rows(rows, {"Original": class_names})
 
 
 def draw_rows(
-    rows: Mapping[str, Tensor],
-    captions: Sequence[str] | None = None,
-    below: Mapping[str, Sequence[str]] | None = None,
+    rows: Mapping[str, Tensor], captions: Mapping[str, Sequence[str]] | None = None
 ) -> Figure:
     """Draw rows of images, each with its title.
 
     Args:
         rows: images [k, C, H, W] from 0 to 1 by title.
-        captions: above the images of the first row.
-        below: by title, what stands below each image of the row.
+        captions: by title, what stands below each image of a row.
     """
     count = len(next(iter(rows.values())))
-    height = 1.0 if below is None else 1.25
-    figure = new_figure(0.9 * count + 1.6, height * len(rows) + 0.4)
-    panels = figure.subplots(len(rows), count, squeeze=False)
-    for line, (title, images) in zip(panels, rows.items(), strict=True):
-        line[0].set_ylabel(title.replace(" ", "\n"), rotation=0, ha="right", va="center")
-        for axes, image in zip(line, images, strict=True):
-            show_image(axes, image)
-        for axes, text in zip(line, (below or {}).get(title, ()), strict=False):
-            axes.set_xlabel(text, fontsize="small")
-    for axes, caption in zip(panels[0], captions or (), strict=False):
-        axes.set_title(caption, fontsize="small")
+    height = len(rows) + 0.2 * len(captions or ())
+    figure = new_figure(0.9 * count + 1.6, height)
+    for axes, (title, images) in zip(
+        figure.subplots(len(rows), squeeze=False)[:, 0], rows.items(), strict=True
+    ):
+        # One panel a row: most of the time of a figure goes by with its panels.
+        margin = images.shape[-1] // MARGIN
+        width = images.shape[-1] + 2 * margin
+        padded = F.pad(images, (margin, margin))
+        show_image(axes, padded.permute(1, 2, 0, 3).flatten(2))
+        axes.set_ylabel(title.replace(" ", "\n"), rotation=0, ha="right", va="center")
+        if captions and title in captions:
+            centres = [width * (k + 0.5) - 0.5 for k in range(count)]
+            axes.set_xticks(centres, captions[title], fontsize="small")
+            axes.tick_params(length=0)
     return figure
 
 

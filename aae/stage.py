@@ -1,6 +1,7 @@
 """What every stage script does before and around its work."""
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -54,3 +55,6 @@ def run_stage(main: Callable[[Params], None], description: str | None) -> None:
         if is_leader():
             print("interrupted", file=sys.stderr)
         sys.exit(130)
+    finally:
+        # A last round of the garbage collector, more than a second, would free what goes anyway.
+        gc.freeze()

@@ -116,15 +116,19 @@ def commit(repository: Path, message: str) -> None:
 
 
 def start(command: list[str], cwd: Path, **environment: str) -> subprocess.Popen[str]:
-    """Start a command in a copy of the project; its `python` is the one that runs the tests."""
+    """Start a command in a copy of the project; its `python` is the one that runs the tests.
+
+    It gets one thread: tests run side by side, and two threads that wait for a core are many times
+    slower than one.
+    """
     if command[0] in ("dvc", "python", "mlflow"):
         module = [] if command[0] == "python" else ["-m", command[0]]
         command = [sys.executable, *module, *command[1:]]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DVC_"))}
     return subprocess.Popen(
-        command, cwd=cwd, env=clean | {"PATH": path} | environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        command, cwd=cwd, env=clean | {"PATH": path, "OMP_NUM_THREADS": "1"} | environment,
+        text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
 
 

@@ -56,7 +56,7 @@ def main(params):
 
 run_stage(main, None)
 """
-ALONE = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+ALONE = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
 
 
 def train(out: Path, *launchers: list[str]) -> tuple[list[dict], list[int], bytes]:

@@ -1,6 +1,5 @@
 """The real pipeline gives the same bytes again, also after it was killed or a disk was full."""
 
-import functools
 import os
 import random
 import re
@@ -11,17 +10,12 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-import conftest
 import mlflow
 import pytest
-from conftest import commit, copy_project
+from conftest import commit, copy_project, run, start
 from ruamel.yaml import YAML
 
 from aae.files import file_digest
-
-# Tests run side by side, and two threads that wait for a core are many times slower than one.
-run = functools.partial(conftest.run, OMP_NUM_THREADS="1")
-start = functools.partial(conftest.start, OMP_NUM_THREADS="1")
 
 EVALUATION = {
     "eval_latent.draws": 19, "eval_latent.references": 2, "eval_latent.subset": 100,
@@ -147,7 +141,7 @@ def test_an_experiment_in_a_folder_of_its_own_goes_on(whole, tmp_path):
 def test_other_surroundings_give_the_same_bytes(tmp_path):
     threads = str(max(2, os.cpu_count() or 1))
     surroundings = {
-        "here": {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "1", "TZ": "UTC", "LC_ALL": "C.UTF-8"},
+        "here": {"PYTHONHASHSEED": "1", "TZ": "UTC", "LC_ALL": "C.UTF-8"},
         "an der Stelle dort": {
             "OMP_NUM_THREADS": threads, "PYTHONHASHSEED": "2", "TZ": "Asia/Kathmandu",
             "LC_ALL": "de_DE.UTF-8", "LANG": "de_DE.UTF-8", "COLUMNS": "40",

@@ -14,11 +14,10 @@ def test_reconstructions_are_below_their_originals():
     images = torch.rand(3, 1, 4, 4, generator=stream(0, "images"))
     figure = sheets.draw_reconstructions(images, {"ae": images / 2, "aae": images / 4}, "abc")
     panels = all_axes(figure)
-    assert len(panels) == 9
-    for row, factor in enumerate((1, 2, 4)):
-        for column in range(3):
-            (shown,) = panels[3 * row + column].get_images()
-            np.testing.assert_allclose(shown.get_array(), images[column, 0] / factor)
+    assert [text.get_text() for text in panels[0].get_xticklabels()] == list("abc")
+    for panel, factor in zip(panels, (1, 2, 4), strict=True):
+        for shown, image in zip(images_in(panel, 3), images, strict=True):
+            np.testing.assert_allclose(shown, image[0] / factor)
 
 
 @pytest.mark.parametrize("latent_dim", DIMENSIONS)
@@ -43,9 +42,31 @@ def test_decoded_prior_shows_the_image_of_every_quantile_or_sample(latent_dim):
 
 
 def test_rows_have_titles_and_what_is_below_each_image():
-    images = torch.rand(3, 1, 4, 4, generator=stream(0, "images"))
+    images = torch.rand(3, 1, 4, 10, generator=stream(0, "images"))
     rows = {"First row": images, "Second": images / 2}
-    panels = all_axes(sheets.draw_rows(rows, "abc", {"Second": ["90%", "80%", "70%"]}))
-    assert [panel.get_title() for panel in panels[:3]] == ["a", "b", "c"]
-    assert [panel.get_ylabel() for panel in panels[::3]] == ["First\nrow", "Second"]
-    assert [panel.get_xlabel() for panel in panels[3:]] == ["90%", "80%", "70%"]
+    first, second = all_axes(sheets.draw_rows(rows, {"Second": ["90%", "80%", "70%"]}))
+    assert (first.get_ylabel(), second.get_ylabel()) == ("First\nrow", "Second")
+    assert not first.get_xticklabels()
+    assert [text.get_text() for text in second.get_xticklabels()] == ["90%", "80%", "70%"]
+    # A tick is below the middle of its image.
+    for tick, shown, image in zip(second.get_xticks(), images_in(second, 3), images, strict=True):
+        np.testing.assert_allclose(shown, image[0] / 2)
+        sheet = np.asarray(second.get_images()[0].get_array())
+        middle = sheet[:, int(tick - 4.5) : int(tick + 5.5)]
+        np.testing.assert_allclose(middle, image[0] / 2)
+
+
+def test_images_of_a_row_are_apart():
+    images = torch.ones(2, 3, 10, 20)
+    (panel,) = all_axes(sheets.draw_rows({"Colour": images}))
+    sheet = np.asarray(panel.get_images()[0].get_array())
+    assert sheet.shape == (10, 48, 3)
+    assert (sheet[:, 22:26] == 0).all()
+
+
+def images_in(panel, count: int) -> list[np.ndarray]:
+    """The images in a row, without their margins."""
+    sheet = np.asarray(panel.get_images()[0].get_array())
+    own = [np.flatnonzero(part.any(0)) for part in np.split(sheet, count, axis=1)]
+    parts = zip(np.split(sheet, count, axis=1), own, strict=True)
+    return [part[:, columns[0] : columns[-1] + 1] for part, columns in parts]

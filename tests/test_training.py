@@ -207,11 +207,7 @@ def rates_by_epoch(make_training, **changes) -> list[list[float]]:
     training = make_training(train_aae__epochs=8, **changes)
     settings = training.settings.learning_rate.model_dump()
     return [
-        [
-            group["lr"] / settings[name]
-            for name, optimiser in training.optimisers.items()
-            for group in optimiser.param_groups
-        ]
+        [optimiser.rate / settings[name] for name, optimiser in training.optimisers.items()]
         for _ in training.epochs()
     ]
 
