@@ -3,6 +3,8 @@
 .PHONY: help setup repro experiments ui test test-slow regression lint bench lock clean
 
 BIN := .venv/bin
+# Of the tests: one more than there are cores, since some wait for servers and queues.
+WORKERS = $(shell $(BIN)/python -c 'import os; print(os.cpu_count() + 1)')
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,10 +21,10 @@ ui: setup ## open the experiments in MLflow, on loopback at the address that it 
 	$(BIN)/python -m aae.ui
 
 test: setup ## run the tests, all but the slow ones
-	$(BIN)/pytest --numprocesses auto --dist loadfile
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
 
 test-slow: setup ## run the tests that take minutes
-	$(BIN)/pytest --numprocesses auto --dist worksteal -m slow
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal -m slow
 
 regression: setup ## does this tree make a metric worse? Compares with the main branch, or BASE=REV
 	$(BIN)/python -m aae.regression $(if $(BASE),--base '$(BASE)') $(ARGS)
@@ -49,7 +51,8 @@ lock: setup ## renew requirements.lock from pyproject.toml
 clean: ## delete .venv, so that the next target sets up anew
 	rm -rf .venv
 
-# The first python that is new enough wins. A set-up that fails leaves no stamp and starts over.
+# Modules are compiled when they are first imported, which most never are. The first python that is new
+# enough wins. A set-up that fails leaves no stamp and starts over.
 .venv/installed: requirements.lock pyproject.toml
 	@for python in $(PYTHON) python3 python3.11 python3.12 python3.13 python3.14 ""; do \
 	    test -n "$$python" || { echo "error: Python 3.11 or newer is needed and none of python3," \
@@ -57,6 +60,6 @@ clean: ## delete .venv, so that the next target sets up anew
 	    $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
 	done; \
 	echo "setting up .venv with $$($$python --version): some minutes, once" && $$python -m venv --clear .venv
-	$(BIN)/pip install --quiet --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-compile --requirement requirements.lock
 	$(BIN)/pip install --quiet --no-deps --editable .
 	@touch $@

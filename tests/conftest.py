@@ -9,7 +9,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -118,17 +118,18 @@ def commit(repository: Path, message: str) -> None:
 def start(command: list[str], cwd: Path, **environment: str) -> subprocess.Popen[str]:
     """Start a command in a copy of the project; its `python` is the one that runs the tests.
 
-    It gets one thread: tests run side by side, and two threads that wait for a core are many times
-    slower than one.
+    Tests run side by side: it gets one thread, and if a test asks for more, those that wait for
+    each other leave the cores to the rest, which is many times faster where there are too few.
     """
     if command[0] in ("dvc", "python", "mlflow"):
         module = [] if command[0] == "python" else ["-m", command[0]]
         command = [sys.executable, *module, *command[1:]]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DVC_"))}
+    threads = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
     return subprocess.Popen(
-        command, cwd=cwd, env=clean | {"PATH": path, "OMP_NUM_THREADS": "1"} | environment,
-        text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        command, cwd=cwd, env=clean | {"PATH": path} | threads | environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
 
 
@@ -144,41 +145,89 @@ def run(
 
 
 class Server:
-    """A real `mlflow server` on loopback, at the same port each time that it starts.
+    """A real `mlflow server` on loopback, behind a door: starting it anew takes many seconds.
 
     Args:
         folder: for its database and artifacts.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.process: subprocess.Popen[str] | None = None
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        """Start it, if it does not run, and wait until it serves."""
-        if self.process is not None:
-            return
+            port = probe.getsockname()[1]
         command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
-        address = ["--host", "127.0.0.1", "--port", str(self.port)]
-        store = ["--backend-store-uri", f"sqlite:///{self.folder / 'server.db'}"]
-        artifacts = ["--artifacts-destination", str(self.folder / "artifacts")]
+        address = ["--host", "127.0.0.1", "--port", str(port)]
+        store = ["--backend-store-uri", f"sqlite:///{folder / 'server.db'}"]
+        artifacts = ["--artifacts-destination", str(folder / "artifacts")]
         self.process = subprocess.Popen(
             [*command, *address, *store, *artifacts],
             env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
         wait_for_line(self.process.stderr, "Uvicorn running")
+        self.door = Door(port)
+        self.uri = f"http://127.0.0.1:{self.door.port}"
+
+    def start(self) -> None:
+        """Let it be reached."""
+        self.door.open()
 
     def stop(self) -> None:
-        """Stop it at once, if it runs."""
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            self.process = None
+        """Let it be away: connections break and new ones are refused, as those of a dead server."""
+        self.door.close()
+
+    def kill(self) -> None:
+        """End it for good."""
+        self.stop()
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+class Door:
+    """A port on loopback that leads to another one while it is open, always the same.
+
+    Args:
+        target: the other port.
+    """
+
+    def __init__(self, target: int) -> None:
+        self.target, self.port = target, 0
+        self.listener: socket.socket | None = None
+        self.ends: list[socket.socket] = []
+        self.open()
+
+    def open(self) -> None:
+        """Let connections through from now on."""
+        if self.listener is None:
+            self.listener = socket.create_server(("127.0.0.1", self.port))
+            self.port = self.listener.getsockname()[1]
+            threading.Thread(target=self._accept, args=[self.listener], daemon=True).start()
+
+    def close(self) -> None:
+        """Break all connections, and refuse new ones."""
+        if self.listener is not None:
+            listener, self.listener = self.listener, None
+            for end in (listener, *self.ends):
+                with suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+            listener.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        with suppress(OSError):
+            while self.listener is listener:
+                here, _ = listener.accept()
+                there = socket.create_connection(("127.0.0.1", self.target))
+                for end in (here, there):  # or small messages would wait for each other
+                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self.ends += [here, there]
+                for ends in ((here, there), (there, here)):
+                    threading.Thread(target=self._forward, args=ends, daemon=True).start()
+
+    def _forward(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(2**16):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
 
 
 def wait_for_line(stream: IO[str] | None, text: str) -> str:
@@ -207,9 +256,8 @@ def repository(tmp_path, monkeypatch) -> Path:
 @pytest.fixture(scope="session")
 def started(tmp_path_factory) -> Iterator[Server]:
     server = Server(tmp_path_factory.mktemp("server"))
-    server.start()
     yield server
-    server.stop()
+    server.kill()
 
 
 @pytest.fixture

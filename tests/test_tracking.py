@@ -11,7 +11,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import run, training_run
+from conftest import run, start, training_run
 
 from aae.checkpoints import save_model
 from aae.errors import TrackingError
@@ -167,25 +167,28 @@ def test_a_training_that_was_interrupted_goes_on_in_its_run(repository, done):
 
 @pytest.mark.parametrize("away", [False, True])
 def test_a_training_that_was_killed_goes_on_in_its_run(server, repository, away):
-    training, pid = str(uuid.uuid4()), server.process.pid
+    training = str(uuid.uuid4())
     program = f"""
 import os, signal
 from pathlib import Path
 from test_tracking import train
 events = {{5: lambda: os.kill(os.getpid(), signal.SIGKILL)}}
 if {away}:
-    events[3] = lambda: os.killpg({pid}, signal.SIGKILL)
+    events[3] = lambda: os.kill(os.getpid(), signal.SIGSTOP)
 train(Path("model.safetensors"), events, {training!r})
 """
     names = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME")
     settings = {name: os.environ[name] for name in names} | {
         "PYTHONPATH": str(Path(__file__).parent)
     }
-    killed = run(["python", "-c", program], repository, check=False, **settings)
-    assert killed.returncode == -signal.SIGKILL
+    killed = start(["python", "-c", program], repository, **settings)
     if away:
+        os.waitpid(killed.pid, os.WUNTRACED)
         server.stop()
-        server.start()
+        os.kill(killed.pid, signal.SIGCONT)
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    server.start()
     connect(repository)  # chooses the experiment
     (found,) = mlflow.search_runs(output_format="list")
     assert found.info.status == "RUNNING"
