@@ -13,6 +13,7 @@ from pathlib import Path
 import mlflow
 import pytest
 from conftest import commit, copy_project, run, start
+from filelock import FileLock
 from ruamel.yaml import YAML
 
 from aae.files import file_digest
@@ -62,9 +63,14 @@ def end(process: subprocess.Popen, sign: signal.Signals) -> str:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
-    """A project whose trainings were never interrupted."""
-    root = copy_project(tmp_path_factory.mktemp("whole"), LONG)
-    run(["dvc", "repro"], root)
+    """A project whose trainings were never interrupted, one for all workers; it is only read."""
+    base = tmp_path_factory.getbasetemp()
+    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "whole"
+    with FileLock(f"{root}.lock"):
+        if not (root / "complete").exists():
+            shutil.rmtree(root, ignore_errors=True)
+            run(["dvc", "repro"], copy_project(root, LONG))
+            (root / "complete").touch()
     return root
 
 
