@@ -6,5 +6,5 @@ Makhzani et al., *Adversarial Autoencoders*, 2015, https://arxiv.org/abs/1511.05
 import gc
 
 # The garbage collector has a round for every 700 objects more, and the libraries that are imported
-# make hundreds of thousands, which stay: its rounds would be a third of the time of the imports.
+# make hundreds of thousands, which stay: its rounds would be a quarter of the time of the imports.
 gc.set_threshold(10_000)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from aae.errors import OutputError
 
-if TYPE_CHECKING:  # pandas takes half a second, and half of the stages write no table
+if TYPE_CHECKING:  # pandas takes half a second, and some stages need it for nothing else
     import pandas as pd
 
 

@@ -33,7 +33,7 @@ def _layers(sizes: Sequence[int], generator: torch.Generator | None) -> nn.Seque
     for inputs, outputs in pairwise(sizes):
         linear = nn.Linear(inputs, outputs, device="meta" if generator is None else "cpu")
         bound = 1 / math.sqrt(inputs)
-        for parameter in linear.parameters() if generator is not None else ():
+        for parameter in linear.parameters():
             nn.init.uniform_(parameter, -bound, bound, generator=generator)
         layers += [linear, nn.ReLU()]
     return nn.Sequential(*layers[:-1])

@@ -13,7 +13,7 @@ from aae.seeding import stream
 
 # Points on each axis of the grid of prior quantiles.
 GRID = 15
-# The part of an image's width that is left free on either side of it in a row.
+# What is left free on either side of an image in a row: its width divided by this.
 MARGIN = 10
 
 
@@ -43,10 +43,9 @@ def draw_rows(
     count = len(next(iter(rows.values())))
     height = len(rows) + 0.2 * len(captions or ())
     figure = new_figure(0.9 * count + 1.6, height)
-    for axes, (title, images) in zip(
-        figure.subplots(len(rows), squeeze=False)[:, 0], rows.items(), strict=True
-    ):
-        # One panel a row: most of the time of a figure goes by with its panels.
+    # One panel a row: most of the time of a figure goes by with its panels.
+    panels = figure.subplots(len(rows), squeeze=False)[:, 0]
+    for axes, (title, images) in zip(panels, rows.items(), strict=True):
         margin = images.shape[-1] // MARGIN
         width = images.shape[-1] + 2 * margin
         padded = F.pad(images, (margin, margin))

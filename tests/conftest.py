@@ -115,11 +115,16 @@ def commit(repository: Path, message: str) -> None:
     run(["git", *identity, "commit", "--quiet", "--message", message], repository)
 
 
-def start(command: list[str], cwd: Path, **environment: str) -> subprocess.Popen[str]:
+def start(command: list[str], cwd: Path, **environment: str | None) -> subprocess.Popen[str]:
     """Start a command in a copy of the project; its `python` is the one that runs the tests.
 
     Tests run side by side: it gets one thread, and if a test asks for more, those that wait for
     each other leave the cores to the rest, which is many times faster where there are too few.
+
+    Args:
+        command: the command.
+        cwd: where it runs.
+        environment: variables of its environment; None for one that is not to be set.
     """
     if command[0] in ("dvc", "python", "mlflow"):
         module = [] if command[0] == "python" else ["-m", command[0]]
@@ -127,14 +132,15 @@ def start(command: list[str], cwd: Path, **environment: str) -> subprocess.Popen
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DVC_"))}
     threads = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+    wanted = clean | {"PATH": path} | threads | environment
     return subprocess.Popen(
-        command, cwd=cwd, env=clean | {"PATH": path} | threads | environment, text=True,
+        command, cwd=cwd, env={k: v for k, v in wanted.items() if v is not None}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
 
 
 def run(
-    command: list[str], cwd: Path, check: bool = True, **environment: str
+    command: list[str], cwd: Path, check: bool = True, **environment: str | None
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in a copy of the project to its end."""
     process = start(command, cwd, **environment)
@@ -152,24 +158,26 @@ class Server:
     """
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
-        address = ["--host", "127.0.0.1", "--port", str(port)]
-        store = ["--backend-store-uri", f"sqlite:///{folder / 'server.db'}"]
-        artifacts = ["--artifacts-destination", str(folder / "artifacts")]
-        self.process = subprocess.Popen(
-            [*command, *address, *store, *artifacts],
-            env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        )  # fmt: skip
-        wait_for_line(self.process.stderr, "Uvicorn running")
-        self.door = Door(port)
+        self.folder = folder
+        self.process: subprocess.Popen[str] | None = None
+        self.port = free_port()
+        self.door = Door(self.port)
         self.uri = f"http://127.0.0.1:{self.door.port}"
 
     def start(self) -> None:
-        """Let it be reached."""
+        """Let it be reached; if it does not run, start it and wait until it serves."""
+        if self.process is None:
+            command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
+            address = ["--host", "127.0.0.1", "--port", str(self.port)]
+            store = ["--backend-store-uri", f"sqlite:///{self.folder / 'server.db'}"]
+            artifacts = ["--artifacts-destination", str(self.folder / "artifacts")]
+            self.process = subprocess.Popen(
+                [*command, *address, *store, *artifacts],
+                env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                start_new_session=True,
+            )  # fmt: skip
+            wait_for_line(self.process.stderr, "Uvicorn running")
         self.door.open()
 
     def stop(self) -> None:
@@ -177,57 +185,84 @@ class Server:
         self.door.close()
 
     def kill(self) -> None:
-        """End it for good."""
+        """Kill it."""
         self.stop()
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
 
 
 class Door:
-    """A port on loopback that leads to another one while it is open, always the same.
+    """A port on loopback, closed at first, that leads to another one while it is open.
 
     Args:
         target: the other port.
     """
 
     def __init__(self, target: int) -> None:
-        self.target, self.port = target, 0
+        self.target, self.port = target, free_port()
         self.listener: socket.socket | None = None
-        self.ends: list[socket.socket] = []
-        self.open()
+        self.guests: set[socket.socket] = set()
+        self.lock = threading.Lock()
 
     def open(self) -> None:
         """Let connections through from now on."""
         if self.listener is None:
             self.listener = socket.create_server(("127.0.0.1", self.port))
-            self.port = self.listener.getsockname()[1]
             threading.Thread(target=self._accept, args=[self.listener], daemon=True).start()
 
     def close(self) -> None:
         """Break all connections, and refuse new ones."""
-        if self.listener is not None:
+        with self.lock:
             listener, self.listener = self.listener, None
-            for end in (listener, *self.ends):
-                with suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
-            listener.close()
+            if listener is not None:
+                _hang_up(listener, *self.guests)
+                listener.close()
 
     def _accept(self, listener: socket.socket) -> None:
-        with suppress(OSError):
-            while self.listener is listener:
-                here, _ = listener.accept()
-                there = socket.create_connection(("127.0.0.1", self.target))
-                for end in (here, there):  # or small messages would wait for each other
-                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self.ends += [here, there]
-                for ends in ((here, there), (there, here)):
-                    threading.Thread(target=self._forward, args=ends, daemon=True).start()
+        with suppress(OSError):  # the door is closed
+            while True:
+                guest, _ = listener.accept()
+                threading.Thread(target=self._lead, args=[guest, listener], daemon=True).start()
 
-    def _forward(self, source: socket.socket, target: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(2**16):
-                target.sendall(data)
-            target.shutdown(socket.SHUT_WR)
+    def _lead(self, guest: socket.socket, listener: socket.socket) -> None:
+        with guest, suppress(OSError):
+            with self.lock:
+                if self.listener is not listener:
+                    return
+                self.guests.add(guest)
+            try:
+                with socket.create_connection(("127.0.0.1", self.target)) as host:
+                    for end in (guest, host):  # or small messages would wait for each other
+                        end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    back = threading.Thread(target=_forward, args=[host, guest], daemon=True)
+                    back.start()
+                    _forward(guest, host)
+                    back.join()
+            finally:
+                with self.lock:
+                    self.guests.remove(guest)
+
+
+def _forward(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(2**16):
+            target.sendall(data)
+    _hang_up(source, target)
+
+
+def _hang_up(*ends: socket.socket) -> None:
+    for end in ends:
+        with suppress(OSError):  # it has been closed at the other end
+            end.shutdown(socket.SHUT_RDWR)
+
+
+def free_port() -> int:
+    """A port on loopback that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def wait_for_line(stream: IO[str] | None, text: str) -> str:
@@ -256,6 +291,7 @@ def repository(tmp_path, monkeypatch) -> Path:
 @pytest.fixture(scope="session")
 def started(tmp_path_factory) -> Iterator[Server]:
     server = Server(tmp_path_factory.mktemp("server"))
+    server.start()
     yield server
     server.kill()
 

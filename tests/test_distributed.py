@@ -3,12 +3,11 @@
 import json
 import math
 import re
-import socket
 from pathlib import Path
 
 import psutil
 import pytest
-from conftest import ROOT, copy_project, run, start
+from conftest import ROOT, copy_project, free_port, run, start
 from test_reproducibility import LONG, check_store, outputs
 
 from aae.distributed import is_leader, part_of, ranks, share, sum_over_ranks
@@ -102,9 +101,7 @@ def test_an_error_of_one_process_alone_is_named(tmp_path):
 
 @pytest.mark.slow
 def test_processes_on_two_machines_train_as_those_on_one(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        endpoint = f"127.0.0.1:{probe.getsockname()[1]}"
+    endpoint = f"127.0.0.1:{free_port()}"
     machine = torchrun("--nnodes", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint)
     here = torchrun("--standalone", "--nproc-per-node", "2")
     assert train(tmp_path / "two", machine, machine) == train(tmp_path / "one", here)

@@ -19,12 +19,11 @@ def test_queued_experiments_belong_to_the_repository_around_them(tmp_path):
 
 
 def test_cores_are_shared_with_the_workers_of_the_queue():
-    unset = ["env", "--unset", "OMP_NUM_THREADS", *THREADS]
-    alone = int(run(unset, ROOT).stdout)
+    alone = int(run(THREADS, ROOT, OMP_NUM_THREADS=None).stdout)
     # What `dvc queue start` would start, but for what it does.
     command = [sys.executable, "-c", "input()", "exp", "queue-worker", "dvc-exp-1"]
     workers = [subprocess.Popen(command, stdin=subprocess.PIPE) for _ in range(2)]
-    shared = int(run(unset, ROOT).stdout)
+    shared = int(run(THREADS, ROOT, OMP_NUM_THREADS=None).stdout)
     for worker in workers:
         worker.communicate(b"\n")
     assert shared == max(1, alone // 3)

@@ -67,10 +67,11 @@ def whole(tmp_path_factory) -> Path:
     base = tmp_path_factory.getbasetemp()
     root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "whole"
     with FileLock(f"{root}.lock"):
-        if not (root / "complete").exists():
+        complete = Path(f"{root}.complete")
+        if not complete.exists():
             shutil.rmtree(root, ignore_errors=True)
             run(["dvc", "repro"], copy_project(root, LONG))
-            (root / "complete").touch()
+            complete.touch()
     return root
 
 

@@ -1,4 +1,4 @@
-"""Against a real MLflow server on loopback, which is stopped and started again."""
+"""Against a real MLflow server on loopback, which goes away and comes back."""
 
 import os
 import signal
