@@ -1,7 +1,6 @@
 """What every stage script does before and around its work."""
 
 import argparse
-import gc
 import os
 import sys
 from collections.abc import Callable
@@ -55,6 +54,3 @@ def run_stage(main: Callable[[Params], None], description: str | None) -> None:
         if is_leader():
             print("interrupted", file=sys.stderr)
         sys.exit(130)
-    finally:
-        # A last round of the garbage collector, more than a second, would free what goes anyway.
-        gc.freeze()
