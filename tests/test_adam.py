@@ -26,7 +26,7 @@ def test_it_steps_as_torchs_own_class_does():
 
 
 def test_a_step_does_not_import_torchs_compiler():
-    """Which takes longer than all other imports of a stage together, but for torch itself."""
+    """It would take more than a second of every stage that trains."""
     program = """
 import sys, torch
 from aae.adam import Adam
