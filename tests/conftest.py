@@ -16,6 +16,7 @@ from typing import IO
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from ruamel.yaml import YAML
 
 from aae.params import Params, load_params
@@ -100,6 +101,20 @@ def copy_project(target: Path, changes: dict) -> Path:
     return target
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, changes: dict) -> Path:
+    """A copy of the project after its first `dvc repro`, one for all workers; it is only read."""
+    base = factory.getbasetemp()
+    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(f"{root}.lock"):
+        complete = Path(f"{root}.complete")
+        if not complete.exists():
+            shutil.rmtree(root, ignore_errors=True)
+            run(["dvc", "repro"], copy_project(root, changes))
+            commit(root, "results")
+            complete.touch()
+    return root
+
+
 def copy_results(target: Path) -> None:
     """Commit the results that git has of this project in a copy of it."""
     for name in run(["git", "ls-files", "reports"], ROOT).stdout.splitlines():
@@ -131,8 +146,12 @@ def start(command: list[str], cwd: Path, **environment: str | None) -> subproces
         command = [sys.executable, *module, *command[1:]]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DVC_"))}
-    threads = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
-    wanted = clean | {"PATH": path} | threads | environment
+    # Bytecode is kept, since one project runs many commands.
+    usual = {
+        "PATH": path, "PYTHONDONTWRITEBYTECODE": None,
+        "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive",
+    }  # fmt: skip
+    wanted = clean | usual | environment
     return subprocess.Popen(
         command, cwd=cwd, env={k: v for k, v in wanted.items() if v is not None}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from conftest import commit, copy_project, run, start
-from filelock import FileLock
+from conftest import copy_project, made_once, run, start
 from ruamel.yaml import YAML
 
 from aae.files import file_digest
@@ -63,16 +62,8 @@ def end(process: subprocess.Popen, sign: signal.Signals) -> str:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
-    """A project whose trainings were never interrupted, one for all workers; it is only read."""
-    base = tmp_path_factory.getbasetemp()
-    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "whole"
-    with FileLock(f"{root}.lock"):
-        complete = Path(f"{root}.complete")
-        if not complete.exists():
-            shutil.rmtree(root, ignore_errors=True)
-            run(["dvc", "repro"], copy_project(root, LONG))
-            complete.touch()
-    return root
+    """A project whose trainings were never interrupted."""
+    return made_once(tmp_path_factory, "whole", LONG)
 
 
 def check_store(project: Path) -> None:
@@ -133,7 +124,6 @@ def test_after_ctrl_c_it_goes_on(whole, tmp_path):
 def test_an_experiment_in_a_folder_of_its_own_goes_on(whole, tmp_path):
     project = tmp_path / "copy"
     shutil.copytree(whole, project)
-    commit(project, "results")
     command = ["dvc", "exp", "run", "--temp", "--set-param", "prior=gamma"]
     process = start(command, project)
     wait_for_epoch(process, "train_aae", 4)
