@@ -1,0 +1,21 @@
+"""The whole pipeline at the parameters that users run first: the longest test, and so the first."""
+
+import json
+
+import pytest
+from conftest import copy_project, run
+
+
+@pytest.mark.slow
+def test_at_the_default_parameters_the_codes_follow_the_prior(tmp_path):
+    """What the README promises, with nothing made smaller."""
+    root = copy_project(tmp_path / "project", {})
+    run(["dvc", "repro"], root)
+    metrics = json.loads((root / "reports" / "metrics" / "latent.json").read_text())
+    ae, aae = metrics["ae"], metrics["aae"]
+    assert aae["match_ratio"] <= 2.0
+    assert ae["match_ratio"] >= 2 * aae["match_ratio"]
+    assert aae["reconstruction_mse"] <= 1.25 * ae["reconstruction_mse"]
+    assert not ae["follows_prior"]
+    assert metrics["real"]["judge_accuracy"] >= 0.95
+    assert (root / "reports" / "report.html").stat().st_size < 6e6
