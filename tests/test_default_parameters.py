@@ -19,3 +19,9 @@ def test_at_the_default_parameters_the_codes_follow_the_prior(tmp_path):
     assert not ae["follows_prior"]
     assert metrics["real"]["judge_accuracy"] >= 0.95
     assert (root / "reports" / "report.html").stat().st_size < 6e6
+
+    # Without a discriminator that learns, nothing draws the codes to the prior.
+    run(["dvc", "exp", "run", "-S", "train_aae.learning_rate.discriminator=0.0"], root)
+    crippled = json.loads((root / "reports" / "metrics" / "latent.json").read_text())["aae"]
+    assert not crippled["follows_prior"]
+    assert crippled["match_ratio"] > aae["match_ratio"]
