@@ -43,7 +43,7 @@ class Adam:
         self.initial_rate = self.rate = rate
         self.betas = betas
         self.state = {
-            "step": [torch.zeros(()) for _ in self.weights],
+            "step": [torch.zeros((), device=weight.device) for weight in self.weights],
             "exp_avg": [torch.zeros_like(weight) for weight in self.weights],
             "exp_avg_sq": [torch.zeros_like(weight) for weight in self.weights],
         }

@@ -3,6 +3,7 @@
 from functools import cached_property
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
@@ -61,9 +62,7 @@ class Sample:
         """Mean kernel of two different points."""
         count = len(self.few)
         # A point's kernel with itself is 1.
-        return float(
-            (kernel(self.own_distances, self.bandwidth).sum() - count) / (count * (count - 1))
-        )
+        return (kernel_sum(self.own_distances, self.bandwidth) - count) / (count * (count - 1))
 
     @cached_property
     def radii(self) -> Array:
@@ -96,31 +95,29 @@ def mmd2(codes: Sample, reference: Sample) -> float:
     """Squared maximum mean discrepancy, unbiased: around zero, and below it too, for equal samples.
 
     Gretton et al. 2012, equation 3, https://jmlr.org/papers/v13/gretton12a.html, without unit. For
-    the kernel, which is characteristic, see :func:`kernel`.
+    the kernel, which is characteristic, see :func:`kernel_sum`.
     """
-    between = float(kernel(codes.distances_to(reference), codes.bandwidth).mean())
+    distances = codes.distances_to(reference)
+    between = kernel_sum(distances, codes.bandwidth) / distances.size
     return codes.similarity + reference.similarity - 2 * between
 
 
-def kernel(distances: Array, bandwidth: float) -> Array:
-    """Mean of three Gaussian kernels, of standard deviations 1, 1/2 and 1/4 times the bandwidth.
+def kernel_sum(distances: Array, bandwidth: float) -> float:
+    """Sum, over all distances, of the kernel: the mean of three Gaussian ones.
 
-    As bandwidth serves the median distance between two samples of the prior; the narrow ones see
-    holes and modes that it hides.
+    Their standard deviations are 1, 1/2 and 1/4 times the bandwidth, which is the median distance
+    between two samples of the prior; the narrow ones see holes and modes that it hides.
     """
-    # In place: half of an evaluation's time is spent here.
-    total = distances * distances
-    total *= -0.5 / bandwidth**2
-    # The limit keeps powers out of the range of numbers so small that they are slow.
-    np.maximum(total, -44, out=total)
-    np.exp(total, out=total)
-    power = total.copy()
-    for _ in range(2):  # half the standard deviation is the fourth power
-        np.square(power, out=power)
-        np.square(power, out=power)
-        total += power
-    total /= 3
-    return total
+    total = 0.0
+    # Parts that the processor's cache holds, and torch's exponential function: twice as fast.
+    for part in torch.from_numpy(distances).flatten().split(2**14):
+        # The limit keeps powers out of the range of numbers so small that they are slow.
+        wide = part.square().mul_(-0.5 / bandwidth**2).clamp_(min=-44).exp_()
+        middle = wide.square().square_()  # half the standard deviation is the fourth power
+        narrow = middle.square().square_()
+        # NumPy adds up in the same order with any number of threads.
+        total += float(narrow.add_(middle).add_(wide).numpy().sum())
+    return total / 3
 
 
 def largest_ks_statistic(codes: Array, reference: Array) -> float:

@@ -28,7 +28,7 @@ def joined() -> Iterator[None]:
     if not under_torchrun():
         yield
         return
-    dist.init_process_group("gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield
     finally:

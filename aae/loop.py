@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from aae.adam import Adam, cosine
 from aae.data import pixels
+from aae.devices import has_bf16
 from aae.distributed import from_leader, is_leader, part_of, share, sum_over_ranks
 from aae.errors import SnapshotError, TrainingError
 from aae.networks import Model
@@ -22,22 +23,16 @@ from aae.seeding import stream
 Losses = dict[str, float]
 
 
-def has_bf16() -> bool:
-    """Return whether this processor multiplies matrices of bfloat16 itself."""
-    known = torch.cpu.get_capabilities()
-    return bool(known.get("avx512_bf16") or known.get("amx_bf16") or known.get("bf16"))
-
-
 class Training(ABC):
     """A training of a model on mini-batches of images, in an order that is drawn for each epoch.
 
     Args:
-        model: trained in place.
+        model: trained in place, on the device that it is on.
         settings: the section ``train_ae`` or ``train_aae`` of params.yaml.
         images: uint8 training images [N, C, H, W].
         seed: the seed of params.yaml.
         precision: "float32"; "bf16" for passes through the networks in bfloat16, with weights,
-            losses and optimisers in float32; "auto" for bf16 on a processor that has it.
+            losses and optimisers in float32; "auto" for bf16 on a device that has it.
 
     Attributes:
         generators: streams of random numbers that the steps draw from, by purpose.
@@ -51,12 +46,14 @@ class Training(ABC):
         seed: int,
         precision: Precision = "float32",
     ) -> None:
-        self.model, self.settings, self.images = model, settings, images
+        self.model, self.settings = model, settings
+        self.device = next(model.parameters()).device
+        self.images = images.to(self.device)
         self.steps_per_epoch = math.ceil(len(images) / settings.batch_size)
         self.steps = settings.epochs * self.steps_per_epoch
         self.precision = precision
         if precision == "auto":
-            self.precision = "bf16" if has_bf16() else "float32"
+            self.precision = "bf16" if has_bf16(self.device) else "float32"
         self.step = 0  # that have been taken
         self.count = settings.batch_size  # images in the batch, on all ranks together
         self.totals: dict[str, Tensor] = {}  # of the losses in this epoch
@@ -93,7 +90,8 @@ class Training(ABC):
             epoch, done = divmod(self.step, self.steps_per_epoch)
             self.epoch_began = self.generators["batch order"].get_state()
             order = torch.randperm(len(self.images), generator=self.generators["batch order"])
-            for indices in order.split(self.settings.batch_size)[done:]:
+            batches = order.to(self.device).split(self.settings.batch_size)
+            for indices in batches[done:]:
                 between_steps()
                 self._set_rates()
                 self.count = len(indices)
@@ -101,9 +99,11 @@ class Training(ABC):
                 losses = {name: loss * part_of(self.count) for name, loss in losses.items()}
                 sum_over_ranks(list(losses.values()))
                 self.step += 1
-                self._check_finite(losses)
+                if self.device.type == "cpu":  # a look at a value would make a GPU wait
+                    self._check_finite(losses)
                 for name, loss in losses.items():
                     self.totals[name] = self.totals.get(name, 0) + loss * len(indices)
+            self._check_finite(self.totals)
             means = {name: x.item() / len(self.images) for name, x in self.totals.items()}
             validated = self.validate() if is_leader() else {}
             validation = {f"validation_{name}": x for name, x in validated.items()}
@@ -151,7 +151,9 @@ class Training(ABC):
             except RuntimeError as error:
                 raise SnapshotError(f"{name} is no state of a generator") from error
         self.step = int(state["step"])
-        self.totals = {name.removeprefix("total/"): x.clone() for name, x in totals.items()}
+        self.totals = {
+            name.removeprefix("total/"): x.to(self.device, copy=True) for name, x in totals.items()
+        }
         for name, generator in self.generators.items():
             generator.set_state(state[name])
         self.epoch_began = state["batch order"]
@@ -180,7 +182,9 @@ class Training(ABC):
 
     def outputs(self, network: nn.Module, inputs: Tensor) -> Tensor:
         """Return a network's float32 outputs, computed in the precision of the training."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
+        if self.precision == "float32":
+            return network(inputs)
+        with torch.autocast(self.device.type, torch.bfloat16):
             return network(inputs).float()
 
     def descend(self, name: str, loss: Tensor) -> Tensor:

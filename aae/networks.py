@@ -208,7 +208,11 @@ def apply(network: nn.Module, inputs: Tensor) -> Tensor:
     Args:
         network: encoder, decoder or discriminator.
         inputs: [N, …]; uint8 images are turned into values from 0 to 1.
+
+    Returns:
+        the outputs, on the device of the inputs whatever that of the network is.
     """
-    return torch.cat(
-        [network(pixels(x) if x.dtype == torch.uint8 else x) for x in inputs.split(CHUNK)]
-    )
+    device = next(network.parameters()).device
+    chunks = (chunk.to(device) for chunk in inputs.split(CHUNK))
+    outputs = [network(pixels(x) if x.dtype == torch.uint8 else x) for x in chunks]
+    return torch.cat(outputs).to(inputs.device)

@@ -24,6 +24,7 @@ Layers = Annotated[tuple[Count, ...], Field(min_length=1, strict=False)]
 Tolerance = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Schedule = Literal["cosine", "constant"]
 Precision = Literal["float32", "bf16", "auto"]
+Device = Literal["cpu", "cuda", "auto"]
 
 
 # What may start the training stages.
@@ -171,6 +172,7 @@ class Params(_Section):
     data: Data
     latent_dim: Annotated[int, Field(ge=1, le=1024)]
     precision: Precision
+    device: Device
     launcher: Annotated[str, Field(pattern=LAUNCHERS)]
     prior: str
     priors: dict[str, PriorEntry]

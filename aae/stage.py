@@ -42,11 +42,11 @@ def run_stage(main: Callable[[Params], None], description: str | None) -> None:
     try:
         try:
             params = load_params(PARAMS)
+            with joined():
+                main(params)
         except ParameterError:
             undo_overrides(PARAMS)
             raise
-        with joined():
-            main(params)
     except AAEError as error:
         where = "" if is_leader() else f"rank {os.environ['RANK']}: "
         sys.exit(f"{where}error: {without_password(str(error))}")

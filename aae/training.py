@@ -44,7 +44,7 @@ class AutoencoderTraining(Training):
     ) -> None:
         super().__init__(model, settings, images, seed, precision)
         self.encoder, self.decoder = model.encoder, model.decoder
-        self.validation_images = validation_images
+        self.validation_images = validation_images.to(self.device)
         rate = settings.learning_rate
         rate = rate if isinstance(rate, float) else rate.reconstruction
         self.add_optimiser("reconstruction", [self.encoder, self.decoder], rate)
@@ -98,11 +98,11 @@ class AdversarialTraining(AutoencoderTraining):
         super().__init__(model, settings, images, validation_images, seed, precision)
         assert model.discriminator is not None
         self.discriminator = model.discriminator
-        self.prior = prior
+        self.prior, self.scale = prior, prior.scale.to(self.device)
         self.generators["prior samples"] = stream(seed, "prior samples")
         self.validation_prior = prior.sample(
             len(validation_images), stream(seed, "prior samples for validation")
-        )
+        ).to(self.device)
         rate = settings.learning_rate
         self.add_optimiser("discriminator", [self.discriminator], rate.discriminator)
         self.add_optimiser("generator", [self.encoder], rate.generator)
@@ -115,6 +115,7 @@ class AdversarialTraining(AutoencoderTraining):
         # the encoder as it is.
         codes = self.outputs(self.encoder, images)
         prior_samples = share(self.prior.sample(self.count, self.generators["prior samples"]))
+        prior_samples = prior_samples.to(self.device, non_blocking=True)
         losses["discriminator_loss"] = self.discriminator_step(prior_samples, codes.detach())
         losses["generator_loss"] = self.generator_step(codes)
         return losses
@@ -134,7 +135,7 @@ class AdversarialTraining(AutoencoderTraining):
             # the prior so that its weight means the same for every prior. It keeps the
             # discriminator from circling about the equilibrium.
             (gradient,) = torch.autograd.grad(prior_logits.sum(), prior_samples, create_graph=True)
-            squared_norm = (self.prior.scale * gradient).square().sum(1).mean()
+            squared_norm = (self.scale * gradient).square().sum(1).mean()
             penalty = self.settings.gradient_penalty * squared_norm
         self.descend("discriminator", loss + penalty)
         return loss.detach()

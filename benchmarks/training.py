@@ -3,13 +3,15 @@
     .venv/bin/python benchmarks/training.py
     .venv/bin/python benchmarks/training.py --threads 1 --images data/raw
     .venv/bin/python benchmarks/training.py --threads 1 --processor-time
+    .venv/bin/python benchmarks/training.py --device cuda --batch 1000
 
 Networks 784-1000-1000-2, a decoder that mirrors the encoder, a discriminator 2-1000-1000-1, batches
 of 100 from 60,000 images. Each implementation runs in its own loop and in a process of its own, and
 the processes take turns: a few dozen steps each, as many rounds as asked for. The first steps of a
 turn are not counted. With --processor-time it is not the time that has passed which is counted, but
 that for which a processor was at work: what to ask for where others use the machine as well, with
-one thread (of several, those that wait for another are at work, too).
+one thread (of several, those that wait for another are at work, too). On a GPU (--device) a turn
+ends when the GPU has done what it was told.
 
 - **this project** is `aae.training.AdversarialTraining` at the parameters of params.yaml, set up as
   in a stage. The gradient penalty is work that the others do not do: it is timed with and without.
@@ -41,6 +43,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
@@ -51,22 +54,19 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from aae.data import read_source
-from aae.errors import DataError
-from aae.loop import has_bf16
+from aae.devices import has_bf16, training_device
+from aae.errors import DataError, ParameterError
 from aae.networks import Architecture, Model
-from aae.params import Precision, load_params
+from aae.params import Device, Precision, load_params
 from aae.seeding import stream
 from aae.training import AdversarialTraining, initialise
 
 ROOT = Path(__file__).resolve().parent.parent
-IMAGE_SHAPE, COUNT, BATCH = (1, 28, 28), 60_000, 100
+IMAGE_SHAPE, COUNT = (1, 28, 28), 60_000
 HIDDEN, LATENT_DIM = (1000, 1000), 2
-STEPS_PER_EPOCH = COUNT // BATCH
 # Steps at the start of a turn that are not counted: the caches hold another process's numbers.
 WARM_UP = 3
 PYTHAE = "pythae==0.1.2"
-# What this project is timed in, each with and without the gradient penalty.
-PRECISIONS: tuple[Precision, ...] = ("float32", "bf16") if has_bf16() else ("float32",)
 ENCODER = tuple(itertools.pairwise((784, *HIDDEN, LATENT_DIM)))
 DECODER = tuple(itertools.pairwise((LATENT_DIM, *HIDDEN, 784)))
 DISCRIMINATOR = tuple(itertools.pairwise((LATENT_DIM, *HIDDEN, 1)))
@@ -96,11 +96,11 @@ class Row:
     missing: str = ""
 
 
-def rows(precisions: Sequence[Precision] = PRECISIONS) -> list[Row]:
+def rows(precisions: Sequence[Precision]) -> list[Row]:
     """Return the rows of the table.
 
     Args:
-        precisions: what this project is timed in.
+        precisions: what this project is timed in, each with and without the gradient penalty.
     """
     projects = [
         Row(project_name(precision, penalty), functools.partial(project, precision, penalty))
@@ -140,8 +140,10 @@ def main() -> None:
     parser.add_argument(
         "--processor-time", action="store_true", help="count that, on a machine with other users"
     )
+    parser.add_argument("--batch", type=int, default=100, help="images in a batch")
+    parser.add_argument("--device", choices=get_args(Device), default="cpu")
     options = parser.parse_args()
-    for name in ("rounds", "steps", "threads"):
+    for name in ("rounds", "steps", "threads", "batch"):
         if getattr(options, name) < 1:
             parser.error(f"--{name}: at least 1, not {getattr(options, name)}")
     if options.images:
@@ -151,7 +153,13 @@ def main() -> None:
         except DataError as error:
             parser.error(str(error))
 
-    all_rows = rows()
+    try:
+        options.device = training_device(options.device)
+    except ParameterError as error:
+        parser.error(str(error))
+
+    precisions: list[Precision] = ["float32", "bf16"] if has_bf16(options.device) else ["float32"]
+    all_rows = rows(precisions)
     seconds: dict[str, list[float]] = {row.name: [] for row in all_rows if not row.missing}
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
@@ -170,21 +178,33 @@ def main() -> None:
             for name, pool in pools.items():
                 seconds[name].append(pool.submit(take_turn, options.steps).result())
     kind = ", processor time" if options.processor_time else ""
-    print_table(all_rows, seconds, f"threads: {options.threads}, torch {torch.__version__}{kind}")
+    where = f"threads: {options.threads}"
+    if options.device.type == "cuda":
+        where = torch.cuda.get_device_name(options.device)
+    title = f"{where}, torch {torch.__version__}{kind}"
+    print_table(all_rows, seconds, precisions, COUNT // options.batch, title)
 
 
-def print_table(all_rows: Sequence[Row], seconds: dict[str, list[float]], title: str) -> None:
+def print_table(
+    all_rows: Sequence[Row],
+    seconds: dict[str, list[float]],
+    precisions: Sequence[str],
+    steps_per_epoch: int,
+    title: str,
+) -> None:
     """Print the medians, and the ratios that matter.
 
     Args:
         all_rows: what was to be timed.
         seconds: a step's in each round, by the name of the row.
+        precisions: what this project was timed in.
+        steps_per_epoch: batches of an epoch.
         title: of the table.
     """
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     baseline = project_name("float32", False)
     table = Table("", title=title)
-    for heading in ("a step", "fastest – slowest round", f"{STEPS_PER_EPOCH} steps", "ratio"):
+    for heading in ("a step", "fastest – slowest round", f"{steps_per_epoch} steps", "ratio"):
         table.add_column(heading, justify="right")
     for row in all_rows:
         if row.missing:
@@ -194,11 +214,11 @@ def print_table(all_rows: Sequence[Row], seconds: dict[str, list[float]], title:
         low, high = min(seconds[row.name]) * 1e3, max(seconds[row.name]) * 1e3
         table.add_row(
             row.name, f"{step * 1e3:.1f} ms", f"{low:.1f} – {high:.1f} ms",
-            f"{step * STEPS_PER_EPOCH:.1f} s", f"{step / medians[baseline]:.2f}",
+            f"{step * steps_per_epoch:.1f} s", f"{step / medians[baseline]:.2f}",
         )  # fmt: skip
     Console(width=130).print(table)
     print(f"ratio: to {baseline} without gradient penalty")
-    for precision in PRECISIONS:
+    for precision in precisions:
         ours = medians[project_name(precision, False)]
         for row in all_rows:
             if row.name in medians and row.name.startswith(("textbook", "pythae")):
@@ -212,6 +232,8 @@ def print_table(all_rows: Sequence[Row], seconds: dict[str, list[float]], title:
 # Of the row that has this process.
 _turn: Turn
 _clock: Callable[[], float]
+_batch: int
+_device: torch.device
 
 
 def set_up(row: Row, options: argparse.Namespace, folder: str) -> None:
@@ -222,11 +244,14 @@ def set_up(row: Row, options: argparse.Namespace, folder: str) -> None:
         options: of the command.
         folder: where it may write.
     """
-    global _turn, _clock
+    global _turn, _clock, _batch, _device
     os.chdir(folder)
+    _batch, _device = options.batch, options.device
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     _clock = time.process_time if options.processor_time else time.perf_counter
+    if _device.type == "cuda":
+        torch.cuda.set_device(_device)
     _turn = row.make(options.images)
 
 
@@ -242,6 +267,8 @@ def timed(loop: Callable[[Tick], object]) -> Turn:
         times: list[float] = []
 
         def tick() -> None:
+            if len(times) in (WARM_UP, WARM_UP + steps):
+                wait_for_device()
             times.append(_clock())
             if len(times) > WARM_UP + steps:
                 raise TurnOver
@@ -253,6 +280,12 @@ def timed(loop: Callable[[Tick], object]) -> Turn:
         raise AssertionError("the loop ended before the turn was over")
 
     return turn
+
+
+def wait_for_device() -> None:
+    """Wait until a GPU has done what it was told."""
+    if _device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 def read_images(folder: Path | None) -> Tensor:
@@ -271,7 +304,7 @@ def project(precision: Precision, penalty: bool, folder: Path | None) -> Turn:
     os.environ["MKL_CBWR"] = "AUTO,STRICT"
     params = load_params(ROOT / "params.yaml")
     # An autoencoder to start from would change no time.
-    changes: dict[str, object] = {"init": "scratch", "batch_size": BATCH}
+    changes: dict[str, object] = {"init": "scratch", "batch_size": _batch}
     if not penalty:
         changes["gradient_penalty"] = 0.0
     settings = params.train_aae.model_copy(update=changes)
@@ -284,7 +317,8 @@ def project(precision: Precision, penalty: bool, folder: Path | None) -> Turn:
     model, images = Model(architecture, seed=0), read_images(folder)
     prior = params.model_copy(update={"latent_dim": LATENT_DIM}).latent_prior
     initialise(model, prior, settings, model, images)
-    training = AdversarialTraining(model, prior, settings, images, images[:BATCH], 0, precision)
+    model.to(_device)
+    training = AdversarialTraining(model, prior, settings, images, images[:_batch], 0, precision)
     return timed(lambda tick: list(training.epochs(between_steps=tick)))
 
 
@@ -310,27 +344,30 @@ def textbook(loading: bool, folder: Path | None) -> Turn:
             self.data, self.targets = images[:, 0], torch.zeros(len(images), dtype=torch.long)
             self.transform, self.target_transform = ToTensor(), None
 
-    encoder = layers(ENCODER)
-    decoder, discriminator = layers(DECODER, nn.Sigmoid()), layers(DISCRIMINATOR)
+    encoder, decoder = layers(ENCODER).to(_device), layers(DECODER, nn.Sigmoid()).to(_device)
+    discriminator = layers(DISCRIMINATOR).to(_device)
     autoencoder_weights = [*encoder.parameters(), *decoder.parameters()]
     reconstruction = torch.optim.Adam(autoencoder_weights, lr=2.5e-4)
     discrimination = torch.optim.Adam(discriminator.parameters(), lr=1e-3)
     generation = torch.optim.Adam(encoder.parameters(), lr=1e-3)
-    loader: DataLoader = DataLoader(InMemory(read_images(folder)), batch_size=BATCH, shuffle=True)
+    loader: DataLoader = DataLoader(InMemory(read_images(folder)), batch_size=_batch, shuffle=True)
     batches = loader if loading else list(itertools.islice(loader, 50))
-    real, fake = torch.ones(BATCH, 1), torch.zeros(BATCH, 1)
+    if not loading:
+        batches = [[images.to(_device), labels] for images, labels in batches]
+    real, fake = torch.ones(_batch, 1, device=_device), torch.zeros(_batch, 1, device=_device)
 
     def epoch(tick: Tick) -> None:
         for images, _ in batches:
             tick()
-            inputs = images.flatten(1)
+            inputs = images.to(_device).flatten(1)
 
             reconstruction.zero_grad()
             F.mse_loss(decoder(encoder(inputs)), inputs).backward()
             reconstruction.step()
 
             discrimination.zero_grad()
-            codes, prior_samples = encoder(inputs).detach(), 5 * torch.randn(BATCH, LATENT_DIM)
+            codes = encoder(inputs).detach()
+            prior_samples = 5 * torch.randn(_batch, LATENT_DIM, device=_device)
             loss = F.binary_cross_entropy_with_logits(discriminator(prior_samples), real)
             loss = loss + F.binary_cross_entropy_with_logits(discriminator(codes), fake)
             loss.backward()
@@ -404,7 +441,9 @@ def pythae(folder: Path | None) -> Turn:
         model=Adversarial_AE(config, Encoder(), Decoder(), Discriminator()),
         train_dataset=BaseDataset(images / 255, torch.zeros(len(images))),
         training_config=AdversarialTrainerConfig(
-            output_dir="pythae", per_device_train_batch_size=BATCH, no_cuda=True
+            output_dir="pythae",
+            per_device_train_batch_size=_batch,
+            no_cuda=_device.type == "cpu",
         ),
     )
     trainer.prepare_training()
@@ -450,19 +489,20 @@ def bound(penalty: bool, _folder: Path | None) -> Turn:
     """Set up what a step cannot do without, piece by piece."""
     pieces: list[tuple[Callable[[], object], float]] = []
     for (which, inputs, outputs), count in products(penalty).items():
-        x, weights = torch.randn(BATCH, inputs), torch.randn(outputs, inputs)
-        gradient = torch.randn(BATCH, outputs)
+        x = torch.randn(_batch, inputs, device=_device)
+        weights = torch.randn(outputs, inputs, device=_device)
+        gradient = torch.randn(_batch, outputs, device=_device)
         left, right = {
             "forward": (x, weights.T),
             "weights": (gradient.T, x),
             "inputs": (gradient, weights),
         }[which]
-        result = torch.empty(left.shape[0], right.shape[1])
+        result = torch.empty(left.shape[0], right.shape[1], device=_device)
         pieces.append((functools.partial(torch.mm, left, right, out=result), count))
     # Each Adam reads weight, gradient and two moments, and writes all but the gradient.
     adapted = (*ENCODER, *DECODER, *DISCRIMINATOR, *ENCODER)
     moved = 7 * 4 * sum((inputs + 1) * outputs for inputs, outputs in adapted)
-    array = torch.ones(2**24)  # more than a cache holds
+    array = torch.ones(2**24, device=_device)  # more than a cache holds
     pieces.append((functools.partial(array.mul_, 1.0), moved / (2 * array.nbytes)))
 
     def turn(steps: int) -> float:
@@ -470,9 +510,11 @@ def bound(penalty: bool, _folder: Path | None) -> Turn:
         for piece, count in pieces:
             for _ in range(WARM_UP):
                 piece()
+            wait_for_device()
             start = _clock()
             for _ in range(steps):
                 piece()
+            wait_for_device()
             total += (_clock() - start) / steps * count
         return total
 

@@ -4,13 +4,18 @@ Reads params.yaml; writes nothing. What `dvc exp run -S` has put there and is re
 again.
 """
 
+from aae.devices import training_device
 from aae.params import Params
 from aae.stage import run_stage
 
 
 def main(params: Params) -> None:
     """Say what is going to happen: a stage gets here with parameters that are all right."""
-    print(f"seed {params.seed}, {params.latent_dim}-dimensional codes, prior {params.prior}")
+    device = training_device(params.device)
+    print(
+        f"seed {params.seed}, {params.latent_dim}-dimensional codes, prior {params.prior}, "
+        f"trainings on {device.type}"
+    )
 
 
 if __name__ == "__main__":

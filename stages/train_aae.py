@@ -10,6 +10,7 @@ from pathlib import Path
 from aae.checkpoints import load_model, save_model
 from aae.data import prepared_meta, read_prepared
 from aae.densities import latent_histogram
+from aae.devices import training_device
 from aae.distributed import is_leader
 from aae.figures import draw_latent_histograms, to_array
 from aae.files import check_writable, to_csv, write_csv, write_json, write_text
@@ -26,11 +27,12 @@ HISTOGRAMS = Path("reports/history/aae_histograms.csv")
 # Shares of the training after which a latent histogram is kept for the page.
 KEPT = (0.0, 0.02, 0.1, 0.2, 0.5, 1.0)
 METRICS = Path("reports/metrics/train_aae.json")
-PARAMS = {"seed", "precision", "data", "latent_dim", "prior", "network", "train_aae"}
+PARAMS = {"seed", "precision", "device", "data", "latent_dim", "prior", "network", "train_aae"}
 
 
 def main(params: Params) -> None:
     """Train, and record every epoch."""
+    device = training_device(params.device)
     check_writable(MODEL, HISTORY, HISTOGRAMS, METRICS)
     images, validation = read_prepared("train").images, read_prepared("validation").images
     meta = prepared_meta()
@@ -46,14 +48,16 @@ def main(params: Params) -> None:
     model = Model(architecture, params.seed)
     initialise(model, prior, settings, load_model(AUTOENCODER), images)
     training = AdversarialTraining(
-        model, prior, settings, images, validation, params.seed, params.precision
+        model.to(device), prior, settings, images, validation, params.seed, params.precision
     )
 
     if not is_leader():
         follow(training)
         return
 
-    resolved = {"precision": training.precision, "prior": prior_entry}
+    resolved = {
+        "precision": training.precision, "device": device.type, "prior": prior_entry
+    }  # fmt: skip
     determined_by = params.model_dump(include=PARAMS) | resolved
     epochs, every = settings.epochs, params.tracking.histogram_every
     tracked = {0, 1, epochs, *range(0, epochs, every)}

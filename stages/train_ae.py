@@ -8,6 +8,7 @@ from pathlib import Path
 
 from aae.checkpoints import save_model
 from aae.data import prepared_meta, read_prepared
+from aae.devices import training_device
 from aae.distributed import is_leader
 from aae.files import check_writable, write_csv, write_json
 from aae.networks import Architecture, Model
@@ -19,18 +20,19 @@ from aae.training import AutoencoderTraining
 MODEL = Path("models/ae.safetensors")
 HISTORY = Path("reports/history/ae.csv")
 METRICS = Path("reports/metrics/train_ae.json")
-PARAMS = {"seed", "precision", "data", "latent_dim", "network", "train_ae"}
+PARAMS = {"seed", "precision", "device", "data", "latent_dim", "network", "train_ae"}
 
 
 def main(params: Params) -> None:
     """Train, and record every epoch."""
+    device = training_device(params.device)
     check_writable(MODEL, HISTORY, METRICS)
     images, validation = read_prepared("train").images, read_prepared("validation").images
     meta = prepared_meta()
     architecture = Architecture(
         image_shape=meta["image_shape"], latent_dim=params.latent_dim, hidden=params.network.hidden
     )
-    model = Model(architecture, params.seed)
+    model = Model(architecture, params.seed).to(device)
     training = AutoencoderTraining(
         model, params.train_ae, images, validation, params.seed, params.precision
     )
@@ -39,7 +41,8 @@ def main(params: Params) -> None:
         follow(training)
         return
 
-    determined_by = params.model_dump(include=PARAMS) | {"precision": training.precision}
+    resolved = {"precision": training.precision, "device": device.type}
+    determined_by = params.model_dump(include=PARAMS) | resolved
     with training_session("train_ae", params, determined_by, training) as session:
         session.train()
         save_model(model, MODEL)

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from conftest import make_digits
 
 from aae.data import pixels
+from aae.devices import has_bf16
 from aae.errors import TrainingError
-from aae.loop import has_bf16
 from aae.networks import Architecture, Model, apply
 from aae.training import AdversarialTraining, AutoencoderTraining, initialise
 
@@ -313,7 +313,7 @@ def test_bf16_trains_as_float32_does_but_for_rounding(make_params, digits):
         assert rounded == pytest.approx(exact, rel=2**-6)  # bfloat16 has 8 bits
 
 
-def test_auto_is_bf16_where_the_processor_has_it(make_params, model, digits):
+def test_auto_is_bf16_where_the_device_has_it(make_params, model, digits):
     settings = make_params({}).train_ae
     training = AutoencoderTraining(model, settings, digits, digits, 0, "auto")
-    assert training.precision == ("bf16" if has_bf16() else "float32")
+    assert training.precision == ("bf16" if has_bf16(training.device) else "float32")

@@ -1,0 +1,79 @@
+"""A training on a GPU; without one, that it is refused and that a step mixes no devices."""
+
+import pytest
+import torch
+
+from aae.data import pixels
+from aae.devices import training_device
+from aae.errors import ParameterError
+from aae.networks import Architecture, Model, apply
+from aae.training import AdversarialTraining
+
+SIZES = {"image_shape": (1, 4, 4), "latent_dim": 2, "hidden": (32,), "discriminator_hidden": (32,)}
+with_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+
+
+@pytest.fixture
+def train_on(make_params, digits):
+    """Return a function that makes the same training on a device."""
+    params = make_params({"train_aae.batch_size": 20, "train_aae.epochs": 10})
+
+    def make(device: str) -> AdversarialTraining:
+        model = Model(Architecture(**SIZES), seed=0).to(device)
+        images = (digits[:45], digits[45:], params.seed)
+        return AdversarialTraining(model, params.latent_prior, params.train_aae, *images)
+
+    return make
+
+
+@without_gpu
+def test_without_a_gpu_cuda_is_refused_and_auto_is_the_processor():
+    with pytest.raises(
+        ParameterError, match=r"device: 'cuda' needs a GPU and there is none; use 'cpu' or 'auto'"
+    ):
+        training_device("cuda")
+    assert training_device("auto") == training_device("cpu") == torch.device("cpu")
+
+
+def test_a_step_has_all_of_its_tensors_on_the_device_of_the_model(train_on):
+    # Of the device "meta" tensors have shapes and no values; one of the processor among them is
+    # an error, as it is on a GPU.
+    training = train_on("meta")
+    losses = training.train_batch(pixels(training.images[:20])) | training.validate()
+    assert len(losses) == 3
+    assert {loss.device.type for loss in losses.values()} == {"meta"}
+
+
+def test_outputs_are_where_the_inputs_are(digits):
+    model = Model(Architecture(**SIZES), seed=0).to("meta")
+    assert apply(model.encoder, digits.to("meta")).device.type == "meta"
+
+
+@with_gpu
+def test_on_a_gpu_the_losses_are_those_of_the_processor_and_the_same_each_time(train_on):
+    here, there, again = (list(train_on(device).epochs()) for device in ("cpu", "cuda", "cuda"))
+    assert there == again
+    for one, other in zip(here, there, strict=True):
+        assert other == pytest.approx(one, rel=1e-3)
+
+
+@with_gpu
+def test_in_an_epoch_nothing_waits_for_the_gpu(train_on):
+    training = train_on("cuda")
+    images = pixels(training.images[:20])
+    training.train_batch(images)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        training.train_batch(images)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@with_gpu
+def test_a_training_goes_on_from_another_devices_snapshot(train_on):
+    first, second = train_on("cuda"), train_on("cpu")
+    next(first.epochs())
+    second.load_state({name: tensor.cpu() for name, tensor in first.state().items()})
+    assert second.step == first.step
+    assert next(second.epochs())["epoch"] == 2
