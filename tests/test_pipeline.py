@@ -14,6 +14,7 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
+import torch
 from conftest import ROOT, made_once, run, start, wait_for_line, write_params
 from ruamel.yaml import YAML
 from safetensors import safe_open
@@ -296,6 +297,14 @@ def test_queued_experiments_in_a_clone_without_a_store_all_succeed(project, tmp_
         (
             ["prior=gaussian_mixture", "latent_dim=3"],
             "priors.gaussian_mixture.distribution: GaussianRing has 2 dimensions and latent_dim is",
+        ),
+        pytest.param(
+            ["device=cuda"],
+            "device: 'cuda' needs a GPU and there is none; use 'cpu' or 'auto'\n",
+            marks=[
+                pytest.mark.slow,
+                pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+            ],
         ),
     ],
 )
