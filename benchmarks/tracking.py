@@ -1,17 +1,21 @@
-"""What tracking and snapshots cost a training stage, as shares of its time.
+"""What tracking and snapshots cost a stage, and how long stages take to start.
 
     .venv/bin/python benchmarks/tracking.py
 
-Runs both training stages at the parameters of params.yaml, in a copy of the pipeline's inputs with
-an MLflow store of its own; needs `make repro` before it. Counted as tracking: at the start, loading
-MLflow, opening the store and the run; during the epochs, their losses and the latent histograms,
-drawing included; at the end, logging the model and closing the run. Start and end do not grow with
-the number of images or epochs. Snapshots are written in the training's own time.
+Runs the stages that are tracked at the parameters of params.yaml, in a copy of the pipeline's
+inputs with an MLflow store of its own; needs `make repro` before it. Counted as tracking: at the
+start, loading MLflow, opening the store and the run; during the epochs, their losses and the latent
+histograms, drawing included; at the end, logging the model or the evaluation and closing the run.
+Start and end do not grow with the number of images or epochs. Snapshots are written in the
+training's own time.
+
+Start-up is all that a stage imports, MLflow among it: the time of `--help`.
 """
 
 import argparse
 import functools
 import json
+import os
 import runpy
 import shutil
 import subprocess
@@ -27,7 +31,8 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
-STAGES = ("train_ae", "train_aae")
+STAGES = ("prepare_data", "train_ae", "train_aae", "eval_latent", "report")
+TRACKED = ("train_ae", "train_aae", "eval_latent")
 
 
 def main() -> None:
@@ -35,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)  # the child's part
+    parser.add_argument("--stage", choices=TRACKED, help=argparse.SUPPRESS)  # the child's part
     stage = parser.parse_args().stage
     if stage:
         print(json.dumps(run_stage(stage)))
@@ -54,18 +59,37 @@ def main() -> None:
         for part in ("data/prepared", "models", "stages", "aae"):
             shutil.copytree(ROOT / part, copy / part)
         new_store = open_store(copy)
-        for name in STAGES:
+        tracking = 0.0
+        for name in TRACKED:
             command = [sys.executable, str(Path(__file__).resolve()), "--stage", name]
             start = time.perf_counter()
             result = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=True)
             whole = time.perf_counter() - start
             parts = json.loads(result.stdout.splitlines()[-1])
-            snapshots = parts.pop("snapshots")
+            snapshots, loading = parts.pop("snapshots"), parts.pop("loading")
+            tracking += sum(parts.values())
+            parts["start"] += loading
             times = [f"{seconds:.1f} s" for seconds in (whole, *parts.values())]
             shares = [f"{s / whole:.1%}" for s in (parts["epochs"], sum(parts.values()))]
             table.add_row(name, *times, *shares, f"{snapshots:.2f} s", f"{snapshots / whole:.1%}")
+        start_up = [seconds_of_help(name, copy) for name in STAGES]
     Console(width=110).print(table)
     print(f"Once, when the store is new: {new_store:.1f} s for creating its tables.")
+    each = " + ".join(f"{seconds:.1f}" for seconds in start_up)
+    print(f"Start-up of all five stages: {each} = {sum(start_up):.1f} s.")
+    print(f"Start-up and tracking together: {sum(start_up) + tracking:.1f} s.")
+
+
+def seconds_of_help(stage: str, folder: Path) -> float:
+    """Return the seconds that a stage takes to explain itself, the fastest of three times."""
+    command = [sys.executable, f"stages/{stage}.py", "--help"]
+    environment = os.environ | {"PYTHONPATH": "."}
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run(command, cwd=folder, env=environment, check=True, stdout=DEVNULL)
+        times.append(time.perf_counter() - start)
+    return min(times)
 
 
 def open_store(folder: Path) -> float:
@@ -84,7 +108,7 @@ def open_store(folder: Path) -> float:
 
 def run_stage(stage: str) -> dict[str, float]:
     """Run a stage script in this process and return the seconds spent, by part."""
-    seconds = {"start": 0.0, "epochs": 0.0, "end": 0.0, "snapshots": 0.0}
+    seconds = dict.fromkeys(("loading", "start", "epochs", "end", "snapshots"), 0.0)
 
     @contextmanager
     def clock(part: str) -> Iterator[None]:
@@ -106,7 +130,10 @@ def run_stage(stage: str) -> dict[str, float]:
     from aae import checkpoints, progress, training  # noqa: F401
     from aae import stage as _  # noqa: F401
 
-    with clock("start"):
+    if stage == "eval_latent":
+        from aae import gallery  # noqa: F401
+
+    with clock("loading"):
         from aae import runs
 
         if stage == "train_aae":  # it draws for MLflow alone
@@ -118,24 +145,28 @@ def run_stage(stage: str) -> dict[str, float]:
     from aae.snapshots import Snapshots
 
     Snapshots.save = timed("snapshots", Snapshots.save)  # type: ignore[method-assign]
-    original = runs.training_run
 
-    @contextmanager
-    def training_run(*arguments, **keywords):
-        manager = original(*arguments, **keywords)
-        with clock("start"):
-            run = manager.__enter__()
-        yield run  # after an error there is nothing to measure
-        with clock("end"):
-            manager.__exit__(None, None, None)
+    def clocked(original: Callable) -> Callable:
+        @contextmanager
+        def wrapper(*arguments, **keywords):
+            manager = original(*arguments, **keywords)
+            with clock("start"):
+                run = manager.__enter__()
+            yield run  # after an error there is nothing to measure
+            with clock("end"):
+                manager.__exit__(None, None, None)
 
-    runs.training_run = training_run
+        return wrapper
+
+    runs.training_run = clocked(runs.training_run)
+    runs.evaluation_run = clocked(runs.evaluation_run)
     run = runs.Run
     parts = {
         "log_dataset": "start",
         "log_epoch": "epochs",
         "log_image": "epochs",
         "log_model": "end",
+        "log_evaluation": "end",
     }
     for name, part in parts.items():
         setattr(run, name, timed(part, getattr(run, name)))
