@@ -212,7 +212,7 @@ def apply(network: nn.Module, inputs: Tensor) -> Tensor:
     Returns:
         the outputs, on the device of the inputs whatever that of the network is.
     """
-    device = next(network.parameters()).device
+    device = next((weight.device for weight in network.parameters()), inputs.device)
     chunks = (chunk.to(device) for chunk in inputs.split(CHUNK))
     outputs = [network(pixels(x) if x.dtype == torch.uint8 else x) for x in chunks]
     return torch.cat(outputs).to(inputs.device)

@@ -25,7 +25,7 @@ EVALUATION = {
 LONG = EVALUATION | {
     "network.hidden": [256, 256], "network.discriminator_hidden": [256],
     "train_ae.epochs": 10, "train_aae.epochs": 10, "train_ae.batch_size": 12,
-    "train_aae.batch_size": 24, "snapshots.every": 0, "tracking.histogram_every": 4,
+    "train_aae.batch_size": 12, "snapshots.every": 0, "tracking.histogram_every": 4,
 }  # fmt: skip
 EPOCHS = 10
 # One epoch of networks whose sums torch shares out among its threads.

@@ -21,22 +21,22 @@ FEW = EvalLatent(projections=20, references=2, draws=19, subset=100, judge_steps
 RING = {"components": 10, "radius": 5.0, "radial_std": 1.25, "tangential_std": 0.4}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def gaussian() -> Prior:
     return Prior(make_distribution("Normal", {"loc": 0.0, "scale": STD}), 2)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def ring() -> Prior:
     return Prior(make_distribution("GaussianRing", RING), 2)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def of_gaussian(gaussian) -> PriorTest:
     return PriorTest(gaussian, COUNT, DEFAULTS, seed=0)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def of_ring(ring) -> PriorTest:
     return PriorTest(ring, COUNT, DEFAULTS, seed=0)
 
