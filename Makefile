@@ -1,12 +1,10 @@
 # Every target sets up what it needs: `make repro` in a fresh clone is enough.
 .DEFAULT_GOAL := help
-.PHONY: help setup repro experiments ui test test-all regression lint bench lock clean
+.PHONY: help setup repro experiments ui test test-slow regression lint bench lock clean
 
 BIN := .venv/bin
-# One more worker than there are cores, since some tests wait for servers and queues; each gets its
-# next test when it is done with one, so that none is left with a pile of long ones.
+# Of the tests: one more than there are cores, since some wait for servers and queues.
 WORKERS = $(shell $(BIN)/python -c 'import os; print(os.cpu_count() + 1)')
-PYTEST = $(BIN)/pytest --numprocesses $(WORKERS) --dist load --maxschedchunk 1
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,10 +21,10 @@ ui: setup ## open the experiments in MLflow, on loopback at the address that it 
 	$(BIN)/python -m aae.ui
 
 test: setup ## run the tests, all but the slow ones
-	$(PYTEST)
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
 
-test-all: setup ## run all tests, also those that take minutes: half an hour
-	$(PYTEST) -m ''
+test-slow: setup ## run the tests that take minutes
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal -m slow
 
 regression: setup ## does this tree make a metric worse? Compares with the main branch, or BASE=REV
 	$(BIN)/python -m aae.regression $(if $(BASE),--base '$(BASE)') $(ARGS)

@@ -27,11 +27,6 @@ ROOT = Path(__file__).parent.parent
 torch.set_num_threads(1)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the long ones, so that none of them is left to run alone at the end."""
-    items.sort(key=lambda item: "slow" not in item.keywords)
-
-
 @pytest.fixture
 def make_params(tmp_path: Path) -> Callable[[dict], Params]:
     """Load the project's params.yaml with changes, given by dotted name; None deletes a key."""

@@ -66,8 +66,12 @@ def changed(project):
     (project / "params.yaml").write_text(kept)
 
 
+def store(project: Path) -> str:
+    return f"sqlite:///{project / 'mlflow.db'}"
+
+
 def runs(project: Path, stage: str) -> list:
-    mlflow.set_tracking_uri(f"sqlite:///{project / 'mlflow.db'}")
+    mlflow.set_tracking_uri(store(project))
     mlflow.set_experiment("aae")
     return mlflow.search_runs(filter_string=f"tags.stage = '{stage}'", output_format="list")
 
@@ -156,7 +160,7 @@ def test_outputs_hold_nothing_that_changes_from_run_to_run(made):
 
 
 def test_the_trainings_are_tracked_with_every_epoch(project):
-    client = mlflow.MlflowClient()
+    client = mlflow.MlflowClient(store(project))
     digest = file_digest(project / "models" / "aae.safetensors")
     for stage, losses in (("train_ae", LOSSES[:1]), ("train_aae", LOSSES)):
         (found,) = runs(project, stage)
@@ -177,7 +181,7 @@ def test_the_trainings_are_tracked_with_every_epoch(project):
 
 def test_the_evaluation_is_in_the_run_of_the_training(project):
     metrics = json.loads((project / "reports" / "metrics" / "latent.json").read_text())
-    client = mlflow.MlflowClient()
+    client = mlflow.MlflowClient(store(project))
     for name in ("ae", "aae"):
         (found,) = runs(project, f"train_{name}")
         prefix = "gaussian/" if name == "ae" else ""
