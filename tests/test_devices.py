@@ -45,11 +45,6 @@ def test_a_step_has_all_of_its_tensors_on_the_device_of_the_model(train_on):
     assert {loss.device.type for loss in losses.values()} == {"meta"}
 
 
-def test_outputs_are_where_the_inputs_are(digits):
-    model = Model(Architecture(**SIZES), seed=0).to("meta")
-    assert apply(model.encoder, digits.to("meta")).device.type == "meta"
-
-
 @with_gpu
 def test_on_a_gpu_the_losses_are_those_of_the_processor_and_the_same_each_time(train_on):
     here, there, again = (list(train_on(device).epochs()) for device in ("cpu", "cuda", "cuda"))
@@ -59,15 +54,25 @@ def test_on_a_gpu_the_losses_are_those_of_the_processor_and_the_same_each_time(t
 
 
 @with_gpu
+def test_outputs_are_where_the_inputs_are(digits):
+    model = Model(Architecture(**SIZES), seed=0).to("cuda")
+    for device in ("cpu", "cuda"):
+        assert apply(model.encoder, digits.to(device)).device.type == device
+
+
+@with_gpu
 def test_in_an_epoch_nothing_waits_for_the_gpu(train_on):
     training = train_on("cuda")
-    images = pixels(training.images[:20])
-    training.train_batch(images)
-    torch.cuda.set_sync_debug_mode("error")
+
+    def forbid_waiting() -> None:
+        # From the second of three steps to the third, with all that the loop does in between.
+        torch.cuda.set_sync_debug_mode("error" if training.step == 1 else "default")
+
     try:
-        training.train_batch(images)
+        next(training.epochs(forbid_waiting))
     finally:
         torch.cuda.set_sync_debug_mode("default")
+    assert training.step == 3
 
 
 @with_gpu
