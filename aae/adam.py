@@ -32,7 +32,7 @@ class Adam:
 
     Attributes:
         initial_rate: the learning rate at the start.
-        rate: that of the next step.
+        rate: that of the next step; :meth:`set_rate` changes it.
         state: moments and number of steps of each weight, by the names that torch gives them.
     """
 
@@ -40,13 +40,25 @@ class Adam:
         self, weights: Iterable[Tensor], rate: float, betas: tuple[float, float] = (0.9, 0.999)
     ) -> None:
         self.weights = list(weights)
-        self.initial_rate = self.rate = rate
+        device = self.weights[0].device
+        # On a GPU a tensor: a recorded step (aae/cuda_graph.py) reads it anew each time.
+        self.rate: float | Tensor = (
+            torch.full((), rate, device=device) if device.type == "cuda" else rate
+        )
+        self.initial_rate = rate
         self.betas = betas
         self.state = {
             "step": [torch.zeros((), device=weight.device) for weight in self.weights],
             "exp_avg": [torch.zeros_like(weight) for weight in self.weights],
             "exp_avg_sq": [torch.zeros_like(weight) for weight in self.weights],
         }
+
+    def set_rate(self, rate: float) -> None:
+        """Set the learning rate of the next step."""
+        if isinstance(self.rate, Tensor):
+            self.rate.fill_(rate)
+        else:
+            self.rate = rate
 
     def zero_grad(self) -> None:
         """Drop the gradients."""

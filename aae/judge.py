@@ -86,7 +86,7 @@ def train_judge(
             shift = torch.randint(-SHIFT, SHIFT + 1, (2,), generator=order).tolist()
             images = pixels(batch.images).roll(shift, dims=(2, 3))
             loss = F.cross_entropy(judge(images), batch.labels.long())
-            optimiser.rate = LEARNING_RATE * cosine(step / steps)
+            optimiser.set_rate(LEARNING_RATE * cosine(step / steps))
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

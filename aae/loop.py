@@ -11,9 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from aae.adam import Adam, cosine
+from aae.cuda_graph import Recorded
 from aae.data import pixels
 from aae.devices import has_bf16
-from aae.distributed import from_leader, is_leader, part_of, share, sum_over_ranks
+from aae.distributed import (
+    from_leader,
+    is_leader,
+    part_of,
+    share,
+    sum_over_ranks,
+    under_torchrun,
+)
 from aae.errors import SnapshotError, TrainingError
 from aae.networks import Model
 from aae.params import Precision, TrainAAE, TrainAE
@@ -61,12 +69,23 @@ class Training(ABC):
         self.epoch_began = self.generators["batch order"].get_state()
         self.optimisers: dict[str, Adam] = {}
 
-    @abstractmethod
-    def train_batch(self, images: Tensor) -> dict[str, Tensor]:
-        """Take one step; return the losses before it.
+    def batch(self, indices: Tensor) -> dict[str, Tensor]:
+        """Return what a step works on, this rank's share of it.
 
         Args:
-            images: this rank's share [B, C, H, W] of the batch, with values from 0 to 1.
+            indices: of the images [B] in the batch.
+
+        Returns:
+            "images" [B, C, H, W] with values from 0 to 1, and what a training adds to them.
+        """
+        return {"images": pixels(self.images[share(indices)])}
+
+    @abstractmethod
+    def train_batch(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Take one step on a :meth:`batch`; return the losses before it.
+
+        On a GPU this is recorded and repeated: it may not look at a value, nor draw a random
+        number, which is for :meth:`batch` to do.
         """
 
     @abstractmethod
@@ -86,6 +105,10 @@ class Training(ABC):
             TrainingError: if a loss or a weight is not finite.
         """
         self._join_leader()
+        on_gpu = self.device.type == "cuda"
+        # The processes of torchrun wait for each other within a step.
+        recorded = on_gpu and not under_torchrun()
+        train_batch = Recorded(self.train_batch) if recorded else self.train_batch
         while self.step < self.steps:
             epoch, done = divmod(self.step, self.steps_per_epoch)
             self.epoch_began = self.generators["batch order"].get_state()
@@ -95,11 +118,11 @@ class Training(ABC):
                 between_steps()
                 self._set_rates()
                 self.count = len(indices)
-                losses = self.train_batch(pixels(self.images[share(indices)]))
+                losses = train_batch(self.batch(indices))
                 losses = {name: loss * part_of(self.count) for name, loss in losses.items()}
                 sum_over_ranks(list(losses.values()))
                 self.step += 1
-                if self.device.type == "cpu":  # a look at a value would make a GPU wait
+                if not on_gpu:  # which a look at a value would make wait
                     self._check_finite(losses)
                 for name, loss in losses.items():
                     self.totals[name] = self.totals.get(name, 0) + loss * len(indices)
@@ -208,7 +231,7 @@ class Training(ABC):
         if self.settings.schedule == "cosine":
             factor *= cosine(self.step / self.steps)
         for optimiser in self.optimisers.values():
-            optimiser.rate = optimiser.initial_rate * factor
+            optimiser.set_rate(optimiser.initial_rate * factor)
 
     def _check_finite(self, values: Mapping[str, Tensor]) -> None:
         for name, value in values.items():

@@ -8,6 +8,8 @@ To add a loss: compute it in `train_batch` and put it into the dict that this re
 `validate`. History, progress bar, MLflow and plots take every loss that they find there.
 """
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -49,12 +51,12 @@ class AutoencoderTraining(Training):
         rate = rate if isinstance(rate, float) else rate.reconstruction
         self.add_optimiser("reconstruction", [self.encoder, self.decoder], rate)
 
-    def train_batch(self, images: Tensor) -> dict[str, Tensor]:
-        """Take one step on images [B, C, H, W] from 0 to 1; return the losses before it."""
-        return {"reconstruction_loss": self.reconstruction_step(images)}
+    def train_batch(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Take one step; return the loss before it."""
+        return {"reconstruction_loss": self.reconstruction_step(batch["images"])}
 
     def reconstruction_step(self, images: Tensor) -> Tensor:
-        """Move encoder and decoder towards smaller mean squared error per pixel."""
+        """Move encoder and decoder towards smaller squared error on images [B, C, H, W]."""
         reconstructions = self.outputs(self.decoder, self.outputs(self.encoder, images))
         return self.descend("reconstruction", reconstruction_loss(reconstructions, images))
 
@@ -107,15 +109,23 @@ class AdversarialTraining(AutoencoderTraining):
         self.add_optimiser("discriminator", [self.discriminator], rate.discriminator)
         self.add_optimiser("generator", [self.encoder], rate.generator)
 
-    def train_batch(self, images: Tensor) -> dict[str, Tensor]:
-        """Take three steps on images [B, C, H, W] from 0 to 1; return the losses before them."""
+    def batch(self, indices: Tensor) -> dict[str, Tensor]:
+        """Return the images of a batch, and as many "prior_samples" [B, d]."""
+        # Drawn by the processor for every device, so that all train on the same ones. From pinned
+        # memory a GPU copies them when it comes to it, and nobody waits.
+        samples = share(self.prior.sample(len(indices), self.generators["prior samples"]))
+        if self.device.type == "cuda":
+            samples = samples.pin_memory()
+        samples = samples.to(self.device, non_blocking=True)
+        return super().batch(indices) | {"prior_samples": samples}
+
+    def train_batch(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Take three steps; return the losses before them."""
         # Reconstruction phase
-        losses = super().train_batch(images)
+        losses = super().train_batch(batch)
         # Regularisation phase. One pass of the encoder serves both of its steps: the first leaves
         # the encoder as it is.
-        codes = self.outputs(self.encoder, images)
-        prior_samples = share(self.prior.sample(self.count, self.generators["prior samples"]))
-        prior_samples = prior_samples.to(self.device, non_blocking=True)
+        codes, prior_samples = self.outputs(self.encoder, batch["images"]), batch["prior_samples"]
         losses["discriminator_loss"] = self.discriminator_step(prior_samples, codes.detach())
         losses["generator_loss"] = self.generator_step(codes)
         return losses

@@ -17,7 +17,8 @@ def test_it_steps_as_torchs_own_class_does():
         for optimiser, (weight, bias) in ((own, ours), (reference, theirs)):
             optimiser.zero_grad()
             (inputs @ weight + bias).square().mean().backward()
-        own.rate = reference.param_groups[0]["lr"] = 1e-2 * cosine(step / 20)
+        reference.param_groups[0]["lr"] = 1e-2 * cosine(step / 20)
+        own.set_rate(1e-2 * cosine(step / 20))
         own.step()
         reference.step()
     for mine, its, before in zip(ours, theirs, start, strict=True):

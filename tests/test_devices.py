@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from aae.data import pixels
 from aae.devices import training_device
-from aae.errors import ParameterError
+from aae.errors import ParameterError, TrainingError
 from aae.networks import Architecture, Model, apply
 from aae.training import AdversarialTraining
 
@@ -40,7 +39,7 @@ def test_a_step_has_all_of_its_tensors_on_the_device_of_the_model(train_on):
     # Of the device "meta" tensors have shapes and no values; one of the processor among them is
     # an error, as it is on a GPU.
     training = train_on("meta")
-    losses = training.train_batch(pixels(training.images[:20])) | training.validate()
+    losses = training.train_batch(training.batch(torch.arange(20))) | training.validate()
     assert len(losses) == 3
     assert {loss.device.type for loss in losses.values()} == {"meta"}
 
@@ -54,6 +53,23 @@ def test_on_a_gpu_the_losses_are_those_of_the_processor_and_the_same_each_time(t
 
 
 @with_gpu
+def test_a_process_without_a_gpu_of_its_own_is_refused(monkeypatch):
+    count = torch.cuda.device_count()
+    monkeypatch.setenv("LOCAL_RANK", str(count))
+    with pytest.raises(ParameterError, match=rf"device: 'cuda' .* machine, and there are {count};"):
+        training_device("cuda")
+
+
+@with_gpu
+def test_a_training_that_diverges_on_a_gpu_is_named(train_on):
+    training = train_on("cuda")
+    for optimiser in training.optimisers.values():
+        optimiser.initial_rate = 1e30
+    with pytest.raises(TrainingError, match=r"reconstruction_loss is nan in epoch 1, .* lower lea"):
+        list(training.epochs())
+
+
+@with_gpu
 def test_outputs_are_where_the_inputs_are(digits):
     model = Model(Architecture(**SIZES), seed=0).to("cuda")
     for device in ("cpu", "cuda"):
@@ -63,16 +79,20 @@ def test_outputs_are_where_the_inputs_are(digits):
 @with_gpu
 def test_in_an_epoch_nothing_waits_for_the_gpu(train_on):
     training = train_on("cuda")
+    forbidden = []
 
     def forbid_waiting() -> None:
-        # From the second of three steps to the third, with all that the loop does in between.
-        torch.cuda.set_sync_debug_mode("error" if training.step == 1 else "default")
+        # From the second of three steps to the third, with all that the loop does in between: in
+        # the first epoch as it is, in the last as it was recorded.
+        wait = training.step % 3 != 1
+        torch.cuda.set_sync_debug_mode("default" if wait else "error")
+        forbidden.append(not wait)
 
     try:
-        next(training.epochs(forbid_waiting))
+        assert len(list(training.epochs(forbid_waiting))) == 10
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert training.step == 3
+    assert sum(forbidden) == 10
 
 
 @with_gpu

@@ -35,7 +35,7 @@ with joined():
         model, params.latent_prior, settings, digits[:43], digits[43:], params.seed
     )
     step, seen = training.train_batch, []
-    training.train_batch = lambda images: seen.append(len(images)) or step(images)
+    training.train_batch = lambda batch: seen.append(len(batch["images"])) or step(batch)
     losses = list(training.epochs())
     if is_leader():
         out.with_suffix(".json").write_text(json.dumps([losses, seen]))
@@ -44,14 +44,15 @@ with joined():
 
 FAILING = """
 import os
-import torch.distributed as dist
+import torch
+from aae.distributed import sum_over_ranks
 from aae.errors import DataError
 from aae.stage import run_stage
 
 def main(params):
     if os.environ["RANK"] == "1":
         raise DataError("no images here")
-    dist.barrier()
+    sum_over_ranks([torch.zeros(1)])
 
 run_stage(main, None)
 """

@@ -31,10 +31,10 @@ def train(repository, make_params):
         )
         step = training.train_batch
 
-        def train_batch(images):
+        def train_batch(batch):
             if training.step == kill_at:
                 raise KeyboardInterrupt
-            return step(images)
+            return step(batch)
 
         training.train_batch = train_batch
         determined_by = {"seed": 0, "prior": {"name": "gaussian"}}

@@ -142,7 +142,7 @@ def test_an_epoch_sees_every_image_once(make_training, digits):
     training = make_training(train_aae__epochs=1)
     seen = []
     step = training.train_batch
-    training.train_batch = lambda images: seen.append(images) or step(images)
+    training.train_batch = lambda batch: seen.append(batch["images"]) or step(batch)
     list(training.epochs())
     assert [len(images) for images in seen] == [20, 20, 5]
     images = (torch.cat(seen) * 255).round().to(torch.uint8)
