@@ -1,6 +1,6 @@
 # Every target sets up what it needs: `make repro` in a fresh clone is enough.
 .DEFAULT_GOAL := help
-.PHONY: help setup repro experiments ui test test-slow regression lint bench lock clean
+.PHONY: help setup repro experiments ui test test-slow test-long regression lint bench lock clean
 
 BIN := .venv/bin
 # Of the tests: one more than there are cores, since some wait for servers and queues.
@@ -25,6 +25,9 @@ test: setup ## run the tests, all but the slow ones
 
 test-slow: setup ## run the tests that take minutes
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal -m slow
+
+test-long: setup ## run the longest: what the gate catches, default parameters, clusters that break
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal -m long
 
 regression: setup ## does this tree make a metric worse? Compares with the main branch, or BASE=REV
 	$(BIN)/python -m aae.regression $(if $(BASE),--base '$(BASE)') $(ARGS)

@@ -6,7 +6,7 @@ import pytest
 from conftest import copy_project, run
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_at_the_default_parameters_the_codes_follow_the_prior(tmp_path):
     """What the README promises, with nothing made smaller."""
     root = copy_project(tmp_path / "project", {})

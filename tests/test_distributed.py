@@ -130,7 +130,7 @@ def worker(process, stage: str) -> psutil.Process:
     raise AssertionError(f"{stage} has no second process")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_worker_that_dies_ends_the_job_which_goes_on_to_the_same_bytes(tmp_path):
     whole = copy_project(tmp_path / "whole", SHORTER)
     run(["dvc", "exp", "run", "--set-param", f"launcher={LAUNCHER}", "train_aae"], whole)

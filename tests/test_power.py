@@ -95,7 +95,7 @@ def copy(guarded, tmp_path) -> Path:
     return tmp_path / "copy"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damage_is_caught(copy, damage):
     apply, metric = DAMAGE[damage]
@@ -112,7 +112,7 @@ def test_damage_is_caught(copy, damage):
     assert run(["git", "status", "--porcelain"], copy).stdout == before + "?? result.json\n"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("change", HARMLESS)
 def test_a_change_without_effect_passes(copy, change):
     HARMLESS[change](copy)

@@ -154,7 +154,7 @@ def test_a_store_that_other_machines_cannot_reach_is_refused(project, cluster):
     assert server.stderr.startswith("error: --cpus 2"), "which is checked first"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_machine_that_dies_costs_no_trial(project, cluster, tmp_path):
     pipe, other = tmp_path / "pipe", tmp_path / "other"
     os.mkfifo(pipe)
@@ -248,7 +248,7 @@ def test_a_trial_that_fails_does_not_stop_the_others(project):
     assert again.stderr.startswith("error: --name: there is an experiment rates-2;")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_after_ctrl_c_nothing_runs_and_no_run_is_left_open(project, tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

@@ -53,7 +53,7 @@ def test_what_may_write_runs_no_code_of_the_pull_request():
 
 
 def test_code_of_a_pull_request_never_holds_a_token():
-    for name in ("check", "regression"):
+    for name in ("check", "long", "regression"):
         (checkout,) = (step for step in STEPS[name] if "checkout" in step.get("uses", ""))
         assert checkout["with"] == {"fetch-depth": 0, "persist-credentials": False}
         assert "token" not in str(STEPS[name])
