@@ -103,16 +103,25 @@ def copy_project(target: Path, changes: dict) -> Path:
 
 def made_once(factory: pytest.TempPathFactory, name: str, changes: dict) -> Path:
     """A copy of the project after its first `dvc repro`, one for all workers; it is only read."""
+
+    def make(root: Path) -> None:
+        shutil.rmtree(root, ignore_errors=True)
+        run(["dvc", "repro"], copy_project(root, changes))
+        commit(root, "results")
+
+    return shared(factory, name, make)
+
+
+def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A file or folder that one worker makes and all of them read."""
     base = factory.getbasetemp()
-    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
-    with FileLock(f"{root}.lock"):
-        complete = Path(f"{root}.complete")
+    path = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(f"{path}.lock"):
+        complete = Path(f"{path}.complete")
         if not complete.exists():
-            shutil.rmtree(root, ignore_errors=True)
-            run(["dvc", "repro"], copy_project(root, changes))
-            commit(root, "results")
+            make(path)
             complete.touch()
-    return root
+    return path
 
 
 def copy_results(target: Path) -> None:

@@ -77,7 +77,7 @@ def torchrun(*options: str) -> list[str]:
     return ["python", "-m", "torch.distributed.run", *options]
 
 
-@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.long)])
 def test_several_processes_train_as_one_does_and_the_same_each_time(tmp_path, processes):
     alone, every_image, _ = train(tmp_path / "alone", ["python"])
     several = torchrun("--standalone", "--nproc-per-node", str(processes))
@@ -100,7 +100,7 @@ def test_an_error_of_one_process_alone_is_named(tmp_path):
     assert "rank 1: error: no images here\n" in result.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_processes_on_two_machines_train_as_those_on_one(tmp_path):
     endpoint = f"127.0.0.1:{free_port()}"
     machine = torchrun("--nnodes", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint)

@@ -140,7 +140,7 @@ def cluster():
     machines.shutdown()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_store_that_other_machines_cannot_reach_is_refused(project, cluster):
     cluster.add_node(num_cpus=1, node_ip_address="127.0.0.2")
     result = sweep(project, "seed=0", "--address", cluster.address)

@@ -1,11 +1,13 @@
 """The tests of codes against the prior: right about prior samples, and about known defects."""
 
 import math
+import pickle
 
 import numpy as np
 import pytest
 import scipy.stats
 import torch
+from conftest import shared
 
 from aae.distributions import make_distribution
 from aae.params import EvalLatent
@@ -31,14 +33,23 @@ def ring() -> Prior:
     return Prior(make_distribution("GaussianRing", RING), 2)
 
 
-@pytest.fixture(scope="session")
-def of_gaussian(gaussian) -> PriorTest:
-    return PriorTest(gaussian, COUNT, DEFAULTS, seed=0)
+def calibrated(factory: pytest.TempPathFactory, name: str, prior: Prior) -> PriorTest:
+    """The test of a prior; to calibrate it takes long, so that one worker does it for all."""
+    file = shared(
+        factory, name,
+        lambda path: path.write_bytes(pickle.dumps(PriorTest(prior, COUNT, DEFAULTS, seed=0))),
+    )  # fmt: skip
+    return pickle.loads(file.read_bytes())
 
 
 @pytest.fixture(scope="session")
-def of_ring(ring) -> PriorTest:
-    return PriorTest(ring, COUNT, DEFAULTS, seed=0)
+def of_gaussian(gaussian, tmp_path_factory) -> PriorTest:
+    return calibrated(tmp_path_factory, "test of the Gaussian", gaussian)
+
+
+@pytest.fixture(scope="session")
+def of_ring(ring, tmp_path_factory) -> PriorTest:
+    return calibrated(tmp_path_factory, "test of the ring", ring)
 
 
 def shifted(codes: torch.Tensor) -> torch.Tensor:
