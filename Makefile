@@ -26,7 +26,7 @@ test: setup ## run the tests, all but the slow ones
 test-slow: setup ## run the tests that take minutes
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal -m slow
 
-test-long: setup ## run the longest: what the gate catches, default parameters, several machines
+test-long: setup ## run the longest: what the gate catches, default parameters, more priors, several machines
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal -m long
 
 regression: setup ## does this tree make a metric worse? Compares with the main branch, or BASE=REV

@@ -359,7 +359,7 @@ def test_plots_and_metrics_can_be_shown(project, tmp_path):
         assert title in page
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("latent_dim", "prior"),
     [(1, "student_t"), (2, "gaussian_mixture"), (8, "uniform"), (16, "beta")],

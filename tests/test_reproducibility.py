@@ -120,7 +120,7 @@ def test_after_ctrl_c_it_goes_on(whole, tmp_path):
     check_store(project)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_experiment_in_a_folder_of_its_own_goes_on(whole, tmp_path):
     project = tmp_path / "copy"
     shutil.copytree(whole, project)
