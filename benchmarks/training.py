@@ -25,6 +25,10 @@ ends when the GPU has done what it was told.
   shape with all in the cache, and for one pass over weights, gradients and moments of each Adam at
   the speed at which it scales an array in place. (A copy into another array is slower than Adam:
   the processor reads what it is about to overwrite.) Activations, losses and Python are not in it.
+- **bound, from memory** is the same, but no product finds weights in the cache or leaves their
+  gradients there: between two uses of a matrix a step goes through all the others.
+
+This project and the bound have the environment of a stage (stages/run), the others their own.
 """
 
 import argparse
@@ -32,14 +36,16 @@ import functools
 import importlib.util
 import itertools
 import logging
+import math
 import os
 import statistics
+import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -67,6 +73,8 @@ HIDDEN, LATENT_DIM = (1000, 1000), 2
 # Steps at the start of a turn that are not counted: the caches hold another process's numbers, and
 # on a GPU the step is yet to be recorded.
 WARM_UP = 5
+# Bytes that pass through memory where no cache is to hold them.
+BEYOND_CACHE = 2**26
 PYTHAE = "pythae==0.1.2"
 ENCODER = tuple(itertools.pairwise((784, *HIDDEN, LATENT_DIM)))
 DECODER = tuple(itertools.pairwise((LATENT_DIM, *HIDDEN, 784)))
@@ -89,11 +97,13 @@ class Row:
     Attributes:
         name: what is timed.
         make: sets it up in the process that it runs in; takes the folder of the images or None.
+        as_stage: whether that process has the environment of a stage.
         missing: what to do about a package that is not there, or nothing.
     """
 
     name: str
     make: Callable[[Path | None], Turn]
+    as_stage: bool = False
     missing: str = ""
 
 
@@ -101,27 +111,43 @@ def rows(precisions: Sequence[Precision]) -> list[Row]:
     """Return the rows of the table.
 
     Args:
-        precisions: what this project is timed in, each with and without the gradient penalty.
+        precisions: what this project and the bound are timed in, each with and without the gradient
+            penalty.
     """
     projects = [
-        Row(project_name(precision, penalty), functools.partial(project, precision, penalty))
+        Row(project_name(precision, penalty), functools.partial(project, precision, penalty), True)
         for precision in precisions
         for penalty in (True, False)
+    ]
+    bounds = [
+        Row(
+            bound_name(precision, penalty, cached),
+            functools.partial(bound, precision, penalty, cached),
+            True,
+        )
+        for precision in precisions
+        for penalty in (True, False)
+        for cached in (True, False)
     ]
     missing = "" if importlib.util.find_spec("pythae") else f"not installed: pip install {PYTHAE}"
     return [
         *projects,
         Row("textbook, with its data loading", functools.partial(textbook, True)),
         Row("textbook, batches ready", functools.partial(textbook, False)),
-        Row("pythae, with its data loading", pythae, missing),
-        Row("bound, gradient penalty", functools.partial(bound, True)),
-        Row("bound", functools.partial(bound, False)),
+        Row("pythae, with its data loading", pythae, missing=missing),
+        *bounds,
     ]
 
 
 def project_name(precision: str, penalty: bool) -> str:
     """Return the name of a row of this project."""
     return f"this project, {precision}" + (", gradient penalty" if penalty else "")
+
+
+def bound_name(precision: str, penalty: bool, cached: bool) -> str:
+    """Return the name of a row of the machine's own bound."""
+    where = "" if cached else ", from memory"
+    return f"bound, {precision}" + where + (", gradient penalty" if penalty else "")
 
 
 def main() -> None:
@@ -164,15 +190,13 @@ def main() -> None:
     seconds: dict[str, list[float]] = {row.name: [] for row in all_rows if not row.missing}
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        pools = {
-            name: stack.enter_context(ProcessPoolExecutor(1, get_context("spawn")))
-            for name in seconds
-        }
-        waiting = [
-            pools[row.name].submit(set_up, row, options, folder)
-            for row in all_rows
-            if not row.missing
-        ]
+        pools, waiting = {}, []
+        for row in all_rows:
+            if row.missing:
+                continue
+            pools[row.name] = stack.enter_context(ProcessPoolExecutor(1, get_context("spawn")))
+            with environment(as_stage=row.as_stage):  # in which the pool starts its process
+                waiting.append(pools[row.name].submit(set_up, row, options, folder))
         for ready in waiting:
             ready.result()
         for _ in track(range(options.rounds), "rounds", console=Console(stderr=True)):
@@ -186,6 +210,21 @@ def main() -> None:
     print_table(all_rows, seconds, precisions, COUNT // options.batch, title)
 
 
+@contextmanager
+def environment(as_stage: bool) -> Iterator[None]:
+    """Have the environment of a stage, or leave it as it is, until the block ends."""
+    before = dict(os.environ)
+    if as_stage:
+        command = [ROOT / "stages" / "run", "env", "--null"]
+        shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        os.environ.update(line.split("=", 1) for line in shown.split("\0") if line)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 def print_table(
     all_rows: Sequence[Row],
     seconds: dict[str, list[float]],
@@ -193,7 +232,9 @@ def print_table(
     steps_per_epoch: int,
     title: str,
 ) -> None:
-    """Print the medians, and the ratios that matter.
+    """Print the medians, and the ratios that matter: medians of those of each round.
+
+    Other users of the machine make some rounds slower than others, all rows alike.
 
     Args:
         all_rows: what was to be timed.
@@ -202,8 +243,13 @@ def print_table(
         steps_per_epoch: batches of an epoch.
         title: of the table.
     """
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
     baseline = project_name("float32", False)
+
+    def ratio(name: str, to: str) -> float:
+        return statistics.median(
+            own / other for own, other in zip(seconds[name], seconds[to], strict=True)
+        )
+
     table = Table("", title=title)
     for heading in ("a step", "fastest – slowest round", f"{steps_per_epoch} steps", "ratio"):
         table.add_column(heading, justify="right")
@@ -211,23 +257,23 @@ def print_table(
         if row.missing:
             table.add_row(row.name, row.missing)
             continue
-        step = medians[row.name]
+        step = statistics.median(seconds[row.name])
         low, high = min(seconds[row.name]) * 1e3, max(seconds[row.name]) * 1e3
         table.add_row(
             row.name, f"{step * 1e3:.3g} ms", f"{low:.3g} – {high:.3g} ms",
-            f"{step * steps_per_epoch:.3g} s", f"{step / medians[baseline]:.2f}",
+            f"{step * steps_per_epoch:.3g} s", f"{ratio(row.name, baseline):.2f}",
         )  # fmt: skip
     Console(width=130).print(table)
     print(f"ratio: to {baseline} without gradient penalty")
     for precision in precisions:
-        ours = medians[project_name(precision, False)]
+        ours = project_name(precision, False)
         for row in all_rows:
-            if row.name in medians and row.name.startswith(("textbook", "pythae")):
-                ratio = medians[row.name] / ours
-                print(f"{precision}, no penalty: {ratio:.2f} times as fast as {row.name}")
-        for name, penalty in (("bound", False), ("bound, gradient penalty", True)):
-            share = medians[project_name(precision, penalty)] / medians[name]
-            print(f"{project_name(precision, penalty)}: {share:.2f} times the {name}")
+            if row.name in seconds and row.name.startswith(("textbook", "pythae")):
+                times = ratio(row.name, ours)
+                print(f"{precision}, no penalty: {times:.2f} times as fast as {row.name}")
+        for penalty, cached in itertools.product((False, True), (True, False)):
+            name, bound = project_name(precision, penalty), bound_name(precision, penalty, cached)
+            print(f"{name}: {ratio(name, bound):.2f} times the {bound}")
 
 
 # Of the row that has this process.
@@ -351,7 +397,9 @@ def textbook(loading: bool, folder: Path | None) -> Turn:
     reconstruction = torch.optim.Adam(autoencoder_weights, lr=2.5e-4)
     discrimination = torch.optim.Adam(discriminator.parameters(), lr=1e-3)
     generation = torch.optim.Adam(encoder.parameters(), lr=1e-3)
-    loader: DataLoader = DataLoader(InMemory(read_images(folder)), batch_size=_batch, shuffle=True)
+    loader: DataLoader = DataLoader(
+        InMemory(read_images(folder)), batch_size=_batch, shuffle=True, drop_last=True
+    )
     batches = loader if loading else list(itertools.islice(loader, 50))
     if not loading:
         batches = [[images.to(_device), labels] for images, labels in batches]
@@ -486,24 +534,18 @@ def products(penalty: bool) -> Counter[tuple[str, int, int]]:
     return needed
 
 
-def bound(penalty: bool, _folder: Path | None) -> Turn:
+def bound(precision: Precision, penalty: bool, cached: bool, _folder: Path | None) -> Turn:
     """Set up what a step cannot do without, piece by piece."""
-    pieces: list[tuple[Callable[[], object], float]] = []
-    for (which, inputs, outputs), count in products(penalty).items():
-        x = torch.randn(_batch, inputs, device=_device)
-        weights = torch.randn(outputs, inputs, device=_device)
-        gradient = torch.randn(_batch, outputs, device=_device)
-        left, right = {
-            "forward": (x, weights.T),
-            "weights": (gradient.T, x),
-            "inputs": (gradient, weights),
-        }[which]
-        result = torch.empty(left.shape[0], right.shape[1], device=_device)
-        pieces.append((functools.partial(torch.mm, left, right, out=result), count))
+    # As a stage does; see aae/stage.py.
+    os.environ["MKL_CBWR"] = "AUTO,STRICT"
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    pieces: list[tuple[Callable[[], object], float]] = [
+        (product(*layer, dtype, cached), count) for layer, count in products(penalty).items()
+    ]
     # Each Adam reads weight, gradient and two moments, and writes all but the gradient.
     adapted = (*ENCODER, *DECODER, *DISCRIMINATOR, *ENCODER)
     moved = 7 * 4 * sum((inputs + 1) * outputs for inputs, outputs in adapted)
-    array = torch.ones(2**24, device=_device)  # more than a cache holds
+    array = torch.ones(BEYOND_CACHE // 4, device=_device)
     pieces.append((functools.partial(array.mul_, 1.0), moved / (2 * array.nbytes)))
 
     def turn(steps: int) -> float:
@@ -520,6 +562,33 @@ def bound(penalty: bool, _folder: Path | None) -> Turn:
         return total
 
     return turn
+
+
+def product(
+    which: str, inputs: int, outputs: int, dtype: torch.dtype, cached: bool
+) -> Callable[[], object]:
+    """Return a matrix product of a layer.
+
+    Args:
+        which: of its three; see :func:`products`.
+        inputs: of the layer.
+        outputs: of the layer.
+        dtype: of all numbers.
+        cached: whether it works on the same weights every time, or on one copy after another, of
+            which there are more than a cache holds.
+    """
+    x = torch.randn(_batch, inputs, device=_device, dtype=dtype)
+    gradient = torch.randn(_batch, outputs, device=_device, dtype=dtype)
+    copies = 1 if cached else math.ceil(BEYOND_CACHE / (inputs * outputs * dtype.itemsize))
+    # Weights, or in their place the gradient for them.
+    weights = itertools.cycle(torch.randn(copies, outputs, inputs, device=_device, dtype=dtype))
+    if which == "weights":
+        return lambda: torch.mm(gradient.T, x, out=next(weights))
+    if which == "inputs":
+        result = torch.empty_like(x)
+        return lambda: torch.mm(gradient, next(weights), out=result)
+    result = torch.empty_like(gradient)
+    return lambda: torch.mm(x, next(weights).T, out=result)
 
 
 def repeated(piece: Callable[[], object], times: int) -> Callable[[], object]:
