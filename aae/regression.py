@@ -23,12 +23,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from dvc.api import metrics_show, read
-from dvc.exceptions import DvcException
 from rich.console import Console
 
 from aae.comparison import HOW_TO_ACCEPT, Comparison, judge
-from aae.errors import AAEError, ComparisonError, unknown, without_password
-from aae.files import write_json, write_text
+from aae.errors import AAEError, ComparisonError, OutputError, unknown, without_password
+from aae.files import check_writable, write_json, write_text
 from aae.params import load_params
 
 PARAMS = Path("params.yaml")
@@ -59,6 +58,11 @@ def main() -> None:
         )
     parser.add_argument("--report", metavar="FILE", help="where to put the page of the run")
     options = parser.parse_args()
+    files = [x for x in (options.markdown, options.json, options.report) if x not in (None, "-")]
+    try:
+        check_writable(*map(Path, files))
+    except OutputError as error:
+        parser.error(str(error))
     try:
         comparison = compare(options.base, options.accept, options.report)
     except AAEError as error:
@@ -109,9 +113,9 @@ def compare(base: str | None, accept: bool, page: str | None) -> Comparison:
     baseline = guarded_at(commit)
     if not baseline and not accept:
         raise ComparisonError(f"{GUARDED} is not in {title}; {HOW_TO_ACCEPT}")
-    committed = json.loads(GUARDED.read_text(encoding="utf-8")) if GUARDED.exists() else {}
+    committed = {} if accept or not GUARDED.exists() else parse(GUARDED.read_text("utf-8"), GUARDED)
     if MEASURED.exists():  # a name that is wrong is found before time is spent
-        check_names(settings.metrics, by_model(json.loads(MEASURED.read_text(encoding="utf-8"))))
+        check_names(settings.metrics, by_model(parse(MEASURED.read_text("utf-8"), MEASURED)))
     now = measure("regression", settings.overrides, Path(page) if page else None)
     check_names(settings.metrics, now)
     rows = judge(settings.metrics, baseline, now, committed)
@@ -119,6 +123,14 @@ def compare(base: str | None, accept: bool, page: str | None) -> Comparison:
         write_json(GUARDED, {name: now[name] for name in settings.metrics})
     figures = (git("diff", "--name-only", commit, "--", FIGURES) or "").splitlines()
     return Comparison(commit, title, rows, figures)
+
+
+def parse(text: str, name: object) -> dict[str, Any]:
+    """Return the metrics in the text of a file, which an error names."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ComparisonError(f"{name} is damaged: {error}") from error
 
 
 def find_base(name: str | None) -> tuple[str, str]:
@@ -154,10 +166,7 @@ def guarded_at(commit: str) -> dict[str, float]:
     """Return the guarded metrics that were committed then, none if there is no such file."""
     if git("cat-file", "-e", f"{commit}:{GUARDED}") is None:
         return {}
-    try:
-        return metrics_show(str(GUARDED), rev=commit)
-    except DvcException as error:
-        raise ComparisonError(f"{GUARDED} at {commit[:7]}: {error}") from error
+    return parse(read(str(GUARDED), rev=commit), f"{GUARDED} at {commit[:7]}")
 
 
 def measure(
@@ -180,12 +189,14 @@ def measure(
     """
     name = f"{name}-{git('rev-parse', '--short', 'HEAD')}"  # DVC wants them unique over commits
     changes = [f"--set-param={key}={json.dumps(value)}" for key, value in overrides.items()]
-    untracked = (git("ls-files", "--others", "--exclude-standard") or "").splitlines()
-    copied = [f"--copy-paths={path}" for path in untracked]
+    # A folder that git does not know is copied as one: DVC makes none for a file.
+    listed = git("ls-files", "-z", "--others", "--exclude-standard", "--directory") or ""
+    experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "aae"
+    copied = [f"--copy-paths={path}" for path in listed.split("\0") if path]
     dvc = [sys.executable, "-m", "dvc", "exp"]
     run = subprocess.run(
         [*dvc, "run", "--temp", "--force", "--name", name, *changes, *copied],
-        env={"MLFLOW_EXPERIMENT_NAME": "aae-regression"} | os.environ,
+        env=os.environ | {"MLFLOW_EXPERIMENT_NAME": f"{experiment}-regression"},
         stdout=log, stderr=log, check=False,
     )  # fmt: skip
     if run.returncode:

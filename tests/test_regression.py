@@ -118,7 +118,23 @@ def test_a_metric_that_nobody_measures_is_named_before_time_is_spent(project):
 
 def test_a_baseline_that_is_damaged_is_named(project):
     write_baseline(project, "{")
-    assert_not_comparable(project, GUARDED, "--base", "HEAD")
+    head = run(["git", "rev-parse", "--short=7", "HEAD"], project).stdout.strip()
+    assert_not_comparable(project, f"{GUARDED} at {head} is damaged: ", "--base", "HEAD")
+
+
+def test_metrics_of_this_tree_that_are_damaged_are_named(project):
+    write_baseline(project, '{"aae.match_ratio": 1.0}')
+    for path in (GUARDED, "reports/metrics/latent.json"):
+        (project / path).write_text("<<<<<<< HEAD")
+        assert_not_comparable(project, f"{path} is damaged: ", "--base", "HEAD")
+        (project / path).write_text("{}")
+
+
+def test_a_file_that_cannot_be_written_is_named_before_time_is_spent(project):
+    for option in ("--markdown", "--json", "--report"):
+        result = gate(project, option, "params.yaml/comment.md")
+        assert result.returncode == 2
+        assert "params.yaml/comment.md cannot be written: " in result.stderr.splitlines()[-1]
 
 
 def test_the_gate_explains_itself(project):
@@ -133,6 +149,7 @@ def test_what_is_worse_fails_but_for_what_is_accepted_on_purpose(tmp_path):
     copy_results(project)
     (project / GUARDED).unlink()
     commit(project, "no baseline")
+    (project / GUARDED).write_text("<<<<<<< HEAD")  # which is written anew
     result = gate(project, "--accept")
     assert result.returncode == 0, result.stderr
     assert result.stderr.splitlines()[-1] == f"accepted: commit {GUARDED}"
@@ -141,7 +158,7 @@ def test_what_is_worse_fails_but_for_what_is_accepted_on_purpose(tmp_path):
     baseline = json.loads((project / GUARDED).read_text())
     assert list(baseline) == list(TINY["regression.metrics"])
 
-    # A change that is not committed, with a file that git does not know yet.
+    # A change that is not committed, with a folder and names that git does not know yet.
     stage = project / "stages" / "prepare_data.py"
     for old, new in (
         ("    write_prepared(", "    halve(splits)\n    write_prepared("),
@@ -149,7 +166,9 @@ def test_what_is_worse_fails_but_for_what_is_accepted_on_purpose(tmp_path):
     ):
         assert stage.read_text().count(old) == 1
         stage.write_text(stage.read_text().replace(old, new))
-    (project / "aae" / "halves.py").write_text(HALVES)
+    (project / "aae" / "halves").mkdir()
+    (project / "aae" / "halves" / "__init__.py").write_text(HALVES)
+    (project / "aae" / "hälften.md").write_text("Images, but half of them.")
     # What `--accept` would write, for one metric of the two.
     (project / GUARDED).write_text(json.dumps(baseline | {"ae.reconstruction_mse": 1.0}))
     result = gate(project, *(f"--{kind}={kind}.out" for kind in ("markdown", "json", "report")))
