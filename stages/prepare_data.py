@@ -6,13 +6,16 @@ Reads the source that params.yaml names; writes data/prepared.
 from pathlib import Path
 
 from aae.data import check_source, read_source, split_source, write_prepared
+from aae.experiments import project_root
 from aae.params import Params
 from aae.stage import run_stage
 
 
 def main(params: Params) -> None:
     """Prepare the data."""
-    source = read_source(params.data.source, Path(params.data.root))
+    # Below the repository and not below the copy of it that a queued experiment runs in.
+    root = project_root(Path.cwd()) / params.data.root
+    source = read_source(params.data.source, root)
     check_source(source)
     splits = split_source(source, params.data, params.seed)
     write_prepared(splits, params.data.source, source.class_names)

@@ -184,9 +184,18 @@ def test_without_a_network_the_error_says_where_to_put_the_files(tmp_path):
         http_proxy=nowhere, https_proxy=nowhere, no_proxy="",
     )  # fmt: skip
     assert result.returncode == 1
-    assert "put its four files, unzipped, into raw/FashionMNIST/raw" in result.stderr
+    assert f"put its four files, unzipped, into {tmp_path}/raw/FashionMNIST/raw" in result.stderr
     assert result.stderr.strip().splitlines()[-1].startswith("error: data.source: FashionMNIST")
     assert not (tmp_path / "data").exists()
+
+
+def test_a_queued_experiment_reads_the_images_of_the_repository_around_it(tmp_path, mnist_root):
+    (tmp_path / "data").mkdir()
+    mnist_root.rename(tmp_path / "data" / "raw")
+    queued = tmp_path / ".dvc" / "tmp" / "exps" / "tmp1234"
+    queued.mkdir(parents=True)
+    write_params(queued / "params.yaml", {"data.source": "mnist", "data.root": "data/raw"})
+    assert "50 test images" in run(["python", str(STAGE)], queued).stdout
 
 
 def test_a_copy_that_lacks_a_file_is_left_as_it_is(mnist_root):
