@@ -88,8 +88,16 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, values: Mapping) -> None:
-    """Write values as JSON, a line each."""
-    write_text(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
+    """Write values as JSON, a line each.
+
+    Raises:
+        OutputError: if it cannot be written, or a value is not finite, for which JSON has no word.
+    """
+    try:
+        text = json.dumps(values, indent=2, allow_nan=False)
+    except ValueError as error:
+        raise OutputError(f"{path} cannot be written: a value is not finite") from error
+    write_text(path, text + "\n")
 
 
 def to_csv(table: "pd.DataFrame", header: bool = True) -> str:

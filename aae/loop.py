@@ -122,7 +122,7 @@ class Training(ABC):
                 losses = {name: loss * part_of(self.count) for name, loss in losses.items()}
                 sum_over_ranks(list(losses.values()))
                 self.step += 1
-                if not on_gpu:  # which a look at a value would make wait
+                if not on_gpu:  # looking at a value would wait until the GPU has computed it
                     self._check_finite(losses)
                 for name, loss in losses.items():
                     self.totals[name] = self.totals.get(name, 0) + loss * len(indices)

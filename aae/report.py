@@ -10,7 +10,10 @@ import jinja2
 from aae.params import Params
 
 # The parameters and the libraries that the numbers depend on.
-SHOWN = {"seed", "data", "latent_dim", "network", "train_ae", "train_aae", "eval_latent"}
+SHOWN = {
+    "seed", "data", "latent_dim", "network", "precision", "device", "train_ae", "train_aae",
+    "eval_latent",
+}  # fmt: skip
 LIBRARIES = (
     "torch", "numpy", "scipy", "scikit-learn", "matplotlib", "pillow", "mlxtend",
 )  # fmt: skip

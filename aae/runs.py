@@ -233,7 +233,10 @@ def evaluation_run(weights: Path, stage: str, prior: str, seed: int) -> Iterator
 def _spooled_run(root: Path, is_it: Callable[[dict[str, Any]], bool]) -> Run | None:
     """Return the spooled run that is looked for, if there is one for this store."""
     for folder in spooled(root):
-        run = Run.from_spool(root, folder)
+        try:
+            run = Run.from_spool(root, folder)
+        except FileNotFoundError:  # just uploaded by another process, or written anew by its own
+            continue
         if is_it(run.run) and run.run["address"] == address(root):
             return run
     return None

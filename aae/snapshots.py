@@ -180,8 +180,9 @@ def keep_snapshots(
         snapshots.resume()
         yield snapshots
         # Renamed first: another process may claim the name while this one is still deleting.
-        done = folder.rename(folder.with_name(f".done-{uuid.uuid4()}"))
-        shutil.rmtree(done, ignore_errors=True)
+        with suppress(FileNotFoundError):  # somebody has deleted it
+            done = folder.rename(folder.with_name(f".done-{uuid.uuid4()}"))
+            shutil.rmtree(done, ignore_errors=True)
     except KeyboardInterrupt:
         again = "goes on from" if snapshots.saved_step else "begins again at"
         print(f"{stage} {again} {snapshots.where()} with the next `dvc repro`", file=sys.stderr)

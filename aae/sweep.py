@@ -227,7 +227,7 @@ def _take(
         measured = json.loads(git("show", f"{reference}:{MEASURED}") or "")["aae"]
         print(f"{name} ({changes}): {SHOWN[0]} {measured[SHOWN[0]]:.4g}", flush=True)
         return row | {metric: measured[metric] for metric in SHOWN}
-    lines = without_password(log).strip().splitlines()
+    lines = without_password(log).strip().splitlines() or ["it ended without a word"]
     reason = next((line for line in lines if line.startswith("error: ")), lines[-1])
     print("\n".join(["", *lines, f"{name} ({changes}) failed"]), file=sys.stderr, flush=True)
     return row | {"error": reason.removeprefix("error: ")}

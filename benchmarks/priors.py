@@ -35,6 +35,7 @@ from ruamel.yaml import YAML
 from aae.checkpoints import load_model, save_model
 from aae.data import pixels, read_source, split_source
 from aae.errors import ParameterError, unknown
+from aae.files import tree_digest
 from aae.networks import Architecture, Model, apply
 from aae.params import Params, load_params
 from aae.training import AdversarialTraining, AutoencoderTraining, initialise
@@ -163,20 +164,10 @@ def parse(settings: Iterable[str]) -> dict[str, Any]:
 
 
 def result_key(params: Params) -> str:
-    """Digest of all that determines a result: code and parameters."""
+    """Digest of all that determines a result: code, packages and parameters."""
     digest = hashlib.sha256(params.model_dump_json(exclude={"priors", "tracking"}).encode())
     digest.update(params.priors[params.prior].model_dump_json().encode())
-    for name in (
-        "data",
-        "distances",
-        "distributions",
-        "networks",
-        "priors",
-        "seeding",
-        "training",
-        "two_sample",
-    ):
-        digest.update((ROOT / "aae" / f"{name}.py").read_bytes())
+    digest.update(tree_digest(ROOT / "aae", ROOT / "requirements.lock").encode())
     return digest.hexdigest()
 
 

@@ -184,7 +184,8 @@ def write_images(path: Path, count: int) -> None:
 
 def run(it: Configuration, folder: Path, options: argparse.Namespace) -> Measured:
     """Measure a configuration in a process of its own, the images being in a folder."""
-    words = [sys.executable, str(Path(__file__).resolve()), "--steps", str(options.steps)]
+    words = [str(ROOT / "stages" / "run"), sys.executable, str(Path(__file__).resolve())]
+    words += ["--steps", str(options.steps)]
     words += ["--measure", str(it.count), str(it.width), str(it.latent_dim)]
     if options.processor_time:
         words.append("--processor-time")

@@ -173,6 +173,8 @@ def main() -> None:
     for name in ("rounds", "steps", "threads", "batch"):
         if getattr(options, name) < 1:
             parser.error(f"--{name}: at least 1, not {getattr(options, name)}")
+    if options.batch > COUNT:
+        parser.error(f"--batch: at most {COUNT} images, not {options.batch}")
     if options.images:
         options.images = options.images.resolve()
         try:
@@ -215,9 +217,8 @@ def environment(as_stage: bool) -> Iterator[None]:
     """Have the environment of a stage, or leave it as it is, until the block ends."""
     before = dict(os.environ)
     if as_stage:
-        command = [ROOT / "stages" / "run", "env", "--null"]
-        shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-        os.environ.update(line.split("=", 1) for line in shown.split("\0") if line)
+        shown = subprocess.check_output([ROOT / "stages" / "run", "env", "-0"], cwd=ROOT, text=True)
+        os.environ.update(dict(line.split("=", 1) for line in shown.split("\0") if line))
     try:
         yield
     finally:
@@ -351,7 +352,7 @@ def project(precision: Precision, penalty: bool, folder: Path | None) -> Turn:
     os.environ["MKL_CBWR"] = "AUTO,STRICT"
     params = load_params(ROOT / "params.yaml")
     # An autoencoder to start from would change no time.
-    changes: dict[str, object] = {"init": "scratch", "batch_size": _batch}
+    changes: dict[str, object] = {"init": "scratch", "batch_size": _batch, "epochs": 10_000}
     if not penalty:
         changes["gradient_penalty"] = 0.0
     settings = params.train_aae.model_copy(update=changes)

@@ -7,7 +7,7 @@ from conftest import copy_project, run
 
 
 @pytest.mark.long
-def test_at_the_default_parameters_the_codes_follow_the_prior(tmp_path):
+def test_at_the_default_parameters_the_codes_come_near_the_prior(tmp_path):
     """What the README promises, with nothing made smaller."""
     root = copy_project(tmp_path / "project", {})
     run(["dvc", "repro"], root)
@@ -23,5 +23,4 @@ def test_at_the_default_parameters_the_codes_follow_the_prior(tmp_path):
     # Without a discriminator that learns, nothing draws the codes to the prior.
     run(["dvc", "exp", "run", "-S", "train_aae.learning_rate.discriminator=0.0"], root)
     crippled = json.loads((root / "reports" / "metrics" / "latent.json").read_text())["aae"]
-    assert not crippled["follows_prior"]
-    assert crippled["match_ratio"] > aae["match_ratio"]
+    assert crippled["match_ratio"] > 1.5 * aae["match_ratio"]

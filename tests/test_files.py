@@ -51,6 +51,12 @@ def test_what_cannot_be_written_is_an_error_in_one_line(tmp_path: Path):
         assert " cannot be written: " in str(error.value)
 
 
+def test_values_that_json_has_no_word_for_are_named(tmp_path: Path):
+    with pytest.raises(OutputError, match=r"latent\.json cannot be written: a value is not finite"):
+        write_json(tmp_path / "latent.json", {"match_ratio": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_check_leaves_nothing_and_keeps_what_is_there(tmp_path: Path):
     write_text(tmp_path / "file.txt", "first")
     check_writable(tmp_path / "file.txt", tmp_path / "new" / "other.txt")

@@ -12,7 +12,7 @@ from aae.checkpoints import save_model
 from aae.files import file_digest
 from aae.networks import Architecture, Model
 from aae.runs import evaluation_run
-from aae.spool import load_spooled, save_spooled
+from aae.spool import load_spooled, remove_spooled, save_spooled
 
 ARCHITECTURE = Architecture(image_shape=(1, 4, 4), latent_dim=3, hidden=(8,))
 
@@ -204,6 +204,18 @@ def test_a_spooled_run_survives_being_written_again(tmp_path):
     assert kind == "image"
     np.testing.assert_array_equal(arguments["image"], image)
     assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_a_spooled_run_that_goes_while_another_begins_is_nothing_to_it(repository):
+    folder = repository / "mlflow-spool" / "other"
+    image = np.zeros((2, 3, 3), np.uint8)
+    save_spooled(folder, {"name": "other", "tags": {}}, [("image", {"image": image})])
+    # What another process is in the middle of removing.
+    (folder / "0-image.npy").unlink()
+    with training_run("train_ae", "none", 5, {}):
+        pass
+    assert newest().data.tags["seed"] == "5"
+    remove_spooled(folder)
 
 
 def test_the_environment_chooses_store_and_experiment(tmp_path, monkeypatch):

@@ -196,6 +196,8 @@ def test_a_training_goes_on_until_its_end_and_then_its_snapshots_go(make_trainin
     with keep_snapshots("train", {"seed": 0}, 0, training, {}) as snapshots:
         assert (snapshots.id, training.step) == (name, 7)
     assert list((stage / "snapshots").iterdir()) == []
+    with keep_snapshots("train", {"seed": 1}, 0, make_training(), {}):
+        shutil.rmtree(stage / "snapshots")  # as the README allows at any time
     again, began = kill(make_training, {"seed": 0}, step=1)
     assert again != name
     assert began == 0
