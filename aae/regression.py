@@ -191,8 +191,8 @@ def measure(
     changes = [f"--set-param={key}={json.dumps(value)}" for key, value in overrides.items()]
     # A folder that git does not know is copied as one: DVC makes none for a file.
     listed = git("ls-files", "-z", "--others", "--exclude-standard", "--directory") or ""
-    experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "aae"
     copied = [f"--copy-paths={path}" for path in listed.split("\0") if path]
+    experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "aae"
     dvc = [sys.executable, "-m", "dvc", "exp"]
     run = subprocess.run(
         [*dvc, "run", "--temp", "--force", "--name", name, *changes, *copied],
