@@ -7,11 +7,13 @@ many dimensions as the codes.
 """
 
 import math
+import weakref
 from functools import cached_property
+from typing import Any, Self
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import Distribution, Transform, constraints
 
 from aae.errors import ParameterError
 from aae.seeding import stream
@@ -50,6 +52,7 @@ class Prior:
             )
         self.distribution = distribution
         self.latent_dim = latent_dim
+        self.device = torch.device("cpu")
         # Codes are kept in single precision, which tells 10^7 values apart.
         fits = self.scale.isfinite() & (self.scale > 1e-5 * self.mean.abs())
         if not fits.all():
@@ -61,14 +64,37 @@ class Prior:
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw codes [count, d], determined by the generator alone.
 
-        ``torch.distributions`` reads torch's global generator and takes no other. It is therefore
-        seeded from ``generator`` for the time of the call and put back afterwards.
+        ``torch.distributions`` reads the global generator of its device and takes no other. It is
+        therefore seeded from ``generator``, one of the processor, for the time of the call and put
+        back afterwards.
         """
         seed = torch.randint(2**62, (), generator=generator).item()
         shape = (count, self.latent_dim) if self.univariate else (count,)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(seed))
-            return self.distribution.sample(shape)
+        # Both draw the same numbers, but `Normal.sample` looks at its parameters first, for which
+        # it would wait for a GPU.
+        found = self.distribution
+        draw = found.rsample if found.has_rsample else found.sample
+        read = torch.default_generator
+        if self.device.type == "cuda":
+            read = torch.cuda.default_generators[self.device.index]
+        # In the place of `torch.random.fork_rng` and `torch.manual_seed`, which take seven times
+        # longer than the rest.
+        state = read.get_state()
+        try:
+            read.manual_seed(int(seed))
+            with torch.no_grad():
+                return draw(shape)
+        finally:
+            read.set_state(state)
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return the same prior with samples that are drawn on a device.
+
+        They are determined by the generator and the kind of device.
+        """
+        moved = _to(self, torch.device(device), {})
+        moved.device = moved.mean.device
+        return moved
 
     @cached_property
     def _reference(self) -> Tensor:
@@ -203,32 +229,35 @@ class GaussianRing(Distribution):
         validate_args: bool | None = None,
     ) -> None:
         self.components, self.radius = components, radius
+        self.count = int(components)  # a number here: nothing waits for a GPU to know it
         self.radial_std, self.tangential_std = radial_std, tangential_std
         super().__init__(torch.Size(), torch.Size([2]), validate_args)
 
     def _directions(self, component: Tensor) -> tuple[Tensor, Tensor]:
         """Unit vectors [..., 2] along and across the radius of each component."""
-        angle = 2 * math.pi * component / self.components
+        angle = 2 * math.pi * component / self.count
         along = torch.stack([angle.cos(), angle.sin()], dim=-1)
         return along, torch.stack([-angle.sin(), angle.cos()], dim=-1)
 
     @property
     def mean(self) -> Tensor:
         """Mean [2]."""
-        along, _ = self._directions(torch.arange(int(self.components)))
+        along, _ = self._directions(torch.arange(self.count, device=self.radius.device))
         return self.radius * along.mean(0)
 
     @property
     def variance(self) -> Tensor:
         """Variance [2] of each dimension: that of the means, and the mean one around them."""
-        along, across = self._directions(torch.arange(int(self.components)))
+        along, across = self._directions(torch.arange(self.count, device=self.radius.device))
         around = (self.radial_std * along) ** 2 + (self.tangential_std * across) ** 2
         return (self.radius * along).var(0, correction=0) + around.mean(0)
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:
         """Draw codes [*sample_shape, 2]."""
-        along, across = self._directions(torch.randint(int(self.components), sample_shape))
-        first, second = torch.randn(2, *sample_shape, 1)
+        device = self.radius.device
+        component = torch.randint(self.count, sample_shape, device=device)
+        along, across = self._directions(component)
+        first, second = torch.randn(2, *sample_shape, 1, device=device)
         return (
             self.radius + self.radial_std * first
         ) * along + self.tangential_std * second * across
@@ -277,7 +306,28 @@ class SwissRoll(Distribution):
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:
         """Draw codes [*sample_shape, 2]."""
-        return self._roll(torch.rand(sample_shape)) + self.noise * torch.randn(*sample_shape, 2)
+        device = self.radius.device
+        points = self._roll(torch.rand(sample_shape, device=device))
+        return points + self.noise * torch.randn(*sample_shape, 2, device=device)
+
+
+def _to(part: Any, device: torch.device, copies: dict[int, Any]) -> Any:
+    """A copy of a prior, or of a part of one, with its tensors on a device.
+
+    ``torch.distributions`` has nothing for it.
+    """
+    if isinstance(part, Tensor):
+        return part.to(device)
+    if isinstance(part, list | tuple):
+        return type(part)(_to(item, device, copies) for item in part)
+    if isinstance(part, weakref.ref):
+        return None  # a transform's inverse, which it makes again when it is asked for
+    if isinstance(part, Prior | Distribution | Transform):
+        if id(part) not in copies:  # transform and inverse know each other
+            copies[id(part)] = copy = object.__new__(type(part))
+            copy.__dict__ |= {name: _to(x, device, copies) for name, x in vars(part).items()}
+        return copies[id(part)]
+    return part
 
 
 def _centres(count: int) -> Tensor:

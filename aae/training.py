@@ -100,24 +100,19 @@ class AdversarialTraining(AutoencoderTraining):
         super().__init__(model, settings, images, validation_images, seed, precision)
         assert model.discriminator is not None
         self.discriminator = model.discriminator
-        self.prior, self.scale = prior, prior.scale.to(self.device)
+        self.prior = prior.to(self.device)
         self.generators["prior samples"] = stream(seed, "prior samples")
-        self.validation_prior = prior.sample(
+        self.validation_prior = self.prior.sample(
             len(validation_images), stream(seed, "prior samples for validation")
-        ).to(self.device)
+        )
         rate = settings.learning_rate
         self.add_optimiser("discriminator", [self.discriminator], rate.discriminator)
         self.add_optimiser("generator", [self.encoder], rate.generator)
 
     def batch(self, indices: Tensor) -> dict[str, Tensor]:
         """Return the images of a batch, and as many "prior_samples" [B, d]."""
-        # Drawn by the processor for every device, so that all train on the same ones. From pinned
-        # memory a GPU copies them when it comes to it, and nobody waits.
-        samples = share(self.prior.sample(len(indices), self.generators["prior samples"]))
-        if self.device.type == "cuda":
-            samples = samples.pin_memory()
-        samples = samples.to(self.device, non_blocking=True)
-        return super().batch(indices) | {"prior_samples": samples}
+        samples = self.prior.sample(len(indices), self.generators["prior samples"])
+        return super().batch(indices) | {"prior_samples": share(samples)}
 
     def train_batch(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Take three steps; return the losses before them."""
@@ -145,7 +140,7 @@ class AdversarialTraining(AutoencoderTraining):
             # the prior so that its weight means the same for every prior. It keeps the
             # discriminator from circling about the equilibrium.
             (gradient,) = torch.autograd.grad(prior_logits.sum(), prior_samples, create_graph=True)
-            squared_norm = (self.scale * gradient).square().sum(1).mean()
+            squared_norm = (self.prior.scale * gradient).square().sum(1).mean()
             penalty = self.settings.gradient_penalty * squared_norm
         self.descend("discriminator", loss + penalty)
         return loss.detach()

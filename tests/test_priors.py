@@ -24,6 +24,16 @@ PRIORS = [
     ("Cauchy", {"loc": 3.0, "scale": 1.0}, scipy.stats.cauchy(3, 1)),
 ]
 NAMES = [name for name, _, _ in PRIORS]
+RING = {"components": 10, "radius": 5.0, "radial_std": 1.0, "tangential_std": 0.3}
+ROLL = {"turns": 1.5, "radius": 10.0, "noise": 0.5}
+# Those that torch also draws where tensors have no values; a Beta it does not.
+WITHOUT_VALUES = [
+    *((name, arguments) for name, arguments, _ in PRIORS if name != "Beta"),
+    ("Pareto", {"scale": 1.0, "alpha": 3.0}),
+    ("MultivariateNormal", {"loc": [0.0, 0.0], "covariance_matrix": np.eye(2).tolist()}),
+    ("GaussianRing", RING),
+    ("SwissRoll", ROLL),
+]
 
 
 def prior(name: str, arguments: dict, latent_dim: int = 2) -> Prior:
@@ -86,6 +96,26 @@ def test_samples_are_determined_by_the_generator_and_leave_the_global_one_alone(
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.parametrize(("name", "arguments"), WITHOUT_VALUES)
+def test_a_device_draws_the_samples_itself_and_nothing_looks_at_them(name, arguments):
+    # Of the device "meta" tensors have shapes and no values: one of the processor among them is an
+    # error, and so is a look at a value, for which a GPU would be waited for.
+    there = prior(name, arguments).to("meta")
+    samples = there.sample(5, stream(0, "test"))
+    assert samples.shape == (5, 2)
+    assert {samples.device.type, there.mean.device.type, there.scale.device.type} == {"meta"}
+
+
+@pytest.mark.parametrize(("name", "arguments", "reference"), PRIORS, ids=NAMES)
+def test_the_prior_of_a_device_is_the_same_one(name, arguments, reference):
+    here = prior(name, arguments)
+    there = here.to("cpu")
+    samples = (found.sample(10, stream(0, "test")) for found in (here, there))
+    assert torch.equal(*samples)
+    point = torch.full((1,), reference.median())
+    assert there.density(point, 0) == here.density(point, 0)
+
+
 def test_a_multivariate_prior_keeps_its_dependence():
     covariance = [[1.0, 0.8], [0.8, 1.0]]
     found = prior("MultivariateNormal", {"loc": [0.0, 3.0], "covariance_matrix": covariance})
@@ -138,10 +168,6 @@ def test_the_grid_of_independent_dimensions_is_that_of_all_quantiles(latent_dim)
     found = gamma.grid(5)
     assert found.shape == (25, latent_dim)
     np.testing.assert_allclose(found.squeeze(1), expected, atol=0.2)
-
-
-RING = {"components": 10, "radius": 5.0, "radial_std": 1.0, "tangential_std": 0.3}
-ROLL = {"turns": 1.5, "radius": 10.0, "noise": 0.5}
 
 
 def radial_and_tangential(points: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
