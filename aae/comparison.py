@@ -1,12 +1,10 @@
 """Which guarded metrics got worse: the judgement of the gate, and how it is shown."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rich.table import Table
 
-from aae.errors import ComparisonError
 from aae.params import Guard
 
 HOW_TO_ACCEPT = (
@@ -144,9 +142,6 @@ def judge(
         now: metrics of this tree. One that is not finite is worse.
         accepted: metrics that were committed with this tree. Where they differ from the baseline,
             a worse metric has been accepted, as long as it is not worse than they say.
-
-    Raises:
-        ComparisonError: if a metric of the baseline is not a finite number.
     """
     rows = []
     for name, guard in guards.items():
@@ -154,8 +149,6 @@ def judge(
         if before is None:
             rows.append(Row(name, None, after, None, "new"))
             continue
-        if not isinstance(before, float) or not math.isfinite(before):
-            raise ComparisonError(f"{name} is {before} in the baseline, a number is needed")
         loss, tolerance = guard.loss(before, after), guard.tolerance(before)
         verdict = "worse" if loss > tolerance else "better" if loss < -tolerance else "same"
         claimed = accepted.get(name, before)

@@ -204,10 +204,11 @@ def _hold_out(
     for label in images.labels.unique():
         members = torch.nonzero(images.labels == label).flatten()
         count = math.floor(share * len(members) + 0.5)
-        if not 0 < count < len(members):
+        # In the evaluation some class needs a neighbour of its own.
+        if not 1 < count < len(members) - 1:
             raise DataError(
                 f"{parameter}: {share} of the {len(members)} images of class {int(label)} "
-                f"is {count}, both parts need at least one"
+                f"is {count}, both parts need at least two"
             )
         shuffled = members[torch.randperm(len(members), generator=generator)]
         held_out.append(shuffled[:count])

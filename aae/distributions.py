@@ -1,28 +1,155 @@
 """Distributions by name: what an entry of ``priors`` in params.yaml may say.
 
 Every continuous class of ``torch.distributions`` that is described by numbers alone can be named,
-and every class of :mod:`aae.priors`.
+and the two classes of this file.
 """
 
 import inspect
+import math
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
-from torch.distributions import Distribution
+from torch import Tensor
+from torch.distributions import Distribution, constraints
 from torch.distributions.constraints import is_dependent
 
-from aae import priors
 from aae.errors import ParameterError, unknown
 
-OWN = {cls.__name__: cls for cls in (priors.GaussianRing, priors.SwissRoll)}
+Shape = torch.Size | list[int] | tuple[int, ...]
+
+
+def centres(count: int) -> Tensor:
+    """Centres [count] of equal parts of the interval from 0 to 1."""
+    return (torch.arange(count) + 0.5) / count
+
+
+class GaussianRing(Distribution):
+    """Gaussians on a ring in the plane, equally probable, each elongated along its radius.
+
+    Makhzani et al. 2015, https://arxiv.org/abs/1511.05644, figure 2: ten of them.
+
+    Args:
+        components: how many.
+        radius: distance of their means from the origin.
+        radial_std: standard deviation along the radius.
+        tangential_std: standard deviation across it.
+    """
+
+    arg_constraints = {  # noqa: RUF012 (as in torch.distributions)
+        "components": constraints.integer_interval(1, 10_000),
+        "radius": constraints.nonnegative,
+        "radial_std": constraints.positive,
+        "tangential_std": constraints.positive,
+    }
+    support = constraints.real_vector
+
+    def __init__(
+        self,
+        components: Tensor,
+        radius: Tensor,
+        radial_std: Tensor,
+        tangential_std: Tensor,
+        validate_args: bool | None = None,
+    ) -> None:
+        self.components, self.radius = components, radius
+        self.radial_std, self.tangential_std = radial_std, tangential_std
+        shapes = (x.shape for x in (components, radius, radial_std, tangential_std))
+        super().__init__(torch.broadcast_shapes(*shapes), torch.Size([2]), validate_args)
+
+    @cached_property
+    def _count(self) -> int:
+        """How many components, a number that no GPU has to be asked for again."""
+        return int(self.components)
+
+    def _directions(self, component: Tensor) -> tuple[Tensor, Tensor]:
+        """Unit vectors [..., 2] along and across the radius of each component."""
+        angle = 2 * math.pi * component / self._count
+        along = torch.stack([angle.cos(), angle.sin()], dim=-1)
+        return along, torch.stack([-angle.sin(), angle.cos()], dim=-1)
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean [2]."""
+        along, _ = self._directions(torch.arange(self._count))
+        return self.radius * along.mean(0)
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance [2] of each dimension: that of the means, and the mean one around them."""
+        along, across = self._directions(torch.arange(self._count))
+        around = (self.radial_std * along) ** 2 + (self.tangential_std * across) ** 2
+        return (self.radius * along).var(0, correction=0) + around.mean(0)
+
+    def sample(self, sample_shape: Shape = ()) -> Tensor:
+        """Draw codes [*sample_shape, 2]."""
+        device = self.radius.device
+        component = torch.randint(self._count, sample_shape, device=device)
+        along, across = self._directions(component)
+        first, second = torch.randn(2, *sample_shape, 1, device=device)
+        return (
+            self.radius + self.radial_std * first
+        ) * along + self.tangential_std * second * across
+
+
+class SwissRoll(Distribution):
+    """A spiral r ∝ φ in the plane that unrolls from the origin, with Gaussian noise around it.
+
+    Makhzani et al. 2015, https://arxiv.org/abs/1511.05644, figure 4. Far from the origin it is
+    equally dense along its length.
+
+    Args:
+        turns: how often it goes round.
+        radius: distance of its end from the origin.
+        noise: standard deviation of the noise, in each dimension.
+    """
+
+    arg_constraints = {  # noqa: RUF012 (as in torch.distributions)
+        "turns": constraints.positive,
+        "radius": constraints.positive,
+        "noise": constraints.nonnegative,
+    }
+    support = constraints.real_vector
+
+    def __init__(
+        self, turns: Tensor, radius: Tensor, noise: Tensor, validate_args: bool | None = None
+    ) -> None:
+        self.turns, self.radius, self.noise = turns, radius, noise
+        shapes = (x.shape for x in (turns, radius, noise))
+        super().__init__(torch.broadcast_shapes(*shapes), torch.Size([2]), validate_args)
+
+    def _roll(self, share: Tensor) -> Tensor:
+        """Points [..., 2] that have ``share`` of the spiral's length before them."""
+        way = share.sqrt()  # the length of a spiral grows with the square of its radius
+        angle = 2 * math.pi * self.turns * way
+        return self.radius * way[..., None] * torch.stack([angle.cos(), angle.sin()], dim=-1)
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean [2], by the midpoint rule."""
+        return self._roll(centres(2**16)).mean(0)
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance [2] of each dimension, by the midpoint rule."""
+        return self._roll(centres(2**16)).var(0, correction=0) + self.noise**2
+
+    def sample(self, sample_shape: Shape = ()) -> Tensor:
+        """Draw codes [*sample_shape, 2]."""
+        device = self.radius.device
+        points = self._roll(torch.rand(sample_shape, device=device))
+        return points + self.noise * torch.randn(*sample_shape, 2, device=device)
+
+
+OWN = {cls.__name__: cls for cls in (GaussianRing, SwissRoll)}
 
 
 def make_distribution(name: str, arguments: Mapping[str, Any]) -> Distribution:
     """Return the distribution of this name, with its arguments checked.
 
     Args:
-        name: a continuous class of ``torch.distributions``, or a class of ``aae.priors``.
+        name: a continuous class of ``torch.distributions``, or a class of this file.
         arguments: its arguments, numbers or lists of numbers.
 
     Raises:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import torch
+from filelock import FileLock
 from ruamel.yaml import YAML
 
 from aae.files import write_text
@@ -27,6 +28,13 @@ def project_root(start: Path) -> Path:
         if (folder / ".dvc").is_dir():
             return folder
     return start
+
+
+def locked(root: Path, name: str) -> FileLock:
+    """Return a lock of a repository for one purpose, such as "mlflow" for creating a store."""
+    path = root / ".dvc" / "tmp" / f"{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path)
 
 
 def share_cores() -> int:
@@ -60,7 +68,9 @@ def undo_overrides(path: Path) -> None:
         return
     show = ["git", "show", f"HEAD:./{path}"]
     committed = subprocess.run(show, capture_output=True, text=True, encoding="utf-8", check=False)
-    if committed.returncode == 0:
+    if committed.returncode != 0:
+        return
+    with locked(Path.cwd(), "params"):  # several processes of a training may refuse them at once
         current = path.read_text(encoding="utf-8")
         same_values = _without(keys, current) == _without(keys, committed.stdout)
         # DVC drops some comments when it writes the file; it adds none.

@@ -1,5 +1,6 @@
 """Writing files whole or not at all."""
 
+import errno
 import hashlib
 import json
 import os
@@ -67,6 +68,8 @@ def check_writable(*paths: Path) -> None:
     """
     for path in paths:
         with _naming(path):
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=path.parent):
                 pass

@@ -1,13 +1,11 @@
 """The latent priors p(z), as torch.distributions.
 
-A prior is named in params.yaml by a class of ``torch.distributions``, or by one of the two at the
-end of this file, and its arguments. A univariate class is extended to ``latent_dim`` dimensions by
+A univariate distribution (see :mod:`aae.distributions`) is extended to ``latent_dim`` dimensions by
 independent components; a multivariate one (``MultivariateNormal``, ``GaussianRing``) must have as
 many dimensions as the codes.
 """
 
 import math
-import weakref
 from functools import cached_property
 from typing import Any, Self
 
@@ -15,13 +13,12 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Transform, constraints
 
+from aae.distributions import centres
 from aae.errors import ParameterError
 from aae.seeding import stream
 
 # Size of the sample that stands in where a distribution has no closed form for something.
 REFERENCE_SIZE = 2**16
-
-Shape = torch.Size | list[int] | tuple[int, ...]
 
 
 class Prior:
@@ -62,7 +59,7 @@ class Prior:
             )
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """Draw codes [count, d], determined by the generator alone.
+        """Draw codes [count, d], determined by the generator and the kind of device.
 
         ``torch.distributions`` reads the global generator of its device and takes no other. It is
         therefore seeded from ``generator``, one of the processor, for the time of the call and put
@@ -88,10 +85,7 @@ class Prior:
             read.set_state(state)
 
     def to(self, device: torch.device | str) -> Self:
-        """Return the same prior with samples that are drawn on a device.
-
-        They are determined by the generator and the kind of device.
-        """
+        """Return a copy with samples, mean and scale on a device; the rest is for processors."""
         moved = _to(self, torch.device(device), {})
         moved.device = moved.mean.device
         return moved
@@ -183,13 +177,13 @@ class Prior:
         one of a large sample, so that none falls where the prior has nothing.
         """
         if self.latent_dim == 1:
-            return self.quantiles(_centres(points**2))
+            return self.quantiles(centres(points**2))
         if self.univariate:
-            return torch.cartesian_prod(*self.quantiles(_centres(points)).T)
+            return torch.cartesian_prod(*self.quantiles(centres(points)).T)
         columns = self._reference[self._reference[:, 0].argsort()].tensor_split(points)
         return torch.cat(
             [
-                column[column[:, 1].argsort()[(_centres(points) * len(column)).long()]]
+                column[column[:, 1].argsort()[(centres(points) * len(column)).long()]]
                 for column in columns
             ]
         )
@@ -198,117 +192,6 @@ class Prior:
         """Share of a large sample of the prior that is below each value of codes [n, d]."""
         ordered = self._reference.sort(0).values.T.contiguous()
         return (torch.searchsorted(ordered, codes.T.contiguous()) / REFERENCE_SIZE).T
-
-
-class GaussianRing(Distribution):
-    """Gaussians on a ring in the plane, equally probable, each elongated along its radius.
-
-    Makhzani et al. 2015, https://arxiv.org/abs/1511.05644, figure 2: ten of them.
-
-    Args:
-        components: how many.
-        radius: distance of their means from the origin.
-        radial_std: standard deviation along the radius.
-        tangential_std: standard deviation across it.
-    """
-
-    arg_constraints = {  # noqa: RUF012 (as in torch.distributions)
-        "components": constraints.positive_integer,
-        "radius": constraints.nonnegative,
-        "radial_std": constraints.positive,
-        "tangential_std": constraints.positive,
-    }
-    support = constraints.real_vector
-
-    def __init__(
-        self,
-        components: Tensor,
-        radius: Tensor,
-        radial_std: Tensor,
-        tangential_std: Tensor,
-        validate_args: bool | None = None,
-    ) -> None:
-        self.components, self.radius = components, radius
-        self.count = int(components)  # a number here: nothing waits for a GPU to know it
-        self.radial_std, self.tangential_std = radial_std, tangential_std
-        super().__init__(torch.Size(), torch.Size([2]), validate_args)
-
-    def _directions(self, component: Tensor) -> tuple[Tensor, Tensor]:
-        """Unit vectors [..., 2] along and across the radius of each component."""
-        angle = 2 * math.pi * component / self.count
-        along = torch.stack([angle.cos(), angle.sin()], dim=-1)
-        return along, torch.stack([-angle.sin(), angle.cos()], dim=-1)
-
-    @property
-    def mean(self) -> Tensor:
-        """Mean [2]."""
-        along, _ = self._directions(torch.arange(self.count, device=self.radius.device))
-        return self.radius * along.mean(0)
-
-    @property
-    def variance(self) -> Tensor:
-        """Variance [2] of each dimension: that of the means, and the mean one around them."""
-        along, across = self._directions(torch.arange(self.count, device=self.radius.device))
-        around = (self.radial_std * along) ** 2 + (self.tangential_std * across) ** 2
-        return (self.radius * along).var(0, correction=0) + around.mean(0)
-
-    def sample(self, sample_shape: Shape = ()) -> Tensor:
-        """Draw codes [*sample_shape, 2]."""
-        device = self.radius.device
-        component = torch.randint(self.count, sample_shape, device=device)
-        along, across = self._directions(component)
-        first, second = torch.randn(2, *sample_shape, 1, device=device)
-        return (
-            self.radius + self.radial_std * first
-        ) * along + self.tangential_std * second * across
-
-
-class SwissRoll(Distribution):
-    """A spiral r ∝ φ in the plane that unrolls from the origin, with Gaussian noise around it.
-
-    Makhzani et al. 2015, https://arxiv.org/abs/1511.05644, figure 4. Far from the origin it is
-    equally dense along its length.
-
-    Args:
-        turns: how often it goes round.
-        radius: distance of its end from the origin.
-        noise: standard deviation of the noise, in each dimension.
-    """
-
-    arg_constraints = {  # noqa: RUF012 (as in torch.distributions)
-        "turns": constraints.positive,
-        "radius": constraints.positive,
-        "noise": constraints.nonnegative,
-    }
-    support = constraints.real_vector
-
-    def __init__(
-        self, turns: Tensor, radius: Tensor, noise: Tensor, validate_args: bool | None = None
-    ) -> None:
-        self.turns, self.radius, self.noise = turns, radius, noise
-        super().__init__(torch.Size(), torch.Size([2]), validate_args)
-
-    def _roll(self, share: Tensor) -> Tensor:
-        """Points [..., 2] that have ``share`` of the spiral's length before them."""
-        way = share.sqrt()  # the length of a spiral grows with the square of its radius
-        angle = 2 * math.pi * self.turns * way
-        return self.radius * way[..., None] * torch.stack([angle.cos(), angle.sin()], dim=-1)
-
-    @property
-    def mean(self) -> Tensor:
-        """Mean [2], by the midpoint rule."""
-        return self._roll(_centres(REFERENCE_SIZE)).mean(0)
-
-    @property
-    def variance(self) -> Tensor:
-        """Variance [2] of each dimension, by the midpoint rule."""
-        return self._roll(_centres(REFERENCE_SIZE)).var(0, correction=0) + self.noise**2
-
-    def sample(self, sample_shape: Shape = ()) -> Tensor:
-        """Draw codes [*sample_shape, 2]."""
-        device = self.radius.device
-        points = self._roll(torch.rand(sample_shape, device=device))
-        return points + self.noise * torch.randn(*sample_shape, 2, device=device)
 
 
 def _to(part: Any, device: torch.device, copies: dict[int, Any]) -> Any:
@@ -320,16 +203,9 @@ def _to(part: Any, device: torch.device, copies: dict[int, Any]) -> Any:
         return part.to(device)
     if isinstance(part, list | tuple):
         return type(part)(_to(item, device, copies) for item in part)
-    if isinstance(part, weakref.ref):
-        return None  # a transform's inverse, which it makes again when it is asked for
     if isinstance(part, Prior | Distribution | Transform):
         if id(part) not in copies:  # transform and inverse know each other
             copies[id(part)] = copy = object.__new__(type(part))
             copy.__dict__ |= {name: _to(x, device, copies) for name, x in vars(part).items()}
         return copies[id(part)]
     return part
-
-
-def _centres(count: int) -> Tensor:
-    """Centres [count] of equal parts of the interval from 0 to 1."""
-    return (torch.arange(count) + 0.5) / count

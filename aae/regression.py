@@ -14,6 +14,7 @@ compared; the last line says what came out.
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -113,7 +114,9 @@ def compare(base: str | None, accept: bool, page: str | None) -> Comparison:
     baseline = guarded_at(commit)
     if not baseline and not accept:
         raise ComparisonError(f"{GUARDED} is not in {title}; {HOW_TO_ACCEPT}")
-    committed = {} if accept or not GUARDED.exists() else parse(GUARDED.read_text("utf-8"), GUARDED)
+    committed = (
+        {} if accept or not GUARDED.exists() else numbers(GUARDED.read_text("utf-8"), GUARDED)
+    )
     if MEASURED.exists():  # a name that is wrong is found before time is spent
         check_names(settings.metrics, by_model(parse(MEASURED.read_text("utf-8"), MEASURED)))
     now = measure("regression", settings.overrides, Path(page) if page else None)
@@ -128,9 +131,21 @@ def compare(base: str | None, accept: bool, page: str | None) -> Comparison:
 def parse(text: str, name: object) -> dict[str, Any]:
     """Return the metrics in the text of a file, which an error names."""
     try:
-        return json.loads(text)
+        metrics = json.loads(text)
     except ValueError as error:
         raise ComparisonError(f"{name} is damaged: {error}") from error
+    if not isinstance(metrics, dict):
+        raise ComparisonError(f"{name} is damaged: it holds no metrics by name")
+    return metrics
+
+
+def numbers(text: str, name: object) -> dict[str, float]:
+    """Return the guarded metrics in the text of a file, which an error names."""
+    metrics = parse(text, name)
+    for metric, value in metrics.items():
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise ComparisonError(f"{name} is damaged: {metric} is {value!r}, not a finite number")
+    return metrics
 
 
 def find_base(name: str | None) -> tuple[str, str]:
@@ -166,7 +181,7 @@ def guarded_at(commit: str) -> dict[str, float]:
     """Return the guarded metrics that were committed then, none if there is no such file."""
     if git("cat-file", "-e", f"{commit}:{GUARDED}") is None:
         return {}
-    return parse(read(str(GUARDED), rev=commit), f"{GUARDED} at {commit[:7]}")
+    return numbers(read(str(GUARDED), rev=commit), f"{GUARDED} at {commit[:7]}")
 
 
 def measure(
@@ -214,6 +229,7 @@ def by_model(measures: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     return {
         f"{model}.{name}": value
         for model, values in measures.items()
+        if isinstance(values, dict)
         for name, value in values.items()
         if isinstance(value, float)
     }

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from aae.data import PREPARED
 from aae.errors import TrackingError, without_password
-from aae.experiments import project_root
+from aae.experiments import locked, project_root
 from aae.files import file_digest
 from aae.networks import Architecture
-from aae.spool import Record, load_spooled, locked, remove_spooled, save_spooled, spooled
+from aae.spool import Record, load_spooled, remove_spooled, save_spooled, spooled
 from aae.tracking import Store, StoreAwayError, address, connect
 
 # What a run's description says of its model; all metrics are on its page.
@@ -236,6 +236,9 @@ def _spooled_run(root: Path, is_it: Callable[[dict[str, Any]], bool]) -> Run | N
         try:
             run = Run.from_spool(root, folder)
         except FileNotFoundError:  # just uploaded by another process, or written anew by its own
+            continue
+        except TrackingError as error:
+            _warn(f"{folder.relative_to(root)}: {error}")
             continue
         if is_it(run.run) and run.run["address"] == address(root):
             return run

@@ -195,11 +195,13 @@ def training_key(stage: str, params: Mapping[str, Any]) -> str:
     """Name a training after all that determines its outcome.
 
     That is what DVC runs it again for, its parameters and all that its stage in dvc.yaml depends on
-    (code, packages, data, the trained autoencoder), and the processor and the number of ranks, on
+    (code, packages, data, the trained autoencoder), and the processor, GPU and number of ranks, on
     which the last digits of arithmetic depend.
     """
     depends_on = YAML(typ="safe").load(Path("dvc.yaml"))["stages"][stage]["deps"]
     processor = [platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.__version__]
+    if params["device"] == "cuda":
+        processor.append(torch.cuda.get_device_name())
     determined_by = [params, tree_digest(*map(Path, depends_on)), processor, ranks()]
     content = json.dumps(determined_by, sort_keys=True)
     return f"{stage}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
+from aae.errors import TrackingError
 from aae.files import replacing
 
 # What is to be recorded: its kind, and arguments that are JSON values, arrays or paths.
@@ -53,20 +53,23 @@ def remove_spooled(folder: Path) -> None:
 
 
 def load_spooled(folder: Path) -> tuple[dict[str, Any], list[Record]]:
-    """Read a run and its records from its folder."""
-    content = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    records = [
-        (kind, {name: _load(value, folder) for name, value in arguments.items()})
-        for kind, arguments in content["records"]
-    ]
-    return content["run"], records
+    """Read a run and its records from its folder.
 
-
-def locked(root: Path, name: str) -> FileLock:
-    """Return a lock of this repository: "mlflow" for creating a store, "spool" for uploading."""
-    path = root / ".dvc" / "tmp" / f"{name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path)
+    Raises:
+        FileNotFoundError: if the run is not there any more.
+        TrackingError: if it cannot be read.
+    """
+    try:
+        content = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        records = [
+            (kind, {name: _load(value, folder) for name, value in arguments.items()})
+            for kind, arguments in content["records"]
+        ]
+        return content["run"], records
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        if not (folder / "run.json").exists():
+            raise FileNotFoundError(folder) from error
+        raise TrackingError(f"it cannot be read: {error!r}") from error
 
 
 def _store(value: object, folder: Path, name: str) -> object:

@@ -5,9 +5,11 @@ import sys
 from pathlib import Path
 
 from aae.errors import TrackingError
-from aae.experiments import project_root
-from aae.spool import load_spooled, locked, remove_spooled, save_spooled, spooled
+from aae.experiments import locked, project_root
+from aae.spool import load_spooled, remove_spooled, save_spooled, spooled
 from aae.tracking import StoreAwayError, address, connect
+
+NO_USE = "delete that folder if it is of no use"
 
 
 def sync(root: Path) -> tuple[int, list[str]]:
@@ -22,8 +24,12 @@ def sync(root: Path) -> tuple[int, list[str]]:
     count, left = 0, []
     with locked(root, "spool"):
         for folder in spooled(root):
-            run, records = load_spooled(folder)
             name = folder.relative_to(root)
+            try:
+                run, records = load_spooled(folder)
+            except TrackingError as error:
+                left.append(f"{name}: {error}; {NO_USE}")
+                continue
             if run["address"] != address(root):
                 left.append(
                     f"{name} is for {run['address']}: set MLFLOW_TRACKING_URI and "
@@ -34,7 +40,7 @@ def sync(root: Path) -> tuple[int, list[str]]:
                 connect(root).write(run, records)
             except TrackingError as error:
                 save_spooled(folder, run, records)
-                left.append(f"{name}: {error}; delete that folder if it is of no use")
+                left.append(f"{name}: {error}; {NO_USE}")
             except BaseException:  # also Ctrl-C: what has been uploaded is not to be so twice
                 save_spooled(folder, run, records)
                 raise

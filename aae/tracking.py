@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aae.errors import TrackingError, without_password
+from aae.experiments import locked
 from aae.networks import Architecture
-from aae.spool import Record, locked
+from aae.spool import Record
 
 # Read at import. What MLflow reports of itself would bury the progress of the training, and a
 # server that is away is to hold a stage up for seconds and not for minutes.
@@ -84,7 +85,7 @@ def connect(root: Path) -> "Store":
 
 def experiment_name() -> str:
     """Return the name of MLflow's experiment."""
-    return os.environ.get("MLFLOW_EXPERIMENT_NAME", "aae")
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or "aae"
 
 
 def address(root: Path) -> str:

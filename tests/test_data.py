@@ -164,6 +164,13 @@ def test_damaged_files_are_refused(mnist_root, damage):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("share", [0.002, 0.998])
+def test_a_split_leaves_two_images_of_each_class_in_both_parts(make_params, share):
+    settings = make_params({"data.test_share": share}).data
+    with pytest.raises(DataError, match=r"data\.test_share: .* both parts need at least two"):
+        split_source(read_source("mnist-5k", Path()), settings, seed=0)
+
+
 def test_the_stage_ends_in_one_line_and_leaves_nothing_behind(tmp_path, mnist_root):
     _truncate(mnist_root / "MNIST" / "raw", 1000)
     changes = {"data.source": "mnist", "data.root": str(mnist_root)}

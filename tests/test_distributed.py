@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 from conftest import ROOT, copy_project, free_port, run, start
 from test_reproducibility import LONG, check_store, outputs
 
@@ -109,8 +110,6 @@ def test_processes_on_two_machines_train_as_those_on_one(tmp_path):
 
 
 def test_without_torchrun_nothing_is_shared():
-    import torch
-
     rows = torch.arange(5.0)
     assert (ranks(), is_leader(), part_of(5)) == (1, True, 1.0)
     assert share(rows) is rows

@@ -1,11 +1,45 @@
 import subprocess
 import sys
 
-from conftest import ROOT, run
+from conftest import ROOT, commit, run
 
 from aae.experiments import project_root
 
 THREADS = ["python", "-c", "from aae.experiments import share_cores; print(share_cores())"]
+
+
+# What the processes of a training do that refuse a value: eight of them, ten times.
+REFUSALS = """
+import multiprocessing
+from pathlib import Path
+from aae.experiments import undo_overrides
+
+def refuse(barrier):
+    barrier.wait()
+    undo_overrides(Path("params.yaml"))
+
+fork = multiprocessing.get_context("fork")
+for _ in range(10):
+    Path("params.yaml").write_text("device: cuda\\n")
+    barrier = fork.Barrier(8)
+    processes = [fork.Process(target=refuse, args=[barrier]) for _ in range(8)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    assert Path("params.yaml").read_text() == "device: cpu\\n"
+"""
+
+
+def test_processes_that_refuse_a_value_at_once_put_it_back(tmp_path):
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / "params.yaml").write_text("device: cpu\n")
+    run(["git", "init", "--quiet"], tmp_path)
+    commit(tmp_path, "parameters")
+    experiment = ["exp", "run", "-S", "device=cuda"]
+    environment = {"PYTHONPATH": str(ROOT), "DVC_EXP_NAME": "refused"}
+    run(["python", "-c", REFUSALS, *experiment], tmp_path, **environment)
 
 
 def test_queued_experiments_belong_to_the_repository_around_them(tmp_path):

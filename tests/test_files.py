@@ -43,12 +43,15 @@ def test_what_a_killed_process_has_left_is_cleared_away(tmp_path: Path):
 
 def test_what_cannot_be_written_is_an_error_in_one_line(tmp_path: Path):
     (tmp_path / "models").write_text("a file where a folder is due")
-    path = tmp_path / "models" / "ae.safetensors"
-    for write in (lambda: write_text(path, "weights"), lambda: check_writable(path)):
-        with pytest.raises(OutputError) as error:
-            write()
-        assert str(error.value).startswith(str(path))
-        assert " cannot be written: " in str(error.value)
+    file = tmp_path / "models" / "ae.safetensors"
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for path in (file, folder):
+        for write in (lambda p: write_text(p, "weights"), check_writable):
+            with pytest.raises(OutputError) as error:
+                write(path)
+            assert str(error.value).startswith(str(path))
+            assert " cannot be written: " in str(error.value)
 
 
 def test_values_that_json_has_no_word_for_are_named(tmp_path: Path):

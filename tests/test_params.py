@@ -110,6 +110,28 @@ def test_a_prior_that_single_precision_cannot_hold_is_refused(make_params):
             make_params({"priors.mine": entry, "prior": "mine"})
 
 
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"distribution": "GaussianRing", "components": 10, "radius": [5.0, 3.0],
+          "radial_std": 1.0, "tangential_std": 0.3}, "GaussianRing got lists of length [2]"),
+        ({"distribution": "GaussianRing", "components": [10, 9, 8], "radius": 5.0,
+          "radial_std": 1.0, "tangential_std": 0.3}, "GaussianRing got lists of length [3]"),
+        ({"distribution": "GaussianRing", "components": 1.0e12, "radius": 5.0,
+          "radial_std": 1.0, "tangential_std": 0.3}, "components: 1000000000000.0 does not"),
+        ({"distribution": "SwissRoll", "turns": 1.5, "radius": 5.0, "noise": [1.0, 2.0]},
+         "SwissRoll got lists of length [2]"),
+        ({"distribution": "SwissRoll", "turns": [1.0, 2.0], "radius": [1.0, 2.0, 3.0],
+          "noise": 0.1}, "SwissRoll(turns=[1.0, 2.0]"),
+    ],
+)  # fmt: skip
+def test_our_own_distributions_are_described_by_numbers(make_params, entry, message):
+    with pytest.raises(ParameterError) as error:
+        make_params({"priors.mine": entry, "prior": "mine"})
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 def test_a_new_prior_is_a_line_and_no_code(make_params):
     weibull = {"distribution": "Weibull", "scale": 2.0, "concentration": 1.5}
     params = make_params({"priors.weibull": weibull, "prior": "weibull"})

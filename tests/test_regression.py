@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 from conftest import commit, copy_project, copy_results, run
 
+from aae.errors import ComparisonError
+
 GUARDED = "reports/metrics/regression.json"
+MEASURED = "reports/metrics/latent.json"
 # A small pipeline, and two metrics that must not get worse at all.
 TINY = {
     "regression.overrides": {
@@ -122,19 +125,45 @@ def test_a_baseline_that_is_damaged_is_named(project):
     assert_not_comparable(project, f"{GUARDED} at {head} is damaged: ", "--base", "HEAD")
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[1]", "it holds no metrics by name"),
+        ('{"aae.match_ratio": NaN}', "aae.match_ratio is nan, not a finite number"),
+        ('{"aae.match_ratio": "high"}', "aae.match_ratio is 'high', not a finite number"),
+        ('{"aae.match_ratio": null}', "aae.match_ratio is None, not a finite number"),
+        ('{"aae.match_ratio": true}', "aae.match_ratio is True, not a finite number"),
+    ],
+)
+def test_metrics_that_are_no_numbers_are_damaged(text, reason):
+    from aae.regression import numbers  # with dvc, which takes a second
+
+    with pytest.raises(ComparisonError) as error:
+        numbers(text, "regression.json")
+    assert str(error.value) == f"regression.json is damaged: {reason}"
+
+
+def test_a_whole_number_is_a_number():
+    from aae.regression import numbers
+
+    assert numbers('{"aae.match_ratio": 1}', "regression.json") == {"aae.match_ratio": 1}
+
+
 def test_metrics_of_this_tree_that_are_damaged_are_named(project):
     write_baseline(project, '{"aae.match_ratio": 1.0}')
-    for path in (GUARDED, "reports/metrics/latent.json"):
-        (project / path).write_text("<<<<<<< HEAD")
+    for path, text in ((GUARDED, '{"aae.match_ratio": "1"}'), (MEASURED, "<<<<<<< HEAD")):
+        (project / path).write_text(text)
         assert_not_comparable(project, f"{path} is damaged: ", "--base", "HEAD")
         (project / path).write_text("{}")
 
 
 def test_a_file_that_cannot_be_written_is_named_before_time_is_spent(project):
-    for option in ("--markdown", "--json", "--report"):
-        result = gate(project, option, "params.yaml/comment.md")
+    for option, path in (
+        ("--markdown", "params.yaml/comment.md"), ("--json", "aae"), ("--report", "aae")
+    ):  # fmt: skip
+        result = gate(project, option, path)
         assert result.returncode == 2
-        assert "params.yaml/comment.md cannot be written: " in result.stderr.splitlines()[-1]
+        assert f"{path} cannot be written: " in result.stderr.splitlines()[-1]
 
 
 def test_the_gate_explains_itself(project):

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import mlflow
@@ -13,6 +14,7 @@ from aae.files import file_digest
 from aae.networks import Architecture, Model
 from aae.runs import evaluation_run
 from aae.spool import load_spooled, remove_spooled, save_spooled
+from aae.sync import sync
 
 ARCHITECTURE = Architecture(image_shape=(1, 4, 4), latent_dim=3, hidden=(8,))
 
@@ -206,16 +208,30 @@ def test_a_spooled_run_survives_being_written_again(tmp_path):
     assert list(folder.parent.iterdir()) == [folder]
 
 
-def test_a_spooled_run_that_goes_while_another_begins_is_nothing_to_it(repository):
-    folder = repository / "mlflow-spool" / "other"
+def test_a_spooled_run_that_cannot_be_read_stops_no_other(repository, capsys):
     image = np.zeros((2, 3, 3), np.uint8)
-    save_spooled(folder, {"name": "other", "tags": {}}, [("image", {"image": image})])
-    # What another process is in the middle of removing.
-    (folder / "0-image.npy").unlink()
+    for name, file in (("first", "0-image.npy"), ("second", "run.json")):
+        folder = repository / "mlflow-spool" / name
+        save_spooled(folder, {"name": name, "tags": {}}, [("image", {"image": image})])
+        os.truncate(folder / file, 10)
     with training_run("train_ae", "none", 5, {}):
         pass
     assert newest().data.tags["seed"] == "5"
-    remove_spooled(folder)
+    warnings = capsys.readouterr().err
+    count, left = sync(repository)
+    assert count == 0
+    for name, reason in zip(("first", "second"), left, strict=True):
+        assert f"warning: mlflow-spool/{name}: it cannot be read: " in warnings
+        assert reason.startswith(f"mlflow-spool/{name}: it cannot be read: ")
+        assert reason.endswith("delete that folder if it is of no use")
+        remove_spooled(repository / "mlflow-spool" / name)
+
+
+def test_a_spooled_run_that_goes_while_it_is_read_is_told_from_a_damaged_one(tmp_path):
+    save_spooled(tmp_path / "run", {"name": "other"}, [])
+    remove_spooled(tmp_path / "run")
+    with pytest.raises(FileNotFoundError):
+        load_spooled(tmp_path / "run")
 
 
 def test_the_environment_chooses_store_and_experiment(tmp_path, monkeypatch):
