@@ -43,6 +43,8 @@ def combine(overrides: Sequence[str]) -> list[list[str]]:
             reason = error.__cause__ if isinstance(error, DvcException) else error
             raise ParameterError(f"{' '.join(changes)}: {reason}") from error
         combinations.append(changes)
+    if not combinations:
+        raise ParameterError(f"{' '.join(overrides)}: there are no values")
     return combinations
 
 
@@ -51,7 +53,12 @@ def _check(changes: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, PARAMS.name)
         shutil.copy(PARAMS, path)
-        apply_overrides(path, changes)
+        try:
+            apply_overrides(path, changes)
+        except DvcException:  # a name that is not there: with it, we can say what would be right
+            apply_overrides(path, [x if x[0] in "+~" else f"++{x}" for x in changes])
+            load_params(path)
+            raise
         data = load_params(path).data
     if data.source != "mnist-5k" and not Path(data.root).is_absolute():
         raise ParameterError(

@@ -168,7 +168,8 @@ def make_distribution(name: str, arguments: Mapping[str, Any]) -> Distribution:
     signature = _arguments_of(cls)
     for key, value in arguments.items():
         if key not in signature:
-            raise ParameterError(f"{key}: {unknown(key, signature, f'an argument of {name}')}")
+            others = [other for other in signature if other not in arguments] or signature
+            raise ParameterError(f"{key}: {unknown(key, others, f'an argument of {name}')}")
         _check_argument(cls, key, value)
     for key, parameter in signature.items():
         if parameter.default is parameter.empty and key not in arguments:

@@ -1,5 +1,6 @@
 """What a stage finds around it: the repository, the DVC experiment, other experiments at work."""
 
+import io
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ import psutil
 import torch
 from filelock import FileLock
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from aae.files import write_text
 
@@ -56,8 +58,8 @@ def undo_overrides(path: Path) -> None:
     """Put params.yaml back as it was before a `dvc exp run -S …` whose values are refused.
 
     DVC writes the values into the workspace's params.yaml and leaves them there when the experiment
-    fails. They are taken out if they are all that tells the file from the commit; edits by hand,
-    comments too, are never touched.
+    fails. Each gets the value of the last run that was not refused. All else stays as it is, with
+    the comments and edits that DVC has left; if it is what is committed, so is the file.
 
     Args:
         path: params.yaml in the current folder.
@@ -70,12 +72,43 @@ def undo_overrides(path: Path) -> None:
     committed = subprocess.run(show, capture_output=True, text=True, encoding="utf-8", check=False)
     if committed.returncode != 0:
         return
+    committed_values = YAML(typ="safe").load(committed.stdout)
+    before = _last_accepted() or committed_values
+    yaml, text = YAML(), io.StringIO()
+    yaml.width = 1000  # no line is broken that was not before
     with locked(Path.cwd(), "params"):  # several processes of a training may refuse them at once
         current = path.read_text(encoding="utf-8")
-        same_values = _without(keys, current) == _without(keys, committed.stdout)
+        values = yaml.load(current)
+        found = [f"{key}{_put_back(values, before, key)}" for key in keys]
         # DVC drops some comments when it writes the file; it adds none.
-        if same_values and _comments(current) <= _comments(committed.stdout):
-            write_text(path, committed.stdout)
+        if values == committed_values and _comments(current) <= _comments(committed.stdout):
+            text.write(committed.stdout)
+        else:
+            yaml.dump(values, text)
+        if text.getvalue() != current:
+            write_text(path, text.getvalue())
+            print(f"put back in {path}: {', '.join(found)}", flush=True)
+
+
+def _last_accepted() -> dict | None:
+    """Return the parameters that the stage check_params has last let through, from dvc.lock."""
+    try:
+        lock = YAML(typ="safe").load(Path("dvc.lock").read_text(encoding="utf-8"))
+        return lock["stages"]["check_params"]["params"]["params.yaml"]
+    except (OSError, YAMLError, LookupError, TypeError):  # nothing has run yet
+        return None
+
+
+def _put_back(values: dict, before: dict, key: str) -> str:
+    """Give a parameter, by dotted name, the value that it had before; say which."""
+    name, _, rest = key.partition(".")
+    if name not in before:
+        values.pop(name, None)
+        return " removed"
+    if rest and isinstance(values.get(name), dict) and isinstance(before[name], dict):
+        return _put_back(values[name], before[name], rest)
+    values[name] = before[name]
+    return f"={before[name]}"
 
 
 def _overridden(command: list[str]) -> Iterator[str]:
@@ -94,19 +127,6 @@ def _overridden(command: list[str]) -> Iterator[str]:
 
 def _comments(text: str) -> set[str]:
     return set(re.findall("#.*", text))
-
-
-def _without(keys: list[str], text: str) -> dict:
-    """Return the parameters in a YAML text, but for those of ``keys``, dotted names."""
-    values = YAML(typ="safe").load(text)
-    for key in keys:
-        *sections, last = key.split(".")
-        section = values
-        for name in sections:
-            section = section.get(name) if isinstance(section, dict) else None
-        if isinstance(section, dict):
-            section.pop(last, None)
-    return values
 
 
 def _ancestors() -> list[list[str]]:

@@ -29,6 +29,13 @@ Device = Literal["cpu", "cuda", "auto"]
 
 # What may start the training stages.
 LAUNCHERS = r"^(python|torchrun)( .*)?$"
+# What would be right, where pydantic says it in Python's terms.
+RIGHT = {
+    "tuple_type": "a list is needed, such as [1000]",
+    "too_short": "a list with something in it is needed",
+    "dict_type": "values by name are needed",
+    "string_pattern_mismatch": "it must begin with python or torchrun",
+}
 
 
 class _Section(BaseModel):
@@ -233,8 +240,12 @@ def _explain(error: ErrorDetails) -> str:
             return f"{key}: {unknown(error['loc'][-1], _siblings(error['loc']), 'a parameter')}"
         case "literal_error":
             return f"{key}: {unknown(error['input'], _choices(error), 'a choice')}"
-        case _:
-            return f"{key}: {error['input']!r} is wrong: {error['msg']}"
+        case "model_type":
+            names = ", ".join(_siblings((*error["loc"], ""))) or "no parameters yet"
+            right = f"it is a section with {names}"
+        case kind:
+            right = RIGHT.get(kind, error["msg"].removeprefix("Value error, "))
+    return f"{key}: {error['input']!r} is wrong: {right}"
 
 
 def _choices(error: ErrorDetails) -> list[str]:

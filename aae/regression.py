@@ -46,8 +46,9 @@ MARKER = "<!-- metrics of aae.regression -->"
 def main() -> None:
     """Run the gate and say what came out."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+        prog="python -m aae.regression", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     parser.add_argument("--base", metavar="REV", help="revision to compare with")
     parser.add_argument(
         "--accept", action="store_true", help=f"write {GUARDED}, which is then to be committed"
@@ -164,7 +165,9 @@ def find_base(name: str | None) -> tuple[str, str]:
     if name is not None:
         commit = git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
         if commit is None:
-            raise ComparisonError(f"--base: {name!r} is no revision of this repository{hint}")
+            raise ComparisonError(
+                f"--base: {name!r} is no revision of this repository{hint}"
+            )
         return commit, f"{name} ({commit[:7]})"
     branch = next((x for x in MAIN_BRANCHES if git("rev-parse", "--verify", "--quiet", x)), None)
     if branch is None:

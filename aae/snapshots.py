@@ -185,7 +185,8 @@ def keep_snapshots(
             shutil.rmtree(done, ignore_errors=True)
     except KeyboardInterrupt:
         again = "goes on from" if snapshots.saved_step else "begins again at"
-        print(f"{stage} {again} {snapshots.where()} with the next `dvc repro`", file=sys.stderr)
+        command = "same `dvc exp run`" if os.environ.get("DVC_EXP_NAME") else "next `dvc repro`"
+        print(f"{stage} {again} {snapshots.where()} with the {command}", file=sys.stderr)
         raise
     finally:
         lock.release()
@@ -200,7 +201,7 @@ def training_key(stage: str, params: Mapping[str, Any]) -> str:
     """
     depends_on = YAML(typ="safe").load(Path("dvc.yaml"))["stages"][stage]["deps"]
     processor = [platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.__version__]
-    if params["device"] == "cuda":
+    if params.get("device") == "cuda":
         processor.append(torch.cuda.get_device_name())
     determined_by = [params, tree_digest(*map(Path, depends_on)), processor, ranks()]
     content = json.dumps(determined_by, sort_keys=True)

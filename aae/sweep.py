@@ -49,9 +49,13 @@ from aae.tracking import Store, StoreAwayError, connect
 # How often a trial begins again whose machine, or whose worker, has died.
 RETRIES = 3
 # What the table shows of the adversarial autoencoder, the first one deciding the order.
-SHOWN = (
-    "match_ratio", "ks_statistic", "reconstruction_mse", "generated_frechet", "follows_prior",
-)  # fmt: skip
+SHOWN = {
+    "match_ratio": "match",
+    "ks_statistic": "KS",
+    "reconstruction_mse": "MSE",
+    "generated_frechet": "Fréchet",
+    "follows_prior": "follows",
+}
 # Stores that only this machine can write to.
 LOCAL_STORES = ("", "file", "sqlite")
 # Seconds in which a cluster has to answer, and trials have to end after Ctrl-C.
@@ -61,8 +65,9 @@ PATIENCE = 30
 def main() -> None:
     """Run the sweep and show its table."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+        prog="python -m aae.sweep", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     parser.add_argument(
         "overrides", nargs="+", metavar="key=values", help="as of `dvc exp run --queue -S`"
     )
@@ -143,7 +148,8 @@ def sweep(
             ended = show_steps(_outcomes(ray, running), len(trials), "trials")
             for reference, bundle, log in ended:
                 rows.append(_take(reference, bundle, log, trials))
-                table = pd.DataFrame(rows, columns=columns).sort_values(SHOWN[0], kind="stable")
+                table = pd.DataFrame(rows, columns=columns)
+                table = table.sort_values("match_ratio", kind="stable")
                 write_csv(path, table)
         finally:
             _stop(ray, list(running))
@@ -273,9 +279,9 @@ def _absolute(store: str) -> str:
 
 def draw(table: pd.DataFrame) -> Table:
     """Return the table as it is shown on a terminal, without the reasons of what has failed."""
-    shown = Table()
+    shown = Table(show_edge=False)
     for name in table.columns[:-1]:
-        shown.add_column(name, overflow="fold")
+        shown.add_column(SHOWN.get(name, name), overflow="fold")
     for *cells, _ in table.itertuples(index=False):
         texts = [f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in cells]
         shown.add_row(*("failed" if text == "nan" else text for text in texts))

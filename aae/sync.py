@@ -51,7 +51,10 @@ def sync(root: Path) -> tuple[int, list[str]]:
 
 
 def main() -> None:
-    """Upload the runs in mlflow-spool/ to MLflow."""
+    """Upload the runs in mlflow-spool/ to the server and experiment that they are for.
+
+    MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME name them, as when the runs were recorded.
+    """
     parser = argparse.ArgumentParser(prog="python -m aae.sync", description=main.__doc__)
     parser.parse_args()
     try:

@@ -279,8 +279,11 @@ def _errors() -> Iterator[None]:
 
 
 def _raise(error: Exception, away: bool) -> None:
-    reason = without_password(" ".join(str(error).split()))
-    if away:
-        uri = without_password(mlflow.get_tracking_uri())
-        raise StoreAwayError(f"MLflow at {uri} does not answer ({reason[:200]})") from error
-    raise TrackingError(f"MLflow: {reason}") from error
+    if not away:
+        raise TrackingError(f"MLflow: {without_password(str(error))}") from error
+    first: BaseException = error  # which the libraries between have put into ever longer sentences
+    while inner := first.__cause__ or first.__context__:
+        first = inner
+    reason = getattr(first, "strerror", None) or " ".join(str(error).split())[:200]
+    uri = mlflow.get_tracking_uri()
+    raise StoreAwayError(without_password(f"MLflow at {uri} does not answer ({reason})")) from error

@@ -328,15 +328,32 @@ def test_a_refused_experiment_leaves_the_workspace_as_it_was(project, overrides,
 def test_edits_by_hand_outlive_a_refused_experiment(project, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(project, copy)
-    write_params(copy / "params.yaml", SMALL | {"train_aae.epochs": 7})
-    run(["dvc", "exp", "run", "--set-param=prior=gama"], copy, check=False)
-    assert YAML(typ="safe").load(copy / "params.yaml")["train_aae"]["epochs"] == 7
+    mine = SMALL | {"train_aae.epochs": 7}
+    write_params(copy / "params.yaml", mine)
+    refused = ("--set-param=latent_dim=0", "--set-param=+data.sorce=mnist")
+    result = run(["dvc", "exp", "run", *refused], copy, check=False)
+    assert "put back in params.yaml: latent_dim=2, data.sorce removed\n" in result.stdout
+    assert parameters(copy / "params.yaml") == parameters(write_params(tmp_path / "mine", mine))
     # A comment too.
     run(["git", "checkout", "params.yaml"], copy)
     with (copy / "params.yaml").open("a", encoding="utf-8") as file:
         file.write("# mine\n")
     run(["dvc", "exp", "run", "--set-param=prior=gama"], copy, check=False)
     assert "# mine" in (copy / "params.yaml").read_text()
+
+
+@pytest.mark.slow
+def test_what_an_experiment_has_changed_outlives_a_refused_one(project, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(project, copy)
+    run(["dvc", "exp", "run", "--set-param=prior=gamma", "check_params"], copy)
+    run(["dvc", "exp", "run", "--set-param=prior=gama"], copy, check=False)
+    assert parameters(copy / "params.yaml")["prior"] == "gamma"
+    assert "check_params" not in json.loads(run(["dvc", "status", "--json"], copy).stdout)
+
+
+def parameters(path: Path) -> dict:
+    return YAML(typ="safe").load(path)
 
 
 def test_every_stage_explains_itself(project):
