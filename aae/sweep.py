@@ -231,7 +231,7 @@ def _take(
     if bundle:
         trial.unpack(bundle, reference)
         measured = json.loads(git("show", f"{reference}:{MEASURED}") or "")["aae"]
-        print(f"{name} ({changes}): {SHOWN[0]} {measured[SHOWN[0]]:.4g}", flush=True)
+        print(f"{name} ({changes}): match_ratio {measured['match_ratio']:.4g}", flush=True)
         return row | {metric: measured[metric] for metric in SHOWN}
     lines = without_password(log).strip().splitlines() or ["it ended without a word"]
     reason = next((line for line in lines if line.startswith("error: ")), lines[-1])

@@ -244,11 +244,12 @@ def test_a_trial_has_the_same_trainings_on_every_machine(make_training, tmp_path
 
 
 @pytest.mark.usefixtures("stage")
-def test_ctrl_c_says_where_the_training_goes_on(make_training, capsys):
-    for step, expected in (
-        (0, "begins again at epoch 1, step 1 of 3"),
-        (4, "goes on from epoch 2"),
+def test_ctrl_c_says_where_the_training_goes_on(make_training, capsys, monkeypatch):
+    for step, experiment, expected in (
+        (0, "", "begins again at epoch 1, step 1 of 3 with the next `dvc repro`"),
+        (4, "mine", "goes on from epoch 2, step 2 of 3 with the same `dvc exp run`"),
     ):
+        monkeypatch.setenv("DVC_EXP_NAME", experiment)
         training = make_training()
         with (  # noqa: PT012
             pytest.raises(KeyboardInterrupt),
