@@ -204,7 +204,7 @@ def _hold_out(
     for label in images.labels.unique():
         members = torch.nonzero(images.labels == label).flatten()
         count = math.floor(share * len(members) + 0.5)
-        # In the evaluation some class needs a neighbour of its own.
+        # To judge how near the images of a class are to each other takes two of them.
         if not 1 < count < len(members) - 1:
             raise DataError(
                 f"{parameter}: {share} of the {len(members)} images of class {int(label)} "

@@ -58,28 +58,29 @@ def undo_overrides(path: Path) -> None:
     """Put params.yaml back as it was before a `dvc exp run -S …` whose values are refused.
 
     DVC writes the values into the workspace's params.yaml and leaves them there when the experiment
-    fails. Each gets the value of the last run that was not refused. All else stays as it is, with
-    the comments and edits that DVC has left; if it is what is committed, so is the file.
+    fails. Each gets the value of the run before, or else the committed one. All the rest stays as
+    it is, with the comments and edits that DVC has left; if it is what is committed, so is the
+    file.
 
     Args:
         path: params.yaml in the current folder.
     """
     in_workspace = os.environ.get("DVC_EXP_NAME") and project_root(Path.cwd()) == Path.cwd()
-    keys = [key for command in _ancestors() for key in _overridden(command)]
-    if not (in_workspace and keys):
+    changes = [change for command in _ancestors() for change in _overrides(command)]
+    if not (in_workspace and changes):
         return
     show = ["git", "show", f"HEAD:./{path}"]
     committed = subprocess.run(show, capture_output=True, text=True, encoding="utf-8", check=False)
     if committed.returncode != 0:
         return
     committed_values = YAML(typ="safe").load(committed.stdout)
-    before = _last_accepted() or committed_values
+    before = _parameters_before() or committed_values
     yaml, text = YAML(), io.StringIO()
     yaml.width = 1000  # no line is broken that was not before
     with locked(Path.cwd(), "params"):  # several processes of a training may refuse them at once
         current = path.read_text(encoding="utf-8")
         values = yaml.load(current)
-        found = [f"{key}{_put_back(values, before, key)}" for key in keys]
+        done = [_put_back(values, before, change) for change in changes]
         # DVC drops some comments when it writes the file; it adds none.
         if values == committed_values and _comments(current) <= _comments(committed.stdout):
             text.write(committed.stdout)
@@ -87,11 +88,13 @@ def undo_overrides(path: Path) -> None:
             yaml.dump(values, text)
         if text.getvalue() != current:
             write_text(path, text.getvalue())
-            print(f"put back in {path}: {', '.join(found)}", flush=True)
+            print(f"put back in {path}: {', '.join(done)}", flush=True)
 
 
-def _last_accepted() -> dict | None:
-    """Return the parameters that the stage check_params has last let through, from dvc.lock."""
+def _parameters_before() -> dict | None:
+    """Return the parameters of the run before, which dvc.lock has until they are let through."""
+    if os.environ.get("DVC_STAGE") != "check_params":
+        return None
     try:
         lock = YAML(typ="safe").load(Path("dvc.lock").read_text(encoding="utf-8"))
         return lock["stages"]["check_params"]["params"]["params.yaml"]
@@ -99,20 +102,24 @@ def _last_accepted() -> dict | None:
         return None
 
 
-def _put_back(values: dict, before: dict, key: str) -> str:
-    """Give a parameter, by dotted name, the value that it had before; say which."""
-    name, _, rest = key.partition(".")
-    if name not in before:
-        values.pop(name, None)
-        return " removed"
-    if rest and isinstance(values.get(name), dict) and isinstance(before[name], dict):
-        return _put_back(values[name], before[name], rest)
-    values[name] = before[name]
-    return f"={before[name]}"
+def _put_back(values: dict, before: dict, change: str) -> str:
+    """Give the parameter of an override the value that it had before, if it is known; say which."""
+    key = change.lstrip("+~").partition("=")[0]
+    *sections, last = key.split(".")
+    for name in sections:
+        values, before = (x.get(name) if isinstance(x, dict) else None for x in (values, before))
+    if isinstance(values, dict):
+        if isinstance(before, dict) and last in before:
+            values[last] = before[last]
+            return f"{key}={before[last]}"
+        if change.startswith("+"):  # DVC has added it
+            values.pop(last, None)
+            return f"{key} removed"
+    return f"{key} left as it is"
 
 
-def _overridden(command: list[str]) -> Iterator[str]:
-    """Keys that a `dvc exp run` sets; nothing for any other command."""
+def _overrides(command: list[str]) -> Iterator[str]:
+    """What a `dvc exp run` sets, as it says so; nothing for any other command."""
     if not {"exp", "run"} <= set(command):
         return
     for option, following in zip(command, [*command[1:], ""], strict=True):
@@ -122,7 +129,7 @@ def _overridden(command: list[str]) -> Iterator[str]:
             value = option.removeprefix("--set-param=").removeprefix("-S")
         else:
             continue
-        yield value.removeprefix("params.yaml:").lstrip("+~").partition("=")[0]
+        yield value.removeprefix("params.yaml:")
 
 
 def _comments(text: str) -> set[str]:

@@ -112,7 +112,12 @@ def compare(base: str | None, accept: bool, page: str | None) -> Comparison:
     """
     settings = load_params(PARAMS).regression
     commit, title = find_base(base)
-    baseline = guarded_at(commit)
+    try:
+        baseline = guarded_at(commit)
+    except ComparisonError as error:
+        if not accept:
+            raise ComparisonError(f"{error}; {HOW_TO_ACCEPT}") from error
+        baseline = {}
     if not baseline and not accept:
         raise ComparisonError(f"{GUARDED} is not in {title}; {HOW_TO_ACCEPT}")
     committed = (
@@ -198,7 +203,7 @@ def measure(
         name: of the experiment, which is removed in the end.
         overrides: parameters by dotted name.
         page: where to put its page, if it is wanted.
-        log: where to it shows its progress.
+        log: where it shows its progress.
 
     Raises:
         ComparisonError: if the pipeline fails.

@@ -66,7 +66,7 @@ def load_spooled(folder: Path) -> tuple[dict[str, Any], list[Record]]:
             for kind, arguments in content["records"]
         ]
         return content["run"], records
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
         if not (folder / "run.json").exists():
             raise FileNotFoundError(folder) from error
         raise TrackingError(f"it cannot be read: {error!r}") from error

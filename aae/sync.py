@@ -27,6 +27,8 @@ def sync(root: Path) -> tuple[int, list[str]]:
             name = folder.relative_to(root)
             try:
                 run, records = load_spooled(folder)
+            except FileNotFoundError:  # just uploaded by a training that has ended
+                continue
             except TrackingError as error:
                 left.append(f"{name}: {error}; {NO_USE}")
                 continue

@@ -7,6 +7,7 @@
 import json
 import logging
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -266,24 +267,26 @@ class Store:
 @contextmanager
 def _errors() -> Iterator[None]:
     """Tell a store that is away from one that refuses."""
+    outer = sys.exception()  # in whose handling the store is called, if it is in one's
     try:
         yield
     except MlflowException as error:
         away = error.get_http_status_code() >= 500
-        _raise(error, away)
+        _raise(error, away, outer)
     except RequestException as error:  # from an upload of files
         away = error.response is None or error.response.status_code >= 500
-        _raise(error, away)
+        _raise(error, away, outer)
     except OSError as error:  # a store of files: disk full, folder read-only
-        _raise(error, away=True)
+        _raise(error, True, outer)
 
 
-def _raise(error: Exception, away: bool) -> None:
+def _raise(error: Exception, away: bool, outer: BaseException | None) -> None:
     if not away:
         raise TrackingError(f"MLflow: {without_password(str(error))}") from error
     first: BaseException = error  # which the libraries between have put into ever longer sentences
-    while inner := first.__cause__ or first.__context__:
+    while (inner := first.__cause__ or first.__context__) not in (None, outer):
         first = inner
-    reason = getattr(first, "strerror", None) or " ".join(str(error).split())[:200]
+    plain = isinstance(first, OSError) and first.strerror and first.filename is None
+    reason = first.strerror if plain else " ".join(str(error).split())[:200]
     uri = mlflow.get_tracking_uri()
     raise StoreAwayError(without_password(f"MLflow at {uri} does not answer ({reason})")) from error

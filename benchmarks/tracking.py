@@ -73,11 +73,13 @@ def main() -> None:
             shares = [f"{s / whole:.1%}" for s in (parts["epochs"], sum(parts.values()))]
             table.add_row(name, *times, *shares, f"{snapshots:.2f} s", f"{snapshots / whole:.1%}")
         start_up = [seconds_of_help(name, copy) for name in STAGES]
+        check = seconds_of_help("check_params", copy)
     Console(width=110).print(table)
     print(f"Once, when the store is new: {new_store:.1f} s for creating its tables.")
     each = " + ".join(f"{seconds:.1f}" for seconds in start_up)
     print(f"Start-up of all five stages: {each} = {sum(start_up):.1f} s.")
     print(f"Start-up and tracking together: {sum(start_up) + tracking:.1f} s.")
+    print(f"Before them, where a parameter has changed, check_params: {check:.1f} s.")
 
 
 def seconds_of_help(stage: str, folder: Path) -> float:

@@ -37,8 +37,12 @@ def test_processes_that_refuse_a_value_at_once_put_it_back(tmp_path):
     (tmp_path / "params.yaml").write_text("device: cpu\n")
     run(["git", "init", "--quiet"], tmp_path)
     commit(tmp_path, "parameters")
+    # DVC has let them through: these processes are of a later stage.
+    (tmp_path / "dvc.lock").write_text(
+        "stages: {check_params: {params: {params.yaml: {device: cuda}}}}\n"
+    )
     experiment = ["exp", "run", "-S", "device=cuda"]
-    environment = {"PYTHONPATH": str(ROOT), "DVC_EXP_NAME": "refused"}
+    environment = {"PYTHONPATH": str(ROOT), "DVC_EXP_NAME": "refused", "DVC_STAGE": "train_ae"}
     run(["python", "-c", REFUSALS, *experiment], tmp_path, **environment)
 
 

@@ -328,12 +328,19 @@ def test_a_refused_experiment_leaves_the_workspace_as_it_was(project, overrides,
 def test_edits_by_hand_outlive_a_refused_experiment(project, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(project, copy)
-    mine = SMALL | {"train_aae.epochs": 7}
+    weibull = {"distribution": "Weibull", "scale": 1.0, "concentration": 1.5}
+    mine = SMALL | {"train_aae.epochs": 7, "priors.mine": weibull}
     write_params(copy / "params.yaml", mine)
-    refused = ("--set-param=latent_dim=0", "--set-param=+data.sorce=mnist")
-    result = run(["dvc", "exp", "run", *refused], copy, check=False)
-    assert "put back in params.yaml: latent_dim=2, data.sorce removed\n" in result.stdout
-    assert parameters(copy / "params.yaml") == parameters(write_params(tmp_path / "mine", mine))
+    refused = ("latent_dim=0", "+data.sorce=mnist", "priors.mine.scale=-1")
+    options = [f"--set-param={change}" for change in refused]
+    result = run(["dvc", "exp", "run", *options], copy, check=False)
+    assert (
+        "put back in params.yaml: latent_dim=2, data.sorce removed, priors.mine.scale left as it is"
+    ) in result.stdout
+    found = parameters(copy / "params.yaml")
+    assert found.pop("priors")["mine"] == weibull | {"scale": -1}
+    expected = parameters(write_params(tmp_path / "mine", mine))
+    assert found == {name: value for name, value in expected.items() if name != "priors"}
     # A comment too.
     run(["git", "checkout", "params.yaml"], copy)
     with (copy / "params.yaml").open("a", encoding="utf-8") as file:

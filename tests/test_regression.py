@@ -176,13 +176,12 @@ def test_the_gate_explains_itself(project):
 def test_what_is_worse_fails_but_for_what_is_accepted_on_purpose(tmp_path):
     project = copy_project(tmp_path / "project", TINY)
     copy_results(project)
-    (project / GUARDED).unlink()
-    commit(project, "no baseline")
     (project / GUARDED).write_text("<<<<<<< HEAD")  # which is written anew
+    commit(project, "a damaged baseline")
     result = gate(project, "--accept")
     assert result.returncode == 0, result.stderr
     assert result.stderr.splitlines()[-1] == f"accepted: commit {GUARDED}"
-    assert run(["git", "status", "--porcelain"], project).stdout == f"?? {GUARDED}\n"
+    assert run(["git", "status", "--porcelain"], project).stdout == f" M {GUARDED}\n"
     commit(project, "baseline")
     baseline = json.loads((project / GUARDED).read_text())
     assert list(baseline) == list(TINY["regression.metrics"])

@@ -210,17 +210,22 @@ def test_a_spooled_run_survives_being_written_again(tmp_path):
 
 def test_a_spooled_run_that_cannot_be_read_stops_no_other(repository, capsys):
     image = np.zeros((2, 3, 3), np.uint8)
-    for name, file in (("first", "0-image.npy"), ("second", "run.json")):
+    damages = (
+        ("first", "0-image.npy", 10),
+        ("second", "0-image.npy", 0),
+        ("third", "run.json", 10),
+    )
+    for name, file, size in damages:
         folder = repository / "mlflow-spool" / name
         save_spooled(folder, {"name": name, "tags": {}}, [("image", {"image": image})])
-        os.truncate(folder / file, 10)
+        os.truncate(folder / file, size)
     with training_run("train_ae", "none", 5, {}):
         pass
     assert newest().data.tags["seed"] == "5"
     warnings = capsys.readouterr().err
     count, left = sync(repository)
     assert count == 0
-    for name, reason in zip(("first", "second"), left, strict=True):
+    for name, reason in zip(("first", "second", "third"), left, strict=True):
         assert f"warning: mlflow-spool/{name}: it cannot be read: " in warnings
         assert reason.startswith(f"mlflow-spool/{name}: it cannot be read: ")
         assert reason.endswith("delete that folder if it is of no use")

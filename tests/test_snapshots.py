@@ -11,7 +11,7 @@ import torch
 from aae.errors import SnapshotError
 from aae.loop import Training
 from aae.networks import Architecture, Model
-from aae.snapshots import Snapshots, keep_snapshots, read_snapshot, write_snapshot
+from aae.snapshots import Snapshots, keep_snapshots, read_snapshot, training_key, write_snapshot
 from aae.training import AdversarialTraining, AutoencoderTraining
 
 SIZES = {"image_shape": (1, 4, 4), "latent_dim": 2, "hidden": (32,), "discriminator_hidden": (32,)}
@@ -241,6 +241,16 @@ def test_a_trial_has_the_same_trainings_on_every_machine(make_training, tmp_path
     assert name("b", "train_ae-4567.1") != first
     monkeypatch.setenv("AAE_TRIAL", "two")
     assert name("b", "train_ae-0123.1") != first
+
+
+@pytest.mark.usefixtures("stage")
+def test_a_snapshot_of_another_gpu_is_not_used(monkeypatch):
+    def key(gpu: str, device: str) -> str:
+        monkeypatch.setattr("torch.cuda.get_device_name", lambda: gpu)
+        return training_key("train", {"device": device})
+
+    assert key("one", "cuda") != key("another", "cuda")
+    assert key("one", "cpu") == key("another", "cpu")
 
 
 @pytest.mark.usefixtures("stage")

@@ -1,20 +1,23 @@
 """The sweep, on real clusters of Ray on this machine."""
 
 import csv
+import math
 import os
 import signal
 import subprocess
 from pathlib import Path
 
 import mlflow
+import pandas as pd
 import psutil
 import pytest
 import ray
 from conftest import copy_project, run, start, write_params
 from ray import cluster_utils
+from rich.console import Console
 from test_pipeline import SMALL, runs
 
-from aae.sweep import main
+from aae.sweep import SHOWN, draw, main
 
 LATENT = "reports/metrics/latent.json"
 # Of stages/train_aae.py in the copies: on a machine with a pipe, a training says who it is when it
@@ -91,6 +94,23 @@ def test_what_cannot_be_run_is_named_before_anything_starts(
     assert "\n" not in line
     assert not ray.is_initialized()
     assert not (original / "mlflow.db").exists()
+
+
+def test_the_table_fits_into_80_columns():
+    table = pd.DataFrame(
+        [["trial-2", "student_t", "0", 2.691, 0.3265, 0.07009, 75.96, False, None],
+         ["trial-1", "gamma", "1", math.nan, math.nan, math.nan, math.nan, math.nan, "it broke"]],
+        columns=["experiment", "prior", "seed", *SHOWN, "error"],
+    )  # fmt: skip
+    console = Console(width=80, record=True)
+    console.print(draw(table))
+    heading, _, first, second = (
+        line.replace("│", " ").replace("┃", " ").split()
+        for line in console.export_text().splitlines()
+    )
+    assert heading == ["experiment", "prior", "seed", "match", "KS", "MSE", "Fréchet", "follows"]
+    assert first == ["trial-2", "student_t", "0", "2.691", "0.3265", "0.07009", "75.96", "False"]
+    assert second == ["trial-1", "gamma", "1", *["failed"] * 5]
 
 
 def test_outside_of_a_commit_there_is_nothing_to_start_from(tmp_path, monkeypatch):
