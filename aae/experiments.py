@@ -6,6 +6,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -106,16 +107,21 @@ def _put_back(values: dict, before: dict, change: str) -> str:
     """Give the parameter of an override the value that it had before, if it is known; say which."""
     key = change.lstrip("+~").partition("=")[0]
     *sections, last = key.split(".")
-    for name in sections:
-        values, before = (x.get(name) if isinstance(x, dict) else None for x in (values, before))
-    if isinstance(values, dict):
-        if isinstance(before, dict) and last in before:
-            values[last] = before[last]
-            return f"{key}={before[last]}"
-        if change.startswith("+"):  # DVC has added it
-            values.pop(last, None)
-            return f"{key} removed"
+    now, then = (_section(x, sections) for x in (values, before))
+    if last in then:
+        now[last] = then[last]
+        return f"{key}={then[last]}"
+    if change.startswith("+"):  # DVC has added it
+        now.pop(last, None)
+        return f"{key} removed"
     return f"{key} left as it is"
+
+
+def _section(values: Any, names: list[str]) -> dict:
+    """Return a section of nested parameters, an empty one if there is no such section."""
+    for name in names:
+        values = values.get(name) if isinstance(values, dict) else None
+    return values if isinstance(values, dict) else {}
 
 
 def _overrides(command: list[str]) -> Iterator[str]:

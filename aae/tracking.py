@@ -286,7 +286,8 @@ def _raise(error: Exception, away: bool, outer: BaseException | None) -> None:
     first: BaseException = error  # which the libraries between have put into ever longer sentences
     while (inner := first.__cause__ or first.__context__) not in (None, outer):
         first = inner
-    plain = isinstance(first, OSError) and first.strerror and first.filename is None
-    reason = first.strerror if plain else " ".join(str(error).split())[:200]
+    reason = " ".join(str(error).split())[:200]
+    if isinstance(first, OSError) and first.strerror and first.filename is None:
+        reason = first.strerror
     uri = mlflow.get_tracking_uri()
     raise StoreAwayError(without_password(f"MLflow at {uri} does not answer ({reason})")) from error
