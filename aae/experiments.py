@@ -40,6 +40,11 @@ def locked(root: Path, name: str) -> FileLock:
     return FileLock(path)
 
 
+def experiment_name() -> str:
+    """Return the name of MLflow's experiment."""
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or "aae"
+
+
 def share_cores() -> int:
     """Let torch use this stage's share of the cores, and return how many threads that is.
 
@@ -89,7 +94,7 @@ def undo_overrides(path: Path) -> None:
             yaml.dump(values, text)
         if text.getvalue() != current:
             write_text(path, text.getvalue())
-            print(f"put back in {path}: {', '.join(done)}", flush=True)
+    print(f"{path}: {', '.join(done)}", flush=True)
 
 
 def _parameters_before() -> dict | None:
@@ -110,7 +115,7 @@ def _put_back(values: dict, before: dict, change: str) -> str:
     now, then = (_section(x, sections) for x in (values, before))
     if last in then:
         now[last] = then[last]
-        return f"{key}={then[last]}"
+        return f"{key}={then[last]} again"
     if change.startswith("+"):  # DVC has added it
         now.pop(last, None)
         return f"{key} removed"

@@ -28,6 +28,7 @@ from rich.console import Console
 
 from aae.comparison import HOW_TO_ACCEPT, Comparison, judge
 from aae.errors import AAEError, ComparisonError, OutputError, unknown, without_password
+from aae.experiments import experiment_name
 from aae.files import check_writable, write_json, write_text
 from aae.params import load_params
 
@@ -213,11 +214,10 @@ def measure(
     # A folder that git does not know is copied as one: DVC makes none for a file.
     listed = git("ls-files", "-z", "--others", "--exclude-standard", "--directory") or ""
     copied = [f"--copy-paths={path}" for path in listed.split("\0") if path]
-    experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "aae"
     dvc = [sys.executable, "-m", "dvc", "exp"]
     run = subprocess.run(
         [*dvc, "run", "--temp", "--force", "--name", name, *changes, *copied],
-        env=os.environ | {"MLFLOW_EXPERIMENT_NAME": f"{experiment}-regression"},
+        env=os.environ | {"MLFLOW_EXPERIMENT_NAME": f"{experiment_name()}-regression"},
         stdout=log, stderr=log, check=False,
     )  # fmt: skip
     if run.returncode:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aae.errors import TrackingError, without_password
-from aae.experiments import locked
+from aae.experiments import experiment_name, locked
 from aae.networks import Architecture
 from aae.spool import Record
 
@@ -82,11 +82,6 @@ def connect(root: Path) -> "Store":
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":  # from another machine
                     raise
         return Store(mlflow.set_experiment(name).experiment_id)
-
-
-def experiment_name() -> str:
-    """Return the name of MLflow's experiment."""
-    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or "aae"
 
 
 def address(root: Path) -> str:

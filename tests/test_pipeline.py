@@ -335,7 +335,7 @@ def test_edits_by_hand_outlive_a_refused_experiment(project, tmp_path):
     options = [f"--set-param={change}" for change in refused]
     result = run(["dvc", "exp", "run", *options], copy, check=False)
     assert (
-        "put back in params.yaml: latent_dim=2, data.sorce removed, priors.mine.scale left as it is"
+        "params.yaml: latent_dim=2 again, data.sorce removed, priors.mine.scale left as it is\n"
     ) in result.stdout
     found = parameters(copy / "params.yaml")
     assert found.pop("priors")["mine"] == weibull | {"scale": -1}
