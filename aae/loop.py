@@ -126,8 +126,10 @@ class Training(ABC):
                     self._check_finite(losses)
                 for name, loss in losses.items():
                     self.totals[name] = self.totals.get(name, 0) + loss * len(indices)
-            self._check_finite(self.totals)
-            means = {name: x.item() / len(self.images) for name, x in self.totals.items()}
+            # In the order of a step: those of a snapshot come back in any.
+            totals = {name: self.totals[name] for name in losses}
+            self._check_finite(totals)
+            means = {name: x.item() / len(self.images) for name, x in totals.items()}
             validated = self.validate() if is_leader() else {}
             validation = {f"validation_{name}": x for name, x in validated.items()}
             self._check_finite(validation)

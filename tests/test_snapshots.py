@@ -65,7 +65,10 @@ def test_a_training_goes_on_in_exactly_the_same_way(make_training, tmp_path, ste
     training = make_training()
     training.load_state(read_snapshot(path)[0])
     rest, resumed_end = train(training)
-    assert rest == losses[step // 3 :]
+    # Names come in the same order, too: it is that of the columns of the history.
+    assert [list(epoch.items()) for epoch in rest] == [
+        list(epoch.items()) for epoch in losses[step // 3 :]
+    ]
     assert equal(end, resumed_end)
     assert end["step"] == STEPS
 
@@ -153,6 +156,15 @@ def test_a_snapshot_is_taken_when_it_is_due_and_not_before(make_training, tmp_pa
         snapshots = Snapshots(tmp_path / str(every), every, training, {"history": []})
         assert snapshots.save_when_due() == bool(expected)
         assert len(list(snapshots.folder.glob("*.safetensors"))) == expected
+
+
+def test_snapshots_take_a_hundredth_of_the_time_at_most(make_training, tmp_path, monkeypatch):
+    training = make_training()
+    # When it begins; a snapshot that takes two seconds; a moment before the next one is due, then.
+    clock = iter([0.0, 5.0, 7.0, 206.9, 207.0, 207.1])
+    monkeypatch.setattr("aae.snapshots.time.monotonic", lambda: next(clock))
+    snapshots = Snapshots(tmp_path, 5, training, {"history": []})
+    assert [snapshots.save_when_due() for _ in range(3)] == [True, False, True]
 
 
 def test_a_disk_that_does_not_take_a_snapshot_does_not_end_the_training(
