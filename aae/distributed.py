@@ -9,6 +9,8 @@ Without `torchrun` all of this does nothing.
 """
 
 import os
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -28,11 +30,22 @@ def joined() -> Iterator[None]:
     if not under_torchrun():
         yield
         return
+    threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def _end_with(parent: int) -> None:
+    """End this process with `torchrun`, which cannot see to that if it is killed.
+
+    Else the training would go on beside the one that is started in its place.
+    """
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def ranks() -> int:

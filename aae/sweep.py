@@ -133,7 +133,7 @@ def sweep(
     except (StoreAwayError, TrackingError) as error:
         raise SweepError(str(error)) from error
     variables = {k: v for k, v in os.environ.items() if k.startswith("MLFLOW_")}
-    variables |= {"MLFLOW_TRACKING_URI": _absolute(store.uri), "OMP_NUM_THREADS": str(cpus)}
+    variables |= {"MLFLOW_TRACKING_URI": store.uri, "OMP_NUM_THREADS": str(cpus)}
     columns = ["experiment", *by_name(combinations[0]), *SHOWN, "error"]
     table = pd.DataFrame(columns=columns)
     with cluster(address, cpus, gpus, store.uri) as ray:
@@ -268,13 +268,6 @@ def _end_left(store: Store, trials: list[str]) -> None:
         store.end_left(trials)
     except (StoreAwayError, TrackingError) as error:
         print(f"warning: {error}", file=sys.stderr)
-
-
-def _absolute(store: str) -> str:
-    """Return the address of a store as it is in any folder."""
-    if store.startswith("sqlite:///"):
-        return f"sqlite:///{Path(store.removeprefix('sqlite:///')).absolute()}"
-    return store
 
 
 def draw(table: pd.DataFrame) -> Table:

@@ -7,6 +7,7 @@
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,10 +47,12 @@ from mlflow.entities import (
 )
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
+from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.types import Schema, TensorSpec
 from requests import RequestException
 
-# What loading a logged model imports, beside this package itself, which is logged along.
+# What loading a logged model imports, beside this package itself, which is logged along; pandas for
+# MLflow's sake, which serves tables, too.
 MODEL_REQUIREMENTS = ("numpy", "pandas", "pydantic", "ruamel.yaml", "safetensors", "torch")
 
 # Of each attempt to reach a server that is away urllib3 has a line; one warning of ours is enough.
@@ -69,9 +73,10 @@ def connect(root: Path) -> "Store":
         StoreAwayError: if the store does not answer.
         TrackingError: if it refuses.
     """
-    own = f"sqlite:///{root / 'mlflow.db'}"
-    uri, name = os.environ.get("MLFLOW_TRACKING_URI") or own, experiment_name()
-    artifacts = (root / "mlartifacts").as_uri() if uri == own else None
+    uri, name = store_uri(root), experiment_name()
+    # Of a database; a server and a folder know where files go.
+    in_database = uri.startswith(tuple(DATABASE_ENGINES))
+    artifacts = (root / "mlartifacts").as_uri() if in_database else None
     # Two processes that meet a new store would both create its tables, or the experiment twice.
     with locked(root, "mlflow"), _errors():
         mlflow.set_tracking_uri(uri)
@@ -84,10 +89,22 @@ def connect(root: Path) -> "Store":
         return Store(mlflow.set_experiment(name).experiment_id)
 
 
+def store_uri(root: Path) -> str:
+    """Return the address of the store; files and folders in it are relative to the repository.
+
+    And not to the copy of it in which a queued experiment runs, and which is then deleted.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    if uri.startswith("sqlite:///"):
+        return f"sqlite:///{root / uri.removeprefix('sqlite:///')}"
+    if uri.startswith("file:") or not re.match("[a-z]+:|databricks", uri):
+        return (root / urlsplit(uri).path).resolve().as_uri()
+    return uri
+
+
 def address(root: Path) -> str:
     """Say which store and experiment runs go to, without a password."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
-    return f"{without_password(uri)}, experiment {experiment_name()}"
+    return f"{without_password(store_uri(root))}, experiment {experiment_name()}"
 
 
 class Store:

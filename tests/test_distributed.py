@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 from pathlib import Path
 
@@ -57,7 +58,20 @@ def main(params):
 
 run_stage(main, None)
 """
-ALONE = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+
+ENDLESS = """
+import sys
+import torch
+from aae.distributed import joined, sum_over_ranks
+
+with joined():
+    sys.stdout.write("at work\\n")  # in one piece: both write to one pipe
+    sys.stdout.flush()
+    while True:
+        sum_over_ranks([torch.zeros(1)])
+"""
+PATHS = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
+ALONE = {"PYTHONPATH": os.pathsep.join(filter(None, PATHS))}
 
 
 def train(out: Path, *launchers: list[str]) -> tuple[list[dict], list[int], bytes]:
@@ -99,6 +113,25 @@ def test_an_error_of_one_process_alone_is_named(tmp_path):
     result = run([*several, str(script)], ROOT, check=False, **ALONE)
     assert result.returncode != 0
     assert "rank 1: error: no images here\n" in result.stderr
+
+
+def test_when_torchrun_is_killed_its_processes_end(tmp_path):
+    script = tmp_path / "endless.py"
+    script.write_text(ENDLESS)
+    process = start(
+        [*torchrun("--standalone", "--nproc-per-node", "2"), str(script)], ROOT, **ALONE
+    )
+    for _ in range(2):
+        assert process.stdout.readline() == "at work\n"
+    started = psutil.Process(process.pid).children(recursive=True)
+    workers = [child for child in started if str(script) in child.cmdline()]
+    assert len(workers) == 2
+    process.kill()
+    process.wait()
+    _, left = psutil.wait_procs(workers, timeout=60)
+    for child in left:
+        child.kill()
+    assert not left
 
 
 @pytest.mark.long

@@ -67,6 +67,24 @@ def test_a_training_run_holds_parameters_losses_and_tags(repository, monkeypatch
     assert found.info.artifact_uri.startswith((repository / "mlartifacts").as_uri())
 
 
+@pytest.mark.parametrize("address", ["sqlite:///mine.db", "mine", "file:mine"])
+def test_a_store_named_in_a_copy_of_the_repository_is_in_the_repository(
+    repository, tmp_path, monkeypatch, address
+):
+    queued = tmp_path / ".dvc" / "tmp" / "exps" / "tmp1234"
+    queued.mkdir(parents=True)
+    monkeypatch.chdir(queued)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # else MLflow wants a database
+    with training_run("train_ae", "none", 0, {}) as tracked:
+        tracked.log_image(np.zeros((8, 9, 3), np.uint8), "latent_histogram", 0)
+    assert list(queued.iterdir()) == []
+    assert (tmp_path / address.rpartition("/")[2].removeprefix("file:")).exists()
+    found = newest()
+    assert found.info.artifact_uri.startswith(tmp_path.as_uri())
+    assert mlflow.MlflowClient().list_artifacts(found.info.run_id, "images")
+
+
 def test_passwords_in_parameters_and_tags_are_not_recorded(repository, monkeypatch):
     monkeypatch.setenv("DVC_EXP_NAME", "https://me:hunter2@host/name")
     with training_run("train_ae", "none", 0, {"data": {"root": "https://me:hunter2@host/images"}}):
