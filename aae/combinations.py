@@ -60,7 +60,7 @@ def _check(changes: list[str]) -> None:
             load_params(path)
             raise
         data = load_params(path).data
-    if data.source != "mnist-5k" and not Path(data.root).is_absolute():
+    if data.source != "mnist-5k" and not Path(data.root).expanduser().is_absolute():
         raise ParameterError(
             f"data.root: {data.root!r} is below this folder, and images are not sent along; add "
             f"data.root={Path(data.root).absolute()}, or where all machines have them"

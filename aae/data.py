@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from aae.errors import DataError
+from aae.experiments import locked, project_root
 from aae.files import file_digest, replacing
 from aae.params import Data
 from aae.seeding import stream
@@ -109,17 +110,17 @@ def _read_torchvision(name: str, root: Path, class_names: tuple[str, ...]) -> So
     if 0 < len(missing) < len(IDX_FILES):
         # A download would write over the files that are there.
         raise DataError(f"{folder} lacks {', '.join(missing)}; add them, or remove the others")
+    if missing:
+        _download(name, root)
     parts = []
     for train in (True, False):
         what = "training" if train else "test"
         try:
-            part = getattr(datasets, name)(root, train=train, download=bool(missing))
+            part = getattr(datasets, name)(root, train=train)
         except Exception as error:  # torchvision meets damage with whatever it stumbles over
-            if any((folder / file).is_file() for file in IDX_FILES):
-                raise _damaged(folder, what, error) from error
             raise DataError(
-                f"data.source: {name} is not below data.root and could not be downloaded "
-                f"({_named(error)}); put its four files, unzipped, into {folder}"
+                f"{folder}: the {what} images or labels are damaged ({_named(error)}); "
+                "delete the folder to download them anew, or replace the files"
             ) from error
         if part.data.ndim != 3 or part.data.dtype != torch.uint8:
             raise DataError(f"{folder}: the {what} images are not a stack of greyscale images")
@@ -127,11 +128,31 @@ def _read_torchvision(name: str, root: Path, class_names: tuple[str, ...]) -> So
     return Source(parts[0], parts[1], class_names)
 
 
-def _damaged(folder: Path, what: str, error: Exception) -> DataError:
-    return DataError(
-        f"{folder}: the {what} images or labels are damaged ({_named(error)}); "
-        "delete the folder to download them anew, or replace the files"
-    )
+def _download(name: str, root: Path) -> None:
+    """Let torchvision download a source, all of it or nothing.
+
+    Experiments that run side by side share the folder: one downloads, the others wait for it.
+    """
+    from aae._torchvision import datasets
+
+    folder = root / name / "raw"
+
+    def fetch(to: Path) -> None:
+        try:
+            getattr(datasets, name)(to, download=True)
+        except Exception as error:
+            raise DataError(
+                f"data.source: {name} is not below data.root and could not be downloaded "
+                f"({_named(error)}); put its four files, unzipped, into {folder}"
+            ) from error
+
+    with locked(project_root(Path.cwd()), "download"):
+        if folder.exists():  # another experiment has just made it, or it holds the zipped files
+            fetch(root)
+            return
+        with replacing(folder) as temporary:
+            fetch(temporary.parent)
+            (temporary.parent / name / "raw").rename(temporary)
 
 
 def _named(error: Exception) -> str:

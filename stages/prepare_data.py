@@ -14,7 +14,7 @@ from aae.stage import run_stage
 def main(params: Params) -> None:
     """Prepare the data."""
     # Below the repository and not below the copy of it that a queued experiment runs in.
-    root = project_root(Path.cwd()) / params.data.root
+    root = project_root(Path.cwd()) / Path(params.data.root).expanduser()
     source = read_source(params.data.source, root)
     check_source(source)
     splits = split_source(source, params.data, params.seed)

@@ -1,4 +1,12 @@
+import functools
+import gzip
+import hashlib
 import json
+import shutil
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +64,14 @@ def test_a_source_with_test_images_keeps_them(make_params, mnist_root):
     assert [len(part) for part in splits.values()] == [180, 20, 50]
     assert torch.equal(splits["test"].images, source.test.images)
     assert torch.bincount(splits["validation"].labels.int()).tolist() == [2] * 10
+
+
+def test_fashion_mnist_is_read_from_a_folder_of_its_own(mnist_root):
+    (mnist_root / "MNIST").rename(mnist_root / "FashionMNIST")
+    source = read_source("fashion-mnist", mnist_root)
+    check_source(source)
+    assert source.class_names[0] == "T-shirt/top"
+    assert (len(source.train), len(source.test)) == (200, 50)
 
 
 def test_a_class_that_is_too_small_to_be_split_is_named(make_params, mnist_root):
@@ -194,6 +210,67 @@ def test_without_a_network_the_error_says_where_to_put_the_files(tmp_path):
     assert f"put its four files, unzipped, into {tmp_path}/raw/FashionMNIST/raw" in result.stderr
     assert result.stderr.strip().splitlines()[-1].startswith("error: data.source: FashionMNIST")
     assert not (tmp_path / "data").exists()
+
+
+@pytest.fixture
+def mirror(tmp_path, mnist_root, monkeypatch) -> Iterator[Path]:
+    """A folder that a server on loopback offers as torchvision's mirror of MNIST."""
+    from aae._torchvision import datasets
+
+    zipped = tmp_path / "zipped"
+    zipped.mkdir()
+    resources = []
+    for path in (mnist_root / "MNIST" / "raw").iterdir():
+        content = gzip.compress(path.read_bytes())
+        (zipped / f"{path.name}.gz").write_bytes(content)
+        resources.append((f"{path.name}.gz", hashlib.md5(content).hexdigest()))
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=zipped)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/"
+        monkeypatch.setattr(datasets.MNIST, "mirrors", [address])
+        monkeypatch.setattr(datasets.MNIST, "resources", resources)
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        yield zipped
+        server.shutdown()
+
+
+def test_a_download_that_breaks_off_leaves_nothing_and_the_next_one_is_whole(
+    mirror, mnist_root, tmp_path, repository
+):
+    last = sorted(mirror.iterdir())[-1]
+    last.rename(tmp_path / last.name)
+    with pytest.raises(DataError, match=r"data\.source: MNIST is not below data\.root and could"):
+        read_source("mnist", repository / "raw")
+    assert [path.name for path in repository.rglob("*") if "ubyte" in path.name] == []
+    (tmp_path / last.name).rename(last)
+    source = read_source("mnist", repository / "raw")
+    expected = read_source("mnist", mnist_root)
+    assert torch.equal(source.train.images, expected.train.images)
+    assert torch.equal(source.test.labels, expected.test.labels)
+
+
+@pytest.mark.usefixtures("mirror")
+def test_of_experiments_side_by_side_one_downloads(repository, capfd):
+    read_source("mnist", repository / "one")
+    of_one = capfd.readouterr().err.count('"GET /train-images')
+    with ThreadPoolExecutor(4) as pool:
+        sources = list(pool.map(lambda _: read_source("mnist", repository / "all"), range(4)))
+    assert {len(source.train) for source in sources} == {200}
+    assert capfd.readouterr().err.count('"GET /train-images') == of_one
+
+
+def test_files_that_are_zipped_need_no_network(mirror, repository):
+    raw = repository / "raw" / "MNIST" / "raw"
+    raw.parent.mkdir(parents=True)
+    shutil.move(mirror, raw)
+    assert len(read_source("mnist", repository / "raw").train) == 200
+
+
+def test_a_root_in_the_home_folder_is_there(tmp_path, mnist_root):
+    write_params(tmp_path / "params.yaml", {"data.source": "mnist", "data.root": "~/source"})
+    result = run(["python", str(STAGE)], tmp_path, HOME=str(mnist_root.parent))
+    assert "50 test images" in result.stdout
 
 
 def test_a_queued_experiment_reads_the_images_of_the_repository_around_it(tmp_path, mnist_root):

@@ -69,7 +69,7 @@ def test_a_training_run_holds_parameters_losses_and_tags(repository, monkeypatch
 
 @pytest.mark.parametrize("address", ["sqlite:///mine.db", "mine", "file:mine"])
 def test_a_store_named_in_a_copy_of_the_repository_is_in_the_repository(
-    repository, tmp_path, monkeypatch, address
+    tmp_path, monkeypatch, address
 ):
     queued = tmp_path / ".dvc" / "tmp" / "exps" / "tmp1234"
     queued.mkdir(parents=True)
