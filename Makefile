@@ -49,7 +49,7 @@ lock: setup ## renew requirements.lock from pyproject.toml
 	$(BIN)/pip-compile --quiet --upgrade --extra dev --strip-extras --allow-unsafe --no-annotate --no-header \
 	    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
 	    --output-file requirements.lock pyproject.toml
-	sed -i -e 's/+[a-z][a-z0-9.]*$$//' -e '/^aae @/d' requirements.lock
+	sed -i.bak -e 's/+[a-z][a-z0-9.]*$$//' -e '/^aae @/d' requirements.lock && rm requirements.lock.bak
 
 clean: ## delete .venv, so that the next target sets up anew
 	rm -rf .venv

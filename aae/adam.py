@@ -69,7 +69,9 @@ class Adam:
         """Return the gradients that a backward pass has left at the weights, not copies."""
         # Of `backward` and not of `torch.autograd.grad`: torch's kernel takes it that a gradient
         # lies in memory as its weight does, and `backward` sees to that.
-        return [weight.grad for weight in self.weights if weight.grad is not None]
+        gradients = [weight.grad for weight in self.weights if weight.grad is not None]
+        assert len(gradients) == len(self.weights), "the loss does not depend on every weight"
+        return gradients
 
     @torch.no_grad()
     def step(self) -> None:

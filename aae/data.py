@@ -11,6 +11,7 @@ import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -92,19 +93,10 @@ def _read_mnist_5k(_root: Path) -> Source:
     return Source(Images(table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1]), None, DIGITS)
 
 
-def _read_mnist(root: Path) -> Source:
-    return _read_torchvision("MNIST", root, DIGITS)
-
-
-def _read_fashion_mnist(root: Path) -> Source:
+def _read_torchvision(name: str, root: Path) -> Source:
     from aae._torchvision import datasets
 
-    return _read_torchvision("FashionMNIST", root, tuple(datasets.FashionMNIST.classes))
-
-
-def _read_torchvision(name: str, root: Path, class_names: tuple[str, ...]) -> Source:
-    from aae._torchvision import datasets
-
+    class_names = DIGITS if name == "MNIST" else tuple(datasets.FashionMNIST.classes)
     folder = root / name / "raw"
     missing = [file for file in IDX_FILES if not (folder / file).is_file()]
     if 0 < len(missing) < len(IDX_FILES):
@@ -161,8 +153,8 @@ def _named(error: Exception) -> str:
 
 _SOURCES: dict[str, Callable[[Path], Source]] = {
     "mnist-5k": _read_mnist_5k,
-    "mnist": _read_mnist,
-    "fashion-mnist": _read_fashion_mnist,
+    "mnist": partial(_read_torchvision, "MNIST"),
+    "fashion-mnist": partial(_read_torchvision, "FashionMNIST"),
 }
 
 

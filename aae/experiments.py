@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import torch
@@ -14,6 +15,7 @@ from filelock import FileLock
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from aae.errors import without_password
 from aae.files import write_text
 
 
@@ -33,6 +35,16 @@ def project_root(start: Path) -> Path:
     return start
 
 
+def git(*arguments: str) -> str | None:
+    """Return what git says of this folder's repository, None if it refuses or is not there."""
+    try:
+        command = ["git", *arguments]
+        result = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return result.stdout.strip()
+
+
 def locked(root: Path, name: str) -> FileLock:
     """Return a lock of a repository for one purpose, such as "mlflow" for creating a store."""
     path = root / ".dvc" / "tmp" / f"{name}.lock"
@@ -43,6 +55,24 @@ def locked(root: Path, name: str) -> FileLock:
 def experiment_name() -> str:
     """Return the name of MLflow's experiment."""
     return os.environ.get("MLFLOW_EXPERIMENT_NAME") or "aae"
+
+
+def store_uri(root: Path) -> str:
+    """Return the address of the store; files and folders in it are relative to the repository.
+
+    And not to the copy of it in which a queued experiment runs, and which is then deleted.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    if uri.startswith("sqlite:///"):
+        return f"sqlite:///{root / uri.removeprefix('sqlite:///')}"
+    if uri.startswith("file:") or not re.match("[a-z]+:|databricks", uri):
+        return (root / urlsplit(uri).path).resolve().as_uri()
+    return uri
+
+
+def address(root: Path) -> str:
+    """Say which store and experiment runs go to, without a password."""
+    return f"{without_password(store_uri(root))}, experiment {experiment_name()}"
 
 
 def share_cores() -> int:
@@ -72,7 +102,8 @@ def undo_overrides(path: Path) -> None:
         path: params.yaml in the current folder.
     """
     in_workspace = os.environ.get("DVC_EXP_NAME") and project_root(Path.cwd()) == Path.cwd()
-    changes = [change for command in _ancestors() for change in _overrides(command)]
+    # Once each: a command that starts `dvc` for the user has the same words in its own line.
+    changes = list(dict.fromkeys(x for command in _ancestors() for x in _overrides(command)))
     if not (in_workspace and changes):
         return
     show = ["git", "show", f"HEAD:./{path}"]

@@ -147,7 +147,9 @@ class GenerationTest:
             generated_precision, generated_recall: see :func:`precision_and_recall`.
             generated_confidence: share of images that the judge gives a class with a probability
                 of 0.9 or more.
-            reconstructed_frechet, reconstructed_confidence: the same of the reconstructions.
+            reconstructed_frechet, reconstructed_confidence: the same of the reconstructions. These
+                are of the very images that they are compared with: perfect ones are at a Fréchet
+                distance of 0, and perfect samples at that of training images, see ``real``.
             generated_entropy: of the classes that it gives, in nats; ln 10 if all ten are equally
                 frequent, 0 if it is one alone.
             parzen_log_likelihood: of test images, see :func:`parzen_log_likelihood`.

@@ -1,6 +1,7 @@
 """Typed and validated view of params.yaml, where the defaults stand: there are none here."""
 
 import math
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -228,6 +229,22 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         except ParameterError as error:
             raise ParameterError(f"priors.{name}.{error}") from error
     return params
+
+
+def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Turn nested parameters into dotted names.
+
+    Example:
+        >>> flatten({"seed": 0, "data": {"source": "mnist"}})
+        {'seed': 0, 'data.source': 'mnist'}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in params.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
 
 
 def _explain(error: ErrorDetails) -> str:

@@ -24,11 +24,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from dvc.api import metrics_show, read
+from dvc.exceptions import DvcException
 from rich.console import Console
 
 from aae.comparison import HOW_TO_ACCEPT, Comparison, judge
 from aae.errors import AAEError, ComparisonError, OutputError, unknown, without_password
-from aae.experiments import experiment_name
+from aae.experiments import experiment_name, git
 from aae.files import check_writable, write_json, write_text
 from aae.params import load_params
 
@@ -68,7 +69,7 @@ def main() -> None:
         parser.error(str(error))
     try:
         comparison = compare(options.base, options.accept, options.report)
-    except AAEError as error:
+    except (AAEError, DvcException) as error:
         reason = f"could not compare: {without_password(str(error))}"
         code, summary, table, results = 2, reason, "", {"verdict": "could not compare"}
     except KeyboardInterrupt:
@@ -121,11 +122,9 @@ def compare(base: str | None, accept: bool, page: str | None) -> Comparison:
         baseline = {}
     if not baseline and not accept:
         raise ComparisonError(f"{GUARDED} is not in {title}; {HOW_TO_ACCEPT}")
-    committed = (
-        {} if accept or not GUARDED.exists() else numbers(GUARDED.read_text("utf-8"), GUARDED)
-    )
+    committed = {} if accept or not GUARDED.exists() else numbers(GUARDED.read_bytes(), GUARDED)
     if MEASURED.exists():  # a name that is wrong is found before time is spent
-        check_names(settings.metrics, by_model(parse(MEASURED.read_text("utf-8"), MEASURED)))
+        check_names(settings.metrics, by_model(parse(MEASURED.read_bytes(), MEASURED)))
     now = measure("regression", settings.overrides, Path(page) if page else None)
     check_names(settings.metrics, now)
     rows = judge(settings.metrics, baseline, now, committed)
@@ -135,10 +134,10 @@ def compare(base: str | None, accept: bool, page: str | None) -> Comparison:
     return Comparison(commit, title, rows, figures)
 
 
-def parse(text: str, name: object) -> dict[str, Any]:
-    """Return the metrics in the text of a file, which an error names."""
+def parse(content: bytes, name: object) -> dict[str, Any]:
+    """Return the metrics in a file, which an error names."""
     try:
-        metrics = json.loads(text)
+        metrics = json.loads(content)
     except ValueError as error:
         raise ComparisonError(f"{name} is damaged: {error}") from error
     if not isinstance(metrics, dict):
@@ -146,9 +145,9 @@ def parse(text: str, name: object) -> dict[str, Any]:
     return metrics
 
 
-def numbers(text: str, name: object) -> dict[str, float]:
-    """Return the guarded metrics in the text of a file, which an error names."""
-    metrics = parse(text, name)
+def numbers(content: bytes, name: object) -> dict[str, float]:
+    """Return the guarded metrics in a file, which an error names."""
+    metrics = parse(content, name)
     for metric, value in metrics.items():
         if type(value) not in (int, float) or not math.isfinite(value):
             raise ComparisonError(f"{name} is damaged: {metric} is {value!r}, not a finite number")
@@ -188,7 +187,7 @@ def guarded_at(commit: str) -> dict[str, float]:
     """Return the guarded metrics that were committed then, none if there is no such file."""
     if git("cat-file", "-e", f"{commit}:{GUARDED}") is None:
         return {}
-    return numbers(read(str(GUARDED), rev=commit), f"{GUARDED} at {commit[:7]}")
+    return numbers(read(str(GUARDED), rev=commit, mode="rb"), f"{GUARDED} at {commit[:7]}")
 
 
 def measure(
@@ -254,12 +253,6 @@ def image_addresses(base: str) -> tuple[str, str] | tuple[()]:
         return ()
     repository = f"{os.environ['GITHUB_SERVER_URL']}/{os.environ['GITHUB_REPOSITORY']}"
     return f"{repository}/raw/{base}", f"{repository}/raw/{git('rev-parse', 'HEAD')}"
-
-
-def git(*arguments: str) -> str | None:
-    """Return what git says, None if it refuses."""
-    result = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    return result.stdout.strip() if result.returncode == 0 else None
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jinja2
 
-from aae.params import Params
+from aae.params import Params, flatten
 
 # The parameters and the libraries that the numbers depend on.
 SHOWN = {
@@ -152,7 +152,7 @@ def render(
         explorer=explorer,
         data=provenance["data"],
         params=params,
-        parameters=_dotted(
+        parameters=flatten(
             params.model_dump(mode="json", include=SHOWN, exclude={"data": {"root"}})
         ),
         prior=f"{entry.distribution}({arguments})",
@@ -168,16 +168,6 @@ def _reference(metrics: Mapping[str, Mapping[str, Any]], key: str) -> float | No
     if key in metrics["aae"]["floor"]:
         return float(metrics["aae"]["floor"][key]["mean"])
     return metrics["real"].get(key)
-
-
-def _dotted(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Parameters by the name that `dvc exp run -S` knows them by."""
-    values: dict[str, Any] = {}
-    for key, value in section.items():
-        values |= (
-            _dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-        )
-    return values
 
 
 def _titled(digests: Mapping[str, str]) -> dict[str, str]:

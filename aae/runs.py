@@ -2,7 +2,6 @@
 
 import os
 import re
-import subprocess
 import sys
 import time
 import uuid
@@ -18,11 +17,12 @@ from numpy.typing import NDArray
 
 from aae.data import PREPARED
 from aae.errors import TrackingError, without_password
-from aae.experiments import locked, project_root
+from aae.experiments import address, git, locked, project_root
 from aae.files import file_digest
 from aae.networks import Architecture
+from aae.params import flatten
 from aae.spool import Record, load_spooled, remove_spooled, save_spooled, spooled
-from aae.tracking import Store, StoreAwayError, address, connect
+from aae.tracking import Store, StoreAwayError, connect
 
 # What a run's description says of its model; all metrics are on its page.
 DESCRIBED = (
@@ -256,37 +256,18 @@ def _new_run(stage: str, prior: str, seed: int) -> dict[str, Any]:
     return {"name": name, "tags": tags, "start": _now()}
 
 
-def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Turn nested parameters into dotted names.
-
-    Example:
-        >>> flatten({"seed": 0, "data": {"source": "mnist"}})
-        {'seed': 0, 'data.source': 'mnist'}
-    """
-    flat: dict[str, Any] = {}
-    for key, value in params.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
 def _git_tags() -> dict[str, str]:
     """Commit, and whether what determines the results differs from it; nothing outside git.
 
     What stages write (dvc.lock, reports/) does not count: DVC has just removed it.
     """
 
-    def git(*arguments: str) -> str:
-        command = ["git", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        dirty = git("status", "--porcelain", "--", ".", ":!dvc.lock", ":!reports")
-        return {"git_commit": git("rev-parse", "HEAD"), "git_dirty": str(bool(dirty)).lower()}
-    except (OSError, subprocess.CalledProcessError):
+    # Also where the user's git is told to leave out files that it does not know.
+    status = ("status", "--porcelain", "--untracked-files=normal")
+    commit, changes = git("rev-parse", "HEAD"), git(*status, "--", ".", ":!dvc.lock", ":!reports")
+    if commit is None or changes is None:
         return {}
+    return {"git_commit": commit, "git_dirty": str(bool(changes)).lower()}
 
 
 def _now() -> int:

@@ -40,10 +40,10 @@ from rich.table import Table
 from aae import trial
 from aae.combinations import by_name, combine, experiment_names
 from aae.errors import AAEError, SweepError, TrackingError, without_password
-from aae.experiments import project_root
+from aae.experiments import git, project_root
 from aae.files import check_writable, write_csv
 from aae.progress import show_steps
-from aae.regression import MEASURED, git
+from aae.regression import MEASURED
 from aae.tracking import Store, StoreAwayError, connect
 
 # How often a trial begins again whose machine, or whose worker, has died.

@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 from aae.errors import TrackingError
-from aae.experiments import locked, project_root
+from aae.experiments import address, locked, project_root
 from aae.spool import load_spooled, remove_spooled, save_spooled, spooled
-from aae.tracking import StoreAwayError, address, connect
+from aae.tracking import StoreAwayError, connect
 
 NO_USE = "delete that folder if it is of no use"
 

@@ -7,7 +7,6 @@
 import json
 import logging
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,13 +14,12 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aae.errors import TrackingError, without_password
-from aae.experiments import experiment_name, locked
+from aae.experiments import experiment_name, locked, store_uri
 from aae.networks import Architecture
 from aae.spool import Record
 
@@ -87,24 +85,6 @@ def connect(root: Path) -> "Store":
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":  # from another machine
                     raise
         return Store(mlflow.set_experiment(name).experiment_id)
-
-
-def store_uri(root: Path) -> str:
-    """Return the address of the store; files and folders in it are relative to the repository.
-
-    And not to the copy of it in which a queued experiment runs, and which is then deleted.
-    """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    if uri.startswith("sqlite:///"):
-        return f"sqlite:///{root / uri.removeprefix('sqlite:///')}"
-    if uri.startswith("file:") or not re.match("[a-z]+:|databricks", uri):
-        return (root / urlsplit(uri).path).resolve().as_uri()
-    return uri
-
-
-def address(root: Path) -> str:
-    """Say which store and experiment runs go to, without a password."""
-    return f"{without_password(store_uri(root))}, experiment {experiment_name()}"
 
 
 class Store:
