@@ -135,7 +135,7 @@ class PriorTest:
         )
         # For the codes and for each prior sample in their place: how many are as far away.
         shares = np.mean(rows[None, :, :] >= rows[:, None, :], axis=1)
-        codes, *samples = [tuple(row) for row in np.sort(shares, axis=1)]
+        codes, *samples = np.sort(shares, axis=1).tolist()
         overall = (1 + sum(row <= codes for row in samples)) / len(rows)
         return {**dict(zip(self.TESTS, shares[0].tolist(), strict=True)), "all": overall}
 

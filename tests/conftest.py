@@ -23,6 +23,11 @@ from aae.params import Params, load_params
 
 ROOT = Path(__file__).parent.parent
 
+# Nor are tests the user's git: what it is told elsewhere, to sign or to work in another repository.
+for name in [name for name in os.environ if name.startswith("GIT_")]:
+    del os.environ[name]
+os.environ |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+
 # The networks of the tests are too small to be shared out among cores.
 torch.set_num_threads(1)
 

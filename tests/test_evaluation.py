@@ -2,10 +2,10 @@ import pytest
 import torch
 from sklearn.metrics import silhouette_score
 
-from aae.data import Images
+from aae.data import Images, pixels
 from aae.distributions import make_distribution
 from aae.evaluation import Evaluation, meaning
-from aae.networks import Architecture, Model
+from aae.networks import Architecture, Model, apply
 from aae.params import EvalLatent
 from aae.priors import Prior
 from aae.seeding import stream
@@ -50,6 +50,21 @@ def test_reconstruction_error_is_per_pixel(evaluation, model):
     images = evaluation.splits["test"].images
     expected = ((images.double() / 255 - 0.5) ** 2).mean().item()
     assert evaluation(model)["reconstruction_mse"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_held_out_images_are_what_is_measured(evaluation, model):
+    train, test = (evaluation.splits[name] for name in ("train", "test"))
+    codes, train_codes = (apply(model.encoder, part.images) for part in (test, train))
+    reconstructions = apply(model.decoder, codes)
+    squares = (reconstructions - pixels(test.images)).square()
+    expected = {
+        **evaluation.prior_test(codes),
+        **meaning(train_codes, train.labels, codes, test.labels, SETTINGS.subset),
+        **evaluation.generation(model.decoder, reconstructions),
+    }
+    found = evaluation(model)
+    assert found.pop("reconstruction_mse") == pytest.approx(squares.mean().item(), rel=1e-6)
+    assert found == expected
 
 
 def test_codes_that_are_their_classes_keep_all_meaning_and_noise_keeps_none():

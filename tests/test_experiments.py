@@ -1,11 +1,22 @@
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 
+import psutil
 from conftest import ROOT, commit, run
 
 from aae.experiments import project_root
 
-THREADS = ["python", "-c", "from aae.experiments import share_cores; print(share_cores())"]
+# As on a machine with twelve cores.
+SHARE_TWELVE = """
+import torch
+from aae.experiments import share_cores
+
+torch.set_num_threads(12)
+print(share_cores())
+"""
+THREADS = ["python", "-c", SHARE_TWELVE]
 
 
 # What the processes of a training do that refuse a value: eight of them, ten times.
@@ -57,15 +68,36 @@ def test_queued_experiments_belong_to_the_repository_around_them(tmp_path):
 
 
 def test_cores_are_shared_with_the_workers_of_the_queue():
-    alone = int(run(THREADS, ROOT, OMP_NUM_THREADS=None).stdout)
+    others = sum("queue-worker" in command for command in commands())  # somebody else's
     # What `dvc queue start` would start, but for what it does.
     command = [sys.executable, "-c", "input()", "exp", "queue-worker", "dvc-exp-1"]
     workers = [subprocess.Popen(command, stdin=subprocess.PIPE) for _ in range(2)]
     shared = int(run(THREADS, ROOT, OMP_NUM_THREADS=None).stdout)
     for worker in workers:
         worker.communicate(b"\n")
-    assert shared == max(1, alone // 3)
+    assert shared == max(1, 12 // (3 + others))
+
+
+def commands() -> Iterator[list[str]]:
+    """Command lines of all processes."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            yield process.cmdline()
 
 
 def test_the_environment_sets_the_number_of_threads():
-    assert run(THREADS, ROOT, OMP_NUM_THREADS="1").stdout == "1\n"
+    assert run(THREADS, ROOT, OMP_NUM_THREADS="1").stdout == "12\n"  # as torch was told last
+
+
+def test_a_stage_gets_the_python_of_the_repository_around_it(tmp_path):
+    queued = tmp_path / ".dvc" / "tmp" / "exps" / "tmp1234"
+    queued.mkdir(parents=True)
+    program = tmp_path / ".venv" / "bin" / "python"
+    program.parent.mkdir(parents=True)
+    program.write_text('#!/bin/sh\necho "the repository\'s, with $PYTHONPATH"\n')
+    program.chmod(0o755)
+    result = run([str(ROOT / "stages" / "run"), "python"], queued, PYTHONPATH=None)
+    assert result.stdout == f"the repository's, with {queued}\n"
+    program.unlink()  # else, the one that is active
+    result = run([str(ROOT / "stages" / "run"), "python", "-c", "print(1)"], queued)
+    assert result.stdout == "1\n"

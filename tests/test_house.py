@@ -90,3 +90,30 @@ def test_a_stage_depends_on_all_code_that_determines_its_outputs():
         }
         # The page names the digest of all code and depends on all of it.
         assert declared == needed or "aae" in stage["deps"], name
+
+
+# What no output depends on.
+WITHOUT_OUTPUT = {"snapshots", "tracking"}
+
+
+def test_a_training_stage_and_its_snapshots_depend_on_all_parameters_that_it_reads():
+    stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+    for name in ("train_ae", "train_aae"):
+        declared = {entry.partition(".")[0] for entry in stages[name]["params"]}
+        tree = ast.parse((ROOT / "stages" / f"{name}.py").read_text())
+        read = {
+            node.attr
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "params"
+        } - {"model_dump", *WITHOUT_OUTPUT}
+        if "latent_prior" in read:
+            read = read - {"latent_prior"} | {"latent_dim", "prior", "priors"}
+        assert declared == read, name
+        (named,) = (
+            ast.literal_eval(node.value)
+            for node in tree.body
+            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "PARAMS"
+        )
+        # The snapshots are named after the entry of the prior and not after all of them, and the
+        # run says which data it was, on whose content the stage depends.
+        assert named == read - {"priors"} | {"data"}, name

@@ -4,11 +4,14 @@ import json
 import subprocess
 from pathlib import Path
 
+import mlflow
 import pytest
-from conftest import commit, copy_project, copy_results, run
+from conftest import commit, copy_project, copy_results, run, write_params
 
 from aae.errors import ComparisonError
 
+# By which the workflow finds the comment of the gate again.
+MARKER = "<!-- metrics of aae.regression -->"
 GUARDED = "reports/metrics/regression.json"
 MEASURED = "reports/metrics/latent.json"
 # A small pipeline, and two metrics that must not get worse at all.
@@ -68,7 +71,9 @@ def assert_not_comparable(project: Path, message: str, *arguments: str) -> None:
     (line,) = result.stderr.splitlines()
     assert line.startswith(f"could not compare: {message}")
     assert json.loads(result.stdout) == {"verdict": "could not compare", "summary": line}
-    assert line in (project / "comment.md").read_text()
+    comment = (project / "comment.md").read_text()
+    assert comment.startswith(f"{MARKER}\n"), "by which the workflow finds it again"
+    assert line in comment
 
 
 def test_without_a_baseline_it_says_how_to_make_one(project):
@@ -139,20 +144,22 @@ def test_metrics_that_are_no_numbers_are_damaged(text, reason):
     from aae.regression import numbers  # with dvc, which takes a second
 
     with pytest.raises(ComparisonError) as error:
-        numbers(text, "regression.json")
+        numbers(text.encode(), "regression.json")
     assert str(error.value) == f"regression.json is damaged: {reason}"
 
 
 def test_a_whole_number_is_a_number():
     from aae.regression import numbers
 
-    assert numbers('{"aae.match_ratio": 1}', "regression.json") == {"aae.match_ratio": 1}
+    assert numbers(b'{"aae.match_ratio": 1}', "regression.json") == {"aae.match_ratio": 1}
 
 
 def test_metrics_of_this_tree_that_are_damaged_are_named(project):
     write_baseline(project, '{"aae.match_ratio": 1.0}')
-    for path, text in ((GUARDED, '{"aae.match_ratio": "1"}'), (MEASURED, "<<<<<<< HEAD")):
-        (project / path).write_text(text)
+    for path, content in (
+        (GUARDED, b'{"aae.match_ratio": "1"}'), (GUARDED, b"\xff\xfe"), (MEASURED, b"<<<<<<< HEAD")
+    ):  # fmt: skip
+        (project / path).write_bytes(content)
         assert_not_comparable(project, f"{path} is damaged: ", "--base", "HEAD")
         (project / path).write_text("{}")
 
@@ -172,6 +179,25 @@ def test_the_gate_explains_itself(project):
         assert word in answer
 
 
+def test_a_pipeline_that_fails_is_no_metric_that_is_worse(project):
+    write_baseline(project, '{"aae.match_ratio": 1.0}')
+    write_params(project / "params.yaml", {"regression.overrides": {"latent_dim": 0}})
+    result = gate(project, "--base", "HEAD")
+    assert result.returncode == 2
+    assert "error: latent_dim: 0 is wrong" in result.stderr
+    assert result.stderr.splitlines()[-1] == "could not compare: the pipeline failed, see above"
+
+
+def test_on_github_the_figures_of_both_commits_have_addresses(monkeypatch):
+    from aae.regression import git, image_addresses
+
+    assert image_addresses("abc") == ()
+    monkeypatch.setenv("GITHUB_REPOSITORY", "me/aae")
+    monkeypatch.setenv("GITHUB_SERVER_URL", "https://github.example")
+    raw = "https://github.example/me/aae/raw"
+    assert image_addresses("abc") == (f"{raw}/abc", f"{raw}/{git('rev-parse', 'HEAD')}")
+
+
 @pytest.mark.slow
 def test_what_is_worse_fails_but_for_what_is_accepted_on_purpose(tmp_path):
     project = copy_project(tmp_path / "project", TINY)
@@ -181,6 +207,10 @@ def test_what_is_worse_fails_but_for_what_is_accepted_on_purpose(tmp_path):
     result = gate(project, "--accept")
     assert result.returncode == 0, result.stderr
     assert result.stderr.splitlines()[-1] == f"accepted: commit {GUARDED}"
+    assert run(["dvc", "exp", "list", "--name-only"], project).stdout == "", "none is left behind"
+    mlflow.set_tracking_uri(f"sqlite:///{project / 'mlflow.db'}")
+    names = {experiment.name for experiment in mlflow.search_experiments()}
+    assert names - {"Default"} == {"aae-regression"}
     assert run(["git", "status", "--porcelain"], project).stdout == f" M {GUARDED}\n"
     commit(project, "baseline")
     baseline = json.loads((project / GUARDED).read_text())

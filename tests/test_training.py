@@ -154,6 +154,56 @@ def test_an_epoch_sees_every_image_once(make_training, digits):
     assert not torch.equal(images, digits[:45])
 
 
+def test_every_epoch_has_an_order_of_its_own(make_training):
+    training = make_training(train_aae__epochs=2)
+    seen = []
+    step = training.train_batch
+    training.train_batch = lambda batch: seen.append(batch["images"]) or step(batch)
+    first, second = (torch.cat(seen[3 * k : 3 * k + 3]) for k, _ in enumerate(training.epochs()))
+    assert not torch.equal(first, second)
+
+
+def losses_by_hand(model: Model, images, prior_samples) -> dict[str, float]:
+    """The three losses of a batch, as the paper writes them."""
+    codes = model.encoder(images)
+    real, fake = (model.discriminator(x).sigmoid() for x in (prior_samples, codes))
+    return {
+        "reconstruction_loss": (model.decoder(codes) - images).square().mean().item(),
+        "discriminator_loss": -(real.log().mean() + (1 - fake).log().mean()).item(),
+        "generator_loss": -fake.log().mean().item(),
+    }
+
+
+def test_losses_of_an_epoch_are_means_over_its_images_and_over_the_validation_images(
+    make_training, model, digits
+):
+    rates = dict.fromkeys(("reconstruction", "discriminator", "generator"), 0.0)
+    training = make_training(train_aae__epochs=1, train_aae__learning_rate=rates)
+    batches = []
+    step = training.train_batch
+    training.train_batch = lambda batch: batches.append(dict(batch)) or step(batch)
+    (found,) = training.epochs()
+    expected = dict.fromkeys(losses_by_hand(model, **batches[0]), 0.0)
+    for batch in batches:  # of 20, 20 and 5 images
+        for name, loss in losses_by_hand(model, **batch).items():
+            expected[name] += loss * len(batch["images"]) / 45
+    held_out = losses_by_hand(model, pixels(digits[45:]), training.validation_prior)
+    expected |= {f"validation_{name}": loss for name, loss in held_out.items()}
+    assert found == pytest.approx({"epoch": 1, **expected}, rel=1e-5)
+
+
+def test_every_optimiser_has_the_betas_of_the_settings(make_training):
+    training = make_training(train_aae__beta1=0.3, train_aae__beta2=0.7)
+    assert len(training.optimisers) == 3
+    assert {optimiser.betas for optimiser in training.optimisers.values()} == {(0.3, 0.7)}
+
+
+def test_a_weight_that_a_loss_does_not_reach_is_told(make_training):
+    training = make_training()
+    with pytest.raises(AssertionError, match="does not depend on every weight"):
+        training.descend("generator", training.encoder.layers[0].weight.sum())
+
+
 def test_epochs_have_the_columns_of_the_history_and_the_reconstruction_improves(make_training):
     rates = {"reconstruction": 1e-3, "discriminator": 1e-3, "generator": 1e-3}
     changes = {"train_aae__learning_rate": rates, "train_aae__warmup": 0.0}

@@ -1,5 +1,6 @@
 """The tests of codes against the prior: right about prior samples, and about known defects."""
 
+import json
 import math
 import pickle
 
@@ -159,6 +160,7 @@ def test_a_p_value_is_the_share_of_prior_samples_as_far_away(gaussian):
         assert found["p_value"][name] == pytest.approx((as_far + 1) / (len(test.null) + 1))
     hopeless = test(gaussian.sample(200, stream(1, "codes")) + 100)
     assert set(hopeless["p_value"].values()) == {1 / 20}
+    assert json.loads(json.dumps(hopeless)) == hopeless, "as the stage writes it"
 
 
 def test_the_tests_repeat_to_the_last_digit(gaussian):
