@@ -1,4 +1,4 @@
-"""What a stage finds around it: the repository, the DVC experiment, other experiments at work."""
+"""What a stage finds around it: repository, DVC experiment, MLflow's store, others at work."""
 
 import io
 import os

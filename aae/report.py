@@ -91,7 +91,7 @@ TABLE = (
                     "between features of decoded prior samples and of test images, in a classifier "
                     "of our own: not comparable with published FIDs"),
             Measure("reconstructed_frechet", "the same of reconstructions", 2,
-                    "what is lost without sampling; the difference is the cost of gaps"),
+                    "what is lost without sampling; most of the difference is the cost of gaps"),
             Measure("generated_confidence", "Share of confident images", 3,
                     "decoded prior samples that the classifier gives a class with 90 % or more"),
             Measure("reconstructed_confidence", "the same of reconstructions", 3,

@@ -234,24 +234,28 @@ class Door:
     """
 
     def __init__(self, target: int) -> None:
-        self.target, self.port = target, free_port()
-        self.listener: socket.socket | None = None
+        self.target = target
+        # Nobody else gets the port while the door is closed: a socket that does not listen has it.
+        self.listener, self.is_open = _bound(0), False
+        self.port = self.listener.getsockname()[1]
         self.guests: set[socket.socket] = set()
         self.lock = threading.Lock()
 
     def open(self) -> None:
         """Let connections through from now on."""
-        if self.listener is None:
-            self.listener = socket.create_server(("127.0.0.1", self.port))
+        if not self.is_open:
+            self.is_open = True
+            self.listener.listen()
             threading.Thread(target=self._accept, args=[self.listener], daemon=True).start()
 
     def close(self) -> None:
         """Break all connections, and refuse new ones."""
         with self.lock:
-            listener, self.listener = self.listener, None
-            if listener is not None:
-                _hang_up(listener, *self.guests)
-                listener.close()
+            if self.is_open:
+                self.is_open = False
+                _hang_up(self.listener, *self.guests)
+                self.listener.close()
+                self.listener = _bound(self.port)
 
     def _accept(self, listener: socket.socket) -> None:
         with suppress(OSError):  # the door is closed
@@ -276,6 +280,13 @@ class Door:
             finally:
                 with self.lock:
                     self.guests.remove(guest)
+
+
+def _bound(port: int) -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
+    return listener
 
 
 def _forward(source: socket.socket, target: socket.socket) -> None:
