@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from aae.errors import DataError
-from aae.experiments import locked, project_root
-from aae.files import file_digest, replacing
+from aae.files import check_writable, file_digest, replacing
 from aae.params import Data
 from aae.seeding import stream
 
@@ -138,7 +138,9 @@ def _download(name: str, root: Path) -> None:
                 f"({_named(error)}); put its four files, unzipped, into {folder}"
             ) from error
 
-    with locked(project_root(Path.cwd()), "download"):
+    lock = root / f".{name}.lock"
+    check_writable(lock)
+    with FileLock(lock):
         if folder.exists():  # another experiment has just made it, or it holds the zipped files
             fetch(root)
             return

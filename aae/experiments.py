@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import psutil
 import torch
@@ -65,8 +65,10 @@ def store_uri(root: Path) -> str:
     uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
     if uri.startswith("sqlite:///"):
         return f"sqlite:///{root / uri.removeprefix('sqlite:///')}"
-    if uri.startswith("file:") or not re.match("[a-z]+:|databricks", uri):
-        return (root / urlsplit(uri).path).resolve().as_uri()
+    is_folder = not re.match(r"[a-z][a-z0-9+.-]*:|databricks", uri, re.IGNORECASE)
+    if uri.startswith("file:") or is_folder:
+        # MLflow puts what comes out here into the environment: next time it comes in.
+        return (root / (uri if is_folder else unquote(urlsplit(uri).path))).resolve().as_uri()
     return uri
 
 

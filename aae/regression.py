@@ -18,6 +18,7 @@ import math
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -85,8 +86,11 @@ def main() -> None:
             Console().print(comparison.table())
             if comparison.may_be_accepted and not options.accept:
                 print(HOW_TO_ACCEPT)
-    write(options.markdown, f"{MARKER}\n### Metrics\n\n{summary}\n\n{table}")
-    write(options.json, json.dumps(results | {"summary": summary}, indent=2) + "\n")
+    try:
+        write(options.markdown, f"{MARKER}\n### Metrics\n\n{summary}\n\n{table}")
+        write(options.json, json.dumps(results | {"summary": summary}, indent=2) + "\n")
+    except OutputError as error:
+        code, summary = 2, f"{summary}; {error}"
     sys.stdout.flush()
     print(summary, file=sys.stderr)
     sys.exit(code)
@@ -208,17 +212,23 @@ def measure(
     Raises:
         ComparisonError: if the pipeline fails.
     """
-    name = f"{name}-{git('rev-parse', '--short', 'HEAD')}"  # DVC wants them unique over commits
+    # Work trees of one repository have their experiments in common.
+    name = f"{name}-{git('rev-parse', '--short', 'HEAD')}-{uuid.uuid4().hex[:8]}"
     changes = [f"--set-param={key}={json.dumps(value)}" for key, value in overrides.items()]
     # A folder that git does not know is copied as one: DVC makes none for a file.
     listed = git("ls-files", "-z", "--others", "--exclude-standard", "--directory") or ""
     copied = [f"--copy-paths={path}" for path in listed.split("\0") if path]
     dvc = [sys.executable, "-m", "dvc", "exp"]
-    run = subprocess.run(
-        [*dvc, "run", "--temp", "--force", "--name", name, *changes, *copied],
+    run = subprocess.Popen(
+        [*dvc, "run", "--temp", "--name", name, *changes, *copied],
         env=os.environ | {"MLFLOW_EXPERIMENT_NAME": f"{experiment_name()}-regression"},
-        stdout=log, stderr=log, check=False,
+        stdout=log, stderr=log,
     )  # fmt: skip
+    try:
+        run.wait()
+    except KeyboardInterrupt:  # of which DVC knows: it removes its copy of this folder
+        run.wait()
+        raise
     if run.returncode:
         raise ComparisonError("the pipeline failed, see above")
     try:

@@ -11,7 +11,8 @@ from aae.data import prepared_digest, prepared_meta
 from aae.loop import Training
 from aae.params import Params
 from aae.progress import show_epochs
-from aae.runs import Run, training_run
+from aae.recording import Run
+from aae.runs import training_run
 from aae.snapshots import Snapshots, keep_snapshots
 
 

@@ -88,6 +88,7 @@ class Snapshots:
                 self.training.load_state(state)
             except SnapshotError as error:
                 print(f"warning: {path} is passed over: {error}", file=sys.stderr, flush=True)
+                path.unlink(missing_ok=True)  # lest it be kept as the newest of those to come
                 continue
             self.notes |= notes
             self.resumed, self.saved_step = True, self.training.step
@@ -175,6 +176,7 @@ def keep_snapshots(
         OutputError: if no folder for them can be made.
     """
     folder, lock = _claim(project_root(Path.cwd()) / "snapshots", training_key(stage, params))
+    snapshots = None
     try:
         snapshots = Snapshots(folder, every, training, notes)
         snapshots.resume()
@@ -184,6 +186,8 @@ def keep_snapshots(
             done = folder.rename(folder.with_name(f".done-{uuid.uuid4()}"))
             shutil.rmtree(done, ignore_errors=True)
     except KeyboardInterrupt:
+        if snapshots is None:
+            raise
         again = "goes on from" if snapshots.saved_step else "begins again at"
         command = "same `dvc exp run`" if os.environ.get("DVC_EXP_NAME") else "next `dvc repro`"
         print(f"{stage} {again} {snapshots.where()} with the {command}", file=sys.stderr)

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from aae.errors import TrackingError
+from aae.experiments import locked
 from aae.files import replacing
 
 # What is to be recorded: its kind, and arguments that are JSON values, arrays or paths.
@@ -24,8 +26,20 @@ def spooled(root: Path) -> list[Path]:
     return sorted(path.parent for path in (root / "mlflow-spool").glob("*/run.json"))
 
 
-def save_spooled(folder: Path, run: dict[str, Any], records: list[Record]) -> None:
-    """Write a run to its folder, whole or not at all, with copies of the files that it needs."""
+def spool_lock(root: Path, folder: Path) -> FileLock:
+    """Return the lock of a spooled run; the process has it that records in it or uploads it."""
+    return locked(root, f"spool-{folder.name}")
+
+
+def save_spooled(folder: Path, run: dict[str, Any], records: list[Record]) -> list[Record]:
+    """Write a run to its folder, whole or not at all, with copies of the files that it needs.
+
+    Returns:
+        The records, with the paths of these copies.
+
+    Raises:
+        OutputError: if it cannot be written.
+    """
     with replacing(folder) as temporary:
         temporary.mkdir()
         stored = []
@@ -42,6 +56,13 @@ def save_spooled(folder: Path, run: dict[str, Any], records: list[Record]) -> No
             folder.replace(previous)  # a name under which it is found if this is killed now
     if previous.exists():
         remove_spooled(previous)
+    return [
+        (
+            kind,
+            {k: folder / f"{n}-{k}" / v.name if isinstance(v, Path) else v for k, v in x.items()},
+        )
+        for n, (kind, x) in enumerate(records)
+    ]
 
 
 def remove_spooled(folder: Path) -> None:

@@ -22,6 +22,7 @@ import json
 import logging
 import os
 import socket
+import subprocess
 import sys
 import tarfile
 import time
@@ -123,6 +124,7 @@ def sweep(
     baseline = git("rev-parse", "HEAD")
     if baseline is None:
         raise SweepError(f"{Path.cwd()} is not a git repository with a commit")
+    packed = trial.pack()  # at once: the next commit is not to come between
     if cpus < 1 or gpus < 0:
         raise SweepError(f"--cpus {cpus} --gpus {gpus}: a trial needs a core, and 0 GPUs or more")
     check_writable(path)
@@ -138,7 +140,7 @@ def sweep(
     table = pd.DataFrame(columns=columns)
     with cluster(address, cpus, gpus, store.uri) as ray:
         run = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(trial.run_trial)
-        project, running = ray.put(trial.pack()), {}
+        project, running = ray.put(packed), {}
         for trial_name, changes in trials.items():
             reference = f"refs/exps/{baseline[:2]}/{baseline[2:]}/{trial_name}"
             own = variables | {"AAE_TRIAL": f"{session} {trial_name}"}
@@ -229,7 +231,11 @@ def _take(
     name = reference.rpartition("/")[2]
     row, changes = {"experiment": name} | by_name(trials[name]), " ".join(trials[name])
     if bundle:
-        trial.unpack(bundle, reference)
+        try:
+            trial.unpack(bundle, reference)
+        except (OSError, subprocess.CalledProcessError) as error:  # a disk that is full
+            bundle, log = b"", f"error: git does not take it: {error}"
+    if bundle:
         measured = json.loads(git("show", f"{reference}:{MEASURED}") or "")["aae"]
         print(f"{name} ({changes}): match_ratio {measured['match_ratio']:.4g}", flush=True)
         return row | {metric: measured[metric] for metric in SHOWN}

@@ -4,9 +4,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from filelock import Timeout
+
 from aae.errors import TrackingError
 from aae.experiments import address, locked, project_root
-from aae.spool import load_spooled, remove_spooled, save_spooled, spooled
+from aae.spool import load_spooled, remove_spooled, save_spooled, spool_lock, spooled
 from aae.tracking import StoreAwayError, connect
 
 NO_USE = "delete that folder if it is of no use"
@@ -24,32 +26,40 @@ def sync(root: Path) -> tuple[int, list[str]]:
     count, left = 0, []
     with locked(root, "spool"):
         for folder in spooled(root):
-            name = folder.relative_to(root)
+            lock, name = spool_lock(root, folder), folder.relative_to(root)
             try:
-                run, records = load_spooled(folder)
+                lock.acquire(blocking=False)
+                _upload(root, folder)
+                count += 1
+            except Timeout:
+                left.append(f"{name} is of a stage that is at work and uploads it itself")
             except FileNotFoundError:  # just uploaded by a training that has ended
                 continue
             except TrackingError as error:
-                left.append(f"{name}: {error}; {NO_USE}")
-                continue
-            if run["address"] != address(root):
-                left.append(
-                    f"{name} is for {run['address']}: set MLFLOW_TRACKING_URI and "
-                    "MLFLOW_EXPERIMENT_NAME accordingly"
-                )
-                continue
-            try:
-                connect(root).write(run, records)
-            except TrackingError as error:
-                save_spooled(folder, run, records)
-                left.append(f"{name}: {error}; {NO_USE}")
-            except BaseException:  # also Ctrl-C: what has been uploaded is not to be so twice
-                save_spooled(folder, run, records)
-                raise
-            else:
-                remove_spooled(folder)
-                count += 1
+                left.append(f"{name}{error}")
+            finally:
+                lock.release()
     return count, left
+
+
+def _upload(root: Path, folder: Path) -> None:
+    try:
+        run, records = load_spooled(folder)
+    except TrackingError as error:
+        raise TrackingError(f": {error}; {NO_USE}") from error
+    if run["address"] != address(root):
+        raise TrackingError(
+            f" is for {run['address']}: set MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME "
+            "accordingly"
+        )
+    try:
+        connect(root).write(run, records)
+    except BaseException as error:  # also Ctrl-C: what has been uploaded is not to be so twice
+        save_spooled(folder, run, records)
+        if isinstance(error, TrackingError):
+            raise TrackingError(f": {error}; {NO_USE}") from error
+        raise
+    remove_spooled(folder)
 
 
 def main() -> None:

@@ -24,13 +24,20 @@ from aae.networks import Architecture
 from aae.spool import Record
 
 # Read at import. What MLflow reports of itself would bury the progress of the training, and a
-# server that is away is to hold a stage up for seconds and not for minutes.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+# server that is away is to hold a stage up for seconds, one that hangs for a minute.
+os.environ.update(
+    {
+        name: os.environ.get(name) or value
+        for name, value in {
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_LOGGING_LEVEL": "WARNING",
+            "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+            "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+            "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+        }.items()
+    }
+)
 os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # it would print a password in it
 
 import mlflow
@@ -167,6 +174,7 @@ class Store:
             [Metric(name, value, time, step) for name, value in (metrics or {}).items()],
             [Param(name, value) for name, value in (params or {}).items()],
             [RunTag(name, value) for name, value in (tags or {}).items()],
+            synchronous=True,  # whatever the environment says: what is refused is to be known
         )
 
     def write_epoch(

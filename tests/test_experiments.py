@@ -2,11 +2,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
+import pytest
 from conftest import ROOT, commit, run
 
-from aae.experiments import project_root
+from aae.experiments import project_root, store_uri
 
 # As on a machine with twelve cores.
 SHARE_TWELVE = """
@@ -55,6 +57,27 @@ def test_processes_that_refuse_a_value_at_once_put_it_back(tmp_path):
     experiment = ["exp", "run", "-S", "device=cuda"]
     environment = {"PYTHONPATH": str(ROOT), "DVC_EXP_NAME": "refused", "DVC_STAGE": "train_ae"}
     run(["python", "-c", REFUSALS, *experiment], tmp_path, **environment)
+
+
+@pytest.mark.parametrize(
+    ("named", "store"),
+    [
+        ("", "sqlite:////my repo/mlflow.db"),
+        ("sqlite:///mine.db", "sqlite:////my repo/mine.db"),
+        ("sqlite:////other/mine.db", "sqlite:////other/mine.db"),
+        ("my store", "file:///my%20repo/my%20store"),
+        ("file:store", "file:///my%20repo/store"),
+        ("file:///other/a%20store", "file:///other/a%20store"),
+        ("postgresql+psycopg2://me:pa:ss@db/mlflow", "postgresql+psycopg2://me:pa:ss@db/mlflow"),
+        ("HTTPS://mlflow.example", "HTTPS://mlflow.example"),
+        ("databricks", "databricks"),
+    ],
+)
+def test_files_of_a_store_are_in_the_repository_and_addresses_stay(named, store, monkeypatch):
+    for _ in range(2):  # MLflow puts what comes out into the environment
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", named)
+        named = store_uri(Path("/my repo"))
+        assert named == store
 
 
 def test_queued_experiments_belong_to_the_repository_around_them(tmp_path):

@@ -64,7 +64,7 @@ def test_a_stage_fits_on_a_screen_and_a_module_is_one_thing():
 
 
 # What cannot change a stage's outputs, or not those of that stage.
-WITHOUT_EFFECT = {"errors", "experiments", "progress", "runs", "spool", "tracking"}
+WITHOUT_EFFECT = {"errors", "experiments", "progress", "recording", "runs", "spool", "tracking"}
 WITHOUT_EFFECT_ON = {
     "check_params": {"distributed", "files"},
     "prepare_data": {"distributed", "distributions", "priors"},

@@ -212,6 +212,19 @@ def test_a_logged_model_decodes_codes_into_images(tmp_path):
     np.testing.assert_allclose(images, expected, atol=1e-6)
 
 
+def test_a_spooled_run_whose_files_are_its_own_can_be_written_again_and_again(tmp_path):
+    folder, weights = tmp_path / "spool" / "run", tmp_path / "weights"
+    weights.write_text("weights")
+    records = save_spooled(folder, {}, [("end", {}), ("model", {"weights": weights})])
+    weights.unlink()
+    del records[0]  # it has been uploaded
+    for _ in range(2):
+        records = save_spooled(folder, {}, records)
+    ((_, arguments),) = records
+    assert arguments["weights"].read_text() == "weights"
+    assert load_spooled(folder) == ({}, [("model", arguments)])
+
+
 def test_a_spooled_run_survives_being_written_again(tmp_path):
     folder = tmp_path / "spool" / "run"
     image = np.full((2, 3, 3), 7, np.uint8)

@@ -124,6 +124,7 @@ def test_the_newest_good_snapshot_is_used(make_training, tmp_path, capsys):
         path.write_bytes(content)
         assert resumed(make_training, tmp_path) == (step, list(range(step)))
         assert f"{path} is passed over: it is damaged" in capsys.readouterr().err
+        assert not path.exists(), "else it would count as the newest"
 
 
 @pytest.mark.parametrize("length", [0, 1, 1000])

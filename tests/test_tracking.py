@@ -11,7 +11,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import run, start, training_run
+from conftest import ROOT, run, start, training_run
 
 from aae.checkpoints import save_model
 from aae.errors import TrackingError
@@ -88,6 +88,43 @@ def test_a_server_that_goes_away_and_comes_back_misses_nothing(server, repositor
     check_complete()
     assert capfd.readouterr().err.count("warning: ") == 1
     assert not (repository / "mlflow-spool").exists()
+
+
+def test_what_is_uploaded_in_the_background_is_not_lost_either(server, repository, monkeypatch):
+    monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_LOGGING", "true")
+    train(repository / "model.safetensors", {3: server.stop, 5: server.start})
+    evaluate(repository / "model.safetensors")
+    check_complete()
+
+
+def test_what_a_training_at_work_has_spooled_is_left_to_it(server, repository):
+    synced: list[tuple[int, list[str]]] = []
+
+    def back() -> None:
+        server.start()
+        synced.append(sync(repository))
+
+    train(repository / "model.safetensors", {3: server.stop, 5: back})
+    ((count, (left,)),) = synced
+    assert count == 0
+    assert left.endswith(" is of a stage that is at work and uploads it itself")
+    evaluate(repository / "model.safetensors")
+    check_complete()
+    assert not (repository / "mlflow-spool").exists()
+
+
+def test_a_disk_that_does_not_take_the_spool_does_not_end_the_training(server, repository, capfd):
+    (repository / "mlflow-spool").write_text("in the way")
+    train(repository / "model.safetensors", {3: server.stop})
+    err = capfd.readouterr().err
+    assert "what MLflow has not taken of this run is not kept: " in err
+    assert "mlflow-spool" in err.splitlines()[-1]
+
+
+def test_a_setting_of_mlflow_that_is_empty_is_none(repository):
+    program = "import os, aae.tracking; print(os.environ['MLFLOW_HTTP_REQUEST_TIMEOUT'])"
+    environment = {"PYTHONPATH": str(ROOT), "MLFLOW_HTTP_REQUEST_TIMEOUT": ""}
+    assert int(run(["python", "-c", program], repository, **environment).stdout) > 0
 
 
 @pytest.mark.parametrize("epoch", [1, pytest.param(3, marks=pytest.mark.slow)])
