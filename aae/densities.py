@@ -25,8 +25,8 @@ def latent_histogram(codes: Tensor, prior: Prior, bins: int = 40) -> pd.DataFram
     The bins cover :func:`visible_range`; what lies outside counts in the densities all the same.
 
     Returns:
-        One row a bin: dimension (from 1), low, high, codes and prior; the last two are densities,
-        that of the prior at the centre of the bin.
+        One row a bin: dimension (from 1), low, high, codes and prior; the last two are mean
+        densities in the bin.
     """
     tables = []
     lows, highs = visible_range(codes, prior)
@@ -34,13 +34,12 @@ def latent_histogram(codes: Tensor, prior: Prior, bins: int = 40) -> pd.DataFram
         limits = (lows[dimension].item(), highs[dimension].item())
         counts, edges = np.histogram(values.numpy(), bins, limits)
         density = counts / (len(values) * np.diff(edges))
-        centres = torch.from_numpy((edges[1:] + edges[:-1]) / 2).float()
         columns = {
             "dimension": dimension + 1,
             "low": edges[:-1],
             "high": edges[1:],
             "codes": density,
-            "prior": prior.density(centres, dimension).numpy(),
+            "prior": prior.bin_densities(torch.from_numpy(edges).float(), dimension).numpy(),
         }
         tables.append(pd.DataFrame(columns))
     return pd.concat(tables, ignore_index=True)
@@ -143,8 +142,7 @@ class PlaneDensity:
 def plane_density(prior: Prior, plane: Plane, low: Tensor, high: Tensor) -> PlaneDensity:
     """Return the density of a prior of two or more dimensions between two corners of a plane.
 
-    The product of two independent dimensions, exact to a percent; else the smoothed histogram of a
-    large sample.
+    The product of two independent dimensions; else the smoothed histogram of a large sample.
     """
     from scipy.ndimage import gaussian_filter
 
@@ -152,26 +150,22 @@ def plane_density(prior: Prior, plane: Plane, low: Tensor, high: Tensor) -> Plan
     x, y = ((edge[1:] + edge[:-1]) / 2 for edge in edges)
     if prior.univariate and prior.latent_dim == 2:
         first, second = (
-            _cell_means(prior, dimension, edge) for dimension, edge in enumerate(edges)
+            prior.bin_densities(torch.from_numpy(edge).float(), dimension).numpy()
+            for dimension, edge in enumerate(edges)
         )
         density = second[:, None] * first[None, :]
     else:
         sample = plane.coordinates(reference_sample(prior)).numpy()
-        counts, _, _ = np.histogram2d(sample[:, 0], sample[:, 1], edges, density=True)
-        density = gaussian_filter(counts.T, sigma=1.5)
-    ordered = np.sort(density, axis=None)[::-1]
+        counts, _, _ = np.histogram2d(sample[:, 0], sample[:, 1], edges)
+        cell = (edges[0][1] - edges[0][0]) * (edges[1][1] - edges[1][0])
+        density = gaussian_filter(counts.T / (max(1, counts.sum()) * cell), sigma=1.5)
+    ordered = np.sort(density, axis=None)[::-1].astype(float)
+    if ordered.sum() == 0:  # the prior is narrower than a cell
+        return PlaneDensity(x, y, np.zeros_like(density), [])
     mass = np.cumsum(ordered) / ordered.sum()
     # A hair below, so that a flat density has its edge as contour.
     levels = {0.999 * float(ordered[np.searchsorted(mass, share)]) for share in ENCLOSED}
     return PlaneDensity(x, y, density, sorted(level for level in levels if level > 0))
-
-
-def _cell_means(prior: Prior, dimension: int, edges: Array) -> Array:
-    """Mean density of a dimension between successive edges; it may be infinite at a point."""
-    parts = (np.arange(20) + 0.5) / 20
-    points = edges[:-1, None] + np.diff(edges)[:, None] * parts
-    density = prior.density(torch.from_numpy(points.ravel()).float(), dimension)
-    return density.double().numpy().reshape(points.shape).mean(1)
 
 
 def reference_sample(prior: Prior) -> Tensor:

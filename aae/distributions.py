@@ -142,6 +142,10 @@ class SwissRoll(Distribution):
         return points + self.noise * torch.randn(*sample_shape, 2, device=device)
 
 
+# Of matrices, and of angles: what torch calls their mean and variance is none along a line.
+NO_NUMBERS = (
+    torch.distributions.LKJCholesky, torch.distributions.Wishart, torch.distributions.VonMises,
+)  # fmt: skip
 OWN = {cls.__name__: cls for cls in (GaussianRing, SwissRoll)}
 
 
@@ -162,7 +166,7 @@ def make_distribution(name: str, arguments: Mapping[str, Any]) -> Distribution:
     distributions = _continuous_distributions() | OWN
     if name not in distributions:
         raise ParameterError(
-            f"distribution: {unknown(name, distributions, 'a continuous distribution')}"
+            f"distribution: {unknown(name, distributions, 'a continuous distribution of numbers')}"
         )
     cls = distributions[name]
     signature = _arguments_of(cls)
@@ -198,7 +202,7 @@ def _continuous_distributions() -> dict[str, type[Distribution]]:
         and cls not in (Distribution, torch.distributions.ExponentialFamily)
         and not _needs_another_distribution(cls)
         and not _is_discrete(cls)
-        and not _is_of_matrices(cls)
+        and cls not in NO_NUMBERS
     }
 
 
@@ -218,10 +222,6 @@ def _is_discrete(cls: type[Distribution]) -> bool:
     return getattr(support, "is_discrete", False)
 
 
-def _is_of_matrices(cls: type[Distribution]) -> bool:
-    return cls in (torch.distributions.LKJCholesky, torch.distributions.Wishart)
-
-
 def _check_argument(cls: type[Distribution], key: str, value: object) -> None:
     try:
         tensor = torch.tensor(value, dtype=torch.float32)
@@ -229,6 +229,8 @@ def _check_argument(cls: type[Distribution], key: str, value: object) -> None:
         tensor = torch.tensor(torch.nan)
     if isinstance(value, bool) or not tensor.isfinite().all():
         raise ParameterError(f"{key}: {value!r} is not a finite number or a list of such")
+    if key == "temperature" and not (tensor > 0).all():  # which torch leaves unchecked
+        raise ParameterError(f"{key}: {value!r} is not greater than 0")
     constraints = cls.arg_constraints
     constraint = constraints.get(key) if isinstance(constraints, dict) else None
     if constraint is None or is_dependent(constraint):

@@ -109,7 +109,8 @@ class Panel {
   }
 
   nearest([x, y]) {
-    const distances = this.model.dots.map(([a, b]) => Math.hypot(a - x, b - y));
+    const distances = this.model.dots.map(([a, b], index) => (
+      this.dots[index].classList.contains("faint") ? Infinity : Math.hypot(a - x, b - y)));
     const smallest = Math.min(...distances);
     return [distances.indexOf(smallest), smallest];
   }
@@ -126,7 +127,7 @@ class Panel {
       slider.setAttribute("aria-valuetext", code[k]);
     });
     const [x, y] = [100 * this.position[0], 100 - 100 * this.position[1]];
-    this.cross.setAttribute("d", low.length === 1 ? `M${x} 0V100` : `M${x - 3} ${y}h6M${x} ${y - 3}v6`);
+    this.cross.setAttribute("d", low.length === 1 ? `M${x} 0V100M${x - 1} ${y}h2` : `M${x - 3} ${y}h6M${x} ${y - 3}v6`);
   }
 }
 

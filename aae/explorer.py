@@ -73,7 +73,8 @@ def _explore(model: Model, codes: Tensor, shown: Tensor, labels: Tensor, prior: 
         # Each class has a line of its own, above them the density of the prior as a curve.
         lines = (labels[:, None] + 0.5) / (int(labels.max()) + 1)
         positions = torch.cat([positions, lines], dim=1)
-        heights = prior.density(low + (high - low) * steps[:, 0], 0)
+        edges = low + (high - low) * (torch.arange(LINE + 1) - 0.5) / (LINE - 1)
+        heights = prior.bin_densities(edges, 0)
         curves = [torch.stack([steps[:, 0], 0.95 * heights / heights.max()], dim=1)]
         grid = [LINE, 1]
     else:

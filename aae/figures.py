@@ -250,8 +250,11 @@ def draw_losses(histories: dict[str, pd.DataFrame]) -> Figure:
 
 
 def _draw_loss(axes: Axes, history: pd.DataFrame, name: str, colour: str, label: str) -> None:
-    axes.plot(history["epoch"], history[name], color=colour, label=label)
-    validation = history[f"validation_{name}"]
+    epochs, validation = history["epoch"], history[f"validation_{name}"]
+    marker = "o" if len(epochs) == 1 else None  # which makes no line
+    axes.plot(epochs, history[name], color=colour, marker=marker, label=label)
     axes.plot(
-        history["epoch"], validation, color=colour, linestyle="--", label=f"{label}, validation"
-    )
+        epochs, validation, color=colour, linestyle="--", marker=marker,
+        label=f"{label}, validation",
+    )  # fmt: skip
+    axes.locator_params(axis="x", integer=True)

@@ -1,6 +1,7 @@
 """Typed and validated view of params.yaml, where the defaults stand: there are none here."""
 
 import math
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -222,6 +223,8 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     if params.prior not in params.priors:
         raise ParameterError(f"prior: {unknown(params.prior, params.priors, 'in priors')}")
     for name, entry in params.priors.items():
+        if not re.fullmatch("[A-Za-z0-9_-]+", name):  # dvc.yaml has it in a name with dots
+            raise ParameterError(f"priors.{name}: a name of letters, digits, _ and - is needed")
         try:
             distribution = make_distribution(entry.distribution, entry.arguments)
             if name == params.prior:  # only the chosen one must have latent_dim dimensions

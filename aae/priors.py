@@ -57,6 +57,14 @@ class Prior:
                 f"distribution: {distribution} has mean {self.mean.tolist()} and standard "
                 f"deviation {self.scale.tolist()}, too far apart for codes in single precision"
             )
+        low, high = self.sample(1000, stream(0, "spread of the prior")).quantile(
+            torch.tensor([0.25, 0.75]), dim=0
+        )
+        if (low == high).any():
+            raise ParameterError(
+                f"distribution: {distribution} has half of its samples at one place, as far as "
+                "single precision can tell"
+            )
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw codes [count, d], determined by the generator and the kind of device.
@@ -154,6 +162,23 @@ class Prior:
         some_point_inside = self._reference[0, dimension]
         log_density = self.distribution.log_prob(torch.where(inside, points, some_point_inside))
         return torch.where(inside, log_density.exp().nan_to_num(posinf=0.0), 0.0)
+
+    def bin_densities(self, edges: Tensor, dimension: int) -> Tensor:
+        """Mean marginal density [n] of one dimension between successive ``edges`` [n + 1].
+
+        Exact where the distribution has a cdf, else the mean over twenty points of each bin, at
+        some of which a density may be infinite.
+        """
+        if self.univariate:
+            low, high = (end[dimension].item() for end in self.support)
+            try:
+                # Differences of nearly equal numbers: in double precision.
+                below = self.distribution.cdf(edges.double().clamp(low, high))
+                return (below.diff() / edges.double().diff()).float()
+            except NotImplementedError:
+                pass
+        points = edges[:-1, None] + edges.diff()[:, None] * centres(20)
+        return self.density(points.flatten(), dimension).unflatten(0, points.shape).mean(1)
 
     def quantiles(self, probabilities: Tensor) -> Tensor:
         """Marginal quantiles [n, d] at ``probabilities`` [n].

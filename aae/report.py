@@ -156,6 +156,9 @@ def render(
             params.model_dump(mode="json", include=SHOWN, exclude={"data": {"root"}})
         ),
         prior=f"{entry.distribution}({arguments})",
+        univariate=params.latent_prior.univariate,
+        by_ranks=not params.latent_prior.has_variance,
+        flat=entry.distribution == "Uniform",
         digests={"the code": code, **_titled(provenance["sha256"])},
         libraries={name: version(name) for name in LIBRARIES},
     )

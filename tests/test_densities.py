@@ -34,8 +34,19 @@ def test_the_histogram_is_a_density_with_the_priors_beside_it(latent_dim):
             codes[:, dimension - 1] < bins["high"].iloc[5]
         )
         assert bins["codes"].iloc[5] * widths.iloc[5] * 2000 == pytest.approx(inside.sum().item())
-        centres = (bins["low"] + bins["high"]) / 2
-        np.testing.assert_allclose(bins["prior"], scipy.stats.gamma(2).pdf(centres), rtol=1e-4)
+        edges = [*bins["low"], bins["high"].iloc[-1]]
+        shares = np.diff(scipy.stats.gamma(2).cdf(edges))
+        np.testing.assert_allclose(bins["prior"] * widths, shares, rtol=1e-3, atol=1e-6)
+
+
+def test_a_prior_narrower_than_a_cell_has_no_contours():
+    prior = Prior(make_distribution("MultivariateNormal", {
+        "loc": [0.0, 0.0], "covariance_matrix": [[1e-8, 0.0], [0.0, 1e-8]]
+    }), 2)  # fmt: skip
+    low, high = torch.tensor([1.0, 1.0]), torch.tensor([2.0, 2.0])
+    found = plane_density(prior, Plane(torch.zeros(2, 2)), low, high)
+    assert found.levels == []
+    assert np.isfinite(found.density).all()
 
 
 def test_a_few_far_points_do_not_make_a_dot_of_the_picture():

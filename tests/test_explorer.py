@@ -258,6 +258,9 @@ def test_a_class_can_be_shown_alone(open_page, example):
     assert faint.count() == 40
     titles = page.locator("#explore-ae .dot:not(.faint) title").all_text_contents()
     assert titles == ["one"] * 20
+    page.locator("#explore-ae svg").focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#picked .class").text_content() == "one"
     button.click()
     assert faint.count() == 0
 
@@ -274,6 +277,10 @@ def test_other_dimensions_can_be_explored_too(open_page, latent_dim):
     assert np.abs(shown(page, "#explore-aae .decoded") - before).max() > 0.01
     if latent_dim == 1:
         check_decoded(page, example, "aae")
+        cross = page.locator("#explore-aae .cross")
+        before_up = cross.get_attribute("d")
+        page.keyboard.press("ArrowUp")  # towards the line of another class
+        assert cross.get_attribute("d") != before_up
     page.keyboard.press("Enter")
     assert page.locator("#picked").is_visible()
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 import torch
 from conftest import ROOT
 from matplotlib.colors import to_hex
@@ -35,6 +36,13 @@ def all_axes(figure: Figure) -> list:
     return [axes for axes in figure.axes if axes.axison]
 
 
+def check_densities(centres: np.ndarray, found: np.ndarray) -> None:
+    """These are the mean densities of the gamma prior in bins around these centres."""
+    width = centres[1] - centres[0]
+    shares = np.diff(scipy.stats.gamma(2).cdf([*(centres - width / 2), centres[-1] + width / 2]))
+    np.testing.assert_allclose(found, shares / width, atol=1e-5)
+
+
 @pytest.mark.parametrize("latent_dim", DIMENSIONS)
 def test_histograms_have_a_panel_a_dimension_with_the_prior_drawn_in(latent_dim):
     prior = make_prior(latent_dim)
@@ -44,9 +52,7 @@ def test_histograms_have_a_panel_a_dimension_with_the_prior_drawn_in(latent_dim)
     for panel in panels:
         line, end = panel.lines
         assert end.get_xdata() == [0, 0]  # where the support of the gamma distribution begins
-        points, density = line.get_data()
-        expected = np.where(points > 0, points * np.exp(-points), 0)
-        np.testing.assert_allclose(density, expected, atol=1e-5)
+        check_densities(*line.get_data())
         assert panel.get_xlabel().startswith("code, dimension")
     labels = [panel.get_xlabel() for panel in panels]
     assert labels == [f"code, dimension {k + 1}" for k in range(latent_dim)] * 2
@@ -83,9 +89,7 @@ def test_codes_by_class_show_every_code_in_the_colour_of_its_class(latent_dim, s
 def test_the_prior_is_drawn_in_one_dimension_or_two(latent_dim):
     (panel,) = all_axes(figures.draw_prior(make_prior(latent_dim)))
     if latent_dim == 1:
-        points, density = panel.lines[0].get_data()
-        expected = np.where(points > 0, points * np.exp(-points), 0)
-        np.testing.assert_allclose(density, expected, atol=1e-5)
+        check_densities(*panel.lines[0].get_data())
     else:
         samples, contours = panel.collections
         assert len(samples.get_offsets()) == figures.MAX_DOTS
@@ -133,6 +137,9 @@ def test_losses_are_drawn_by_epoch_with_the_equilibria():
     for panel in (left, right):
         assert panel.get_xlabel() == "epoch"
         assert panel.get_ylabel()
+    first = history[:1]
+    left, _ = all_axes(figures.draw_losses({"ae": first, "aae": first}))
+    assert {line.get_marker() for line in left.lines} == {"o"}, "one epoch is no line"
 
 
 def test_a_saved_figure_is_the_same_to_the_byte(tmp_path: Path):

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from aae.errors import ParameterError
 from aae.params import load_params
@@ -88,6 +89,14 @@ def test_a_wrong_value_is_named_with_its_key_and_what_would_be_right(make_params
         ({"distribution": "Uniform", "low": 1.0, "high": 0.0}, "distribution: Uniform(low=1.0"),
         ({"distribution": "Normal", "loc": 10**400, "scale": 1.0}, "loc: 1000"),
         ({"distribution": "Wishart", "df": 3.0}, "distribution: 'Wishart' is not a continuous"),
+        (
+            {"distribution": "VonMises", "loc": 0.0, "concentration": 1.0},
+            "distribution: 'VonMises' is not a continuous distribution of numbers",
+        ),
+        (
+            {"distribution": "RelaxedBernoulli", "temperature": 0.0, "probs": 0.5},
+            "temperature: 0.0 is not greater than 0",
+        ),
     ],
 )
 def test_a_wrong_prior_is_named_also_when_it_is_not_the_chosen_one(make_params, entry, message):
@@ -95,6 +104,19 @@ def test_a_wrong_prior_is_named_also_when_it_is_not_the_chosen_one(make_params, 
         make_params({"priors.mine": entry})
     assert str(error.value).startswith(f"priors.mine.{message}")
     assert "\n" not in str(error.value)
+
+
+def test_a_name_that_dvc_would_take_apart_is_refused(tmp_path):
+    text = (ROOT / "params.yaml").read_text().replace("  gamma: {", "  gamma_0.5: {")
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(ParameterError, match=r"^priors\.gamma_0\.5: a name of letters, digits, _"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_a_prior_that_is_a_point_in_single_precision_is_refused(make_params):
+    spike = {"distribution": "Gamma", "concentration": 0.001, "rate": 1.0}
+    with pytest.raises(ParameterError, match="half of its samples at one place"):
+        make_params({"priors.spike": spike, "prior": "spike"})
 
 
 def test_a_multivariate_prior_must_have_as_many_dimensions_as_the_codes(make_params):

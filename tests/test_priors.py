@@ -65,6 +65,17 @@ def test_density_and_quantiles_are_those_of_scipy(name, arguments, reference):
         np.testing.assert_allclose(reference.cdf(dimension), probabilities, atol=0.008)
 
 
+@pytest.mark.parametrize(("name", "arguments", "reference"), PRIORS, ids=NAMES)
+def test_densities_of_bins_are_their_shares_of_the_prior(name, arguments, reference):
+    low, high = reference.ppf([0.001, 0.999])
+    edges = np.linspace(low, high, 41)
+    densities = prior(name, arguments).bin_densities(torch.from_numpy(edges).float(), 1).numpy()
+    shares = np.diff(reference.cdf(edges))
+    # By twenty points a bin where torch has no cdf, the worst being a Beta's at its ends.
+    np.testing.assert_allclose(densities * np.diff(edges), shares, rtol=0.1, atol=1e-5)
+    assert (densities * np.diff(edges)).sum() == pytest.approx(shares.sum(), abs=0.02)
+
+
 def test_the_density_is_zero_outside_the_support():
     gamma = prior("Gamma", {"concentration": 2.0, "rate": 1.0})
     assert gamma.density(torch.tensor([-1.0, 1.0]), 0).tolist() == pytest.approx([0, np.exp(-1)])

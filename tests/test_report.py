@@ -129,10 +129,29 @@ def test_every_metric_of_a_model_has_a_line():
 
 def test_texts_from_parameters_and_data_are_escaped(make_params):
     name = "</script><script>alert(1)</script>"
-    entry = {"distribution": "Normal", "loc": 0.0, "scale": 1.0}
     plain = Page(make_page(make_params({})))
     explorer = EXPLORER | {"class_names": [name]}
-    params = make_params({f"priors.{name}": entry, "prior": name})
-    page = Page(make_page(params, explorer=explorer))
+    page = Page(make_page(make_params({}), explorer=explorer))
     assert page.tags.count("script") == plain.tags.count("script") == 2
     assert name in "".join(page.text)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected", "absent"),
+    [
+        ({"prior": "uniform"}, "the line around it", "25, 50, 75 and 95 %"),
+        ({"latent_dim": 1}, "each class on a line of its own", "25, 50, 75 and 95 %"),
+        ({"latent_dim": 2}, "lines that enclose 25, 50, 75 and 95 % of it", "The first"),
+        ({"latent_dim": 20}, "The first 16 of 20 dimensions.", "ranks"),
+        (
+            {"priors.gaussian": {"distribution": "Cauchy", "loc": 0.0, "scale": 1.0}},
+            "distances are between ranks",
+            "The first",
+        ),
+        ({"train_aae.init": "scratch"}, "Epoch 0 is an encoder with random weights", "shifted and"),
+    ],
+)
+def test_captions_say_what_the_figures_show(make_params, changes, expected, absent):
+    text = text_of(Page(make_page(make_params(changes))))
+    assert expected in text
+    assert absent not in text

@@ -63,6 +63,18 @@ def test_help_says_what_the_stage_does_and_where_parameters_stand(run_script):
     assert "params.yaml" in result.stdout
 
 
+def test_many_codes_at_one_place_do_not_end_the_process(run_script):
+    """SciPy's balanced tree does, in a stage: it takes numbers for 0 that are next to it."""
+    work = """
+    import numpy as np
+    from aae.distances import c2st_accuracy
+    elsewhere = np.random.default_rng(0).uniform(1, 2, (1000, 2))
+    print(c2st_accuracy(np.zeros((100, 2)), elsewhere))
+    """
+    result = run_script(work)
+    assert (result.returncode, result.stdout.splitlines()[-1]) == (0, "1.0")
+
+
 @pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="this torch has no MKL")
 def test_the_number_of_threads_does_not_change_a_bit(run_script):
     # A layer and the loss, whose sums are split among threads: each of these numbers depends on
