@@ -150,12 +150,14 @@ class Run:
             stamp = time.strftime("%Y%m%d-%H%M%S")
             name = re.sub(r"[^\w.-]+", "-", f"{stamp} {self.run['name']} {uuid.uuid4().hex[:6]}")
             self.folder = self.root / "mlflow-spool" / name
-            self.lock = spool_lock(self.root, self.folder)
-            self.lock.acquire()
         try:
+            if self.lock is None:
+                lock = spool_lock(self.root, self.folder)
+                lock.acquire()
+                self.lock = lock
             run = self.run | {"resumed": True}
             self.pending = save_spooled(self.folder, run, self.pending)
-        except OutputError as error:
+        except (OutputError, OSError) as error:
             warn(f"{why or ''}what MLflow has not taken of this run is not kept: {error}")
         else:
             if why:

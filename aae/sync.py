@@ -32,11 +32,11 @@ def sync(root: Path) -> tuple[int, list[str]]:
                 _upload(root, folder)
                 count += 1
             except Timeout:
-                left.append(f"{name} is of a stage that is at work and uploads it itself")
+                left.append(f"{name}: it is of a stage at work, which uploads it itself")
             except FileNotFoundError:  # just uploaded by a training that has ended
                 continue
             except TrackingError as error:
-                left.append(f"{name}{error}")
+                left.append(f"{name}: {error}")
             finally:
                 lock.release()
     return count, left
@@ -46,10 +46,10 @@ def _upload(root: Path, folder: Path) -> None:
     try:
         run, records = load_spooled(folder)
     except TrackingError as error:
-        raise TrackingError(f": {error}; {NO_USE}") from error
+        raise TrackingError(f"{error}; {NO_USE}") from error
     if run["address"] != address(root):
         raise TrackingError(
-            f" is for {run['address']}: set MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME "
+            f"it is for {run['address']}: set MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME "
             "accordingly"
         )
     try:
@@ -57,7 +57,7 @@ def _upload(root: Path, folder: Path) -> None:
     except BaseException as error:  # also Ctrl-C: what has been uploaded is not to be so twice
         save_spooled(folder, run, records)
         if isinstance(error, TrackingError):
-            raise TrackingError(f": {error}; {NO_USE}") from error
+            raise TrackingError(f"{error}; {NO_USE}") from error
         raise
     remove_spooled(folder)
 

@@ -267,6 +267,7 @@ def test_files_that_are_zipped_need_no_network(mirror, repository):
     assert len(read_source("mnist", repository / "raw").train) == 200
 
 
+@pytest.mark.slow
 def test_a_root_in_the_home_folder_is_there(tmp_path, mnist_root):
     write_params(tmp_path / "params.yaml", {"data.source": "mnist", "data.root": "~/source"})
     result = run(["python", str(STAGE)], tmp_path, HOME=str(mnist_root.parent))

@@ -115,6 +115,7 @@ def test_an_error_of_one_process_alone_is_named(tmp_path):
     assert "rank 1: error: no images here\n" in result.stderr
 
 
+@pytest.mark.slow
 def test_when_torchrun_is_killed_its_processes_end(tmp_path):
     script = tmp_path / "endless.py"
     script.write_text(ENDLESS)

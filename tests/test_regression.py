@@ -179,6 +179,7 @@ def test_the_gate_explains_itself(project):
         assert word in answer
 
 
+@pytest.mark.slow
 def test_a_pipeline_that_fails_is_no_metric_that_is_worse(project):
     write_baseline(project, '{"aae.match_ratio": 1.0}')
     write_params(project / "params.yaml", {"regression.overrides": {"latent_dim": 0}})

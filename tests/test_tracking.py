@@ -90,6 +90,7 @@ def test_a_server_that_goes_away_and_comes_back_misses_nothing(server, repositor
     assert not (repository / "mlflow-spool").exists()
 
 
+@pytest.mark.slow
 def test_what_is_uploaded_in_the_background_is_not_lost_either(server, repository, monkeypatch):
     monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_LOGGING", "true")
     train(repository / "model.safetensors", {3: server.stop, 5: server.start})
@@ -107,7 +108,7 @@ def test_what_a_training_at_work_has_spooled_is_left_to_it(server, repository):
     train(repository / "model.safetensors", {3: server.stop, 5: back})
     ((count, (left,)),) = synced
     assert count == 0
-    assert left.endswith(" is of a stage that is at work and uploads it itself")
+    assert left.endswith(": it is of a stage at work, which uploads it itself")
     evaluate(repository / "model.safetensors")
     check_complete()
     assert not (repository / "mlflow-spool").exists()
@@ -121,6 +122,7 @@ def test_a_disk_that_does_not_take_the_spool_does_not_end_the_training(server, r
     assert "mlflow-spool" in err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_setting_of_mlflow_that_is_empty_is_none(repository):
     program = "import os, aae.tracking; print(os.environ['MLFLOW_HTTP_REQUEST_TIMEOUT'])"
     environment = {"PYTHONPATH": str(ROOT), "MLFLOW_HTTP_REQUEST_TIMEOUT": ""}
