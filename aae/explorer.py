@@ -75,7 +75,10 @@ def _explore(model: Model, codes: Tensor, shown: Tensor, labels: Tensor, prior: 
         positions = torch.cat([positions, lines], dim=1)
         edges = low + (high - low) * (torch.arange(LINE + 1) - 0.5) / (LINE - 1)
         heights = prior.bin_densities(edges, 0)
-        curves = [torch.stack([steps[:, 0], 0.95 * heights / heights.max()], dim=1)]
+        highest = heights.max().clamp(
+            min=1e-30
+        )  # a prior that is narrower than a step may be missed
+        curves = [torch.stack([steps[:, 0], 0.95 * heights / highest], dim=1)]
         grid = [LINE, 1]
     else:
         side = torch.linspace(0, 1, GRID)
