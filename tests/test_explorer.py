@@ -294,7 +294,8 @@ def test_the_page_is_never_wider_than_the_window(open_page, example, width):
 
 def test_a_prior_that_is_narrower_than_a_step_leaves_finite_numbers():
     example = Example(1)
-    narrow = make_distribution("StudentT", {"df": 3.0, "loc": 0.001, "scale": 1e-6})
+    spike = {"loc": [0.0137], "covariance_matrix": [[1e-10]]}
+    narrow = make_distribution("MultivariateNormal", spike)
     data = explorer_data(example.models, example.codes, example.test, NAMES, Prior(narrow, 1))
     json.dumps(data, allow_nan=False)
 
