@@ -1,7 +1,7 @@
 """Distributions by name: what an entry of ``priors`` in params.yaml may say.
 
-Every continuous class of ``torch.distributions`` that is described by numbers alone can be named,
-and the two classes of this file.
+Every continuous class of ``torch.distributions`` of numbers or vectors that is described by numbers
+alone can be named, and the two classes of this file.
 """
 
 import inspect
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.distributions.constraints import is_dependent
+from torch.distributions.utils import broadcast_all
 
 from aae.errors import ParameterError, unknown
 
@@ -53,10 +54,10 @@ class GaussianRing(Distribution):
         tangential_std: Tensor,
         validate_args: bool | None = None,
     ) -> None:
-        self.components, self.radius = components, radius
-        self.radial_std, self.tangential_std = radial_std, tangential_std
-        shapes = (x.shape for x in (components, radius, radial_std, tangential_std))
-        super().__init__(torch.broadcast_shapes(*shapes), torch.Size([2]), validate_args)
+        self.components, self.radius, self.radial_std, self.tangential_std = broadcast_all(
+            components, radius, radial_std, tangential_std
+        )
+        super().__init__(self.radius.shape, torch.Size([2]), validate_args)
 
     @cached_property
     def _count(self) -> int:
@@ -115,9 +116,8 @@ class SwissRoll(Distribution):
     def __init__(
         self, turns: Tensor, radius: Tensor, noise: Tensor, validate_args: bool | None = None
     ) -> None:
-        self.turns, self.radius, self.noise = turns, radius, noise
-        shapes = (x.shape for x in (turns, radius, noise))
-        super().__init__(torch.broadcast_shapes(*shapes), torch.Size([2]), validate_args)
+        self.turns, self.radius, self.noise = broadcast_all(turns, radius, noise)
+        super().__init__(self.radius.shape, torch.Size([2]), validate_args)
 
     def _roll(self, share: Tensor) -> Tensor:
         """Points [..., 2] that have ``share`` of the spiral's length before them."""
@@ -143,7 +143,7 @@ class SwissRoll(Distribution):
 
 
 # Of matrices, and of angles: what torch calls their mean and variance is none along a line.
-NO_NUMBERS = (
+NOT_ON_A_LINE = (
     torch.distributions.LKJCholesky, torch.distributions.Wishart, torch.distributions.VonMises,
 )  # fmt: skip
 OWN = {cls.__name__: cls for cls in (GaussianRing, SwissRoll)}
@@ -202,7 +202,7 @@ def _continuous_distributions() -> dict[str, type[Distribution]]:
         and cls not in (Distribution, torch.distributions.ExponentialFamily)
         and not _needs_another_distribution(cls)
         and not _is_discrete(cls)
-        and cls not in NO_NUMBERS
+        and cls not in NOT_ON_A_LINE
     }
 
 

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, run
 
 from aae.errors import ParameterError
 from aae.params import load_params
@@ -15,6 +15,16 @@ def test_the_projects_own_parameters_are_valid(make_params):
     params = make_params({})
     assert params.prior in params.priors
     assert params.latent_prior.latent_dim == params.latent_dim
+
+
+def test_reading_them_does_not_import_sympy():
+    """Which some of torch's functions do; it would take half a second of every stage."""
+    program = """
+import sys
+from aae.params import PARAMS, load_params
+print(len(load_params(PARAMS).priors) > 0, "sympy" in sys.modules)
+"""
+    assert run(["python", "-c", program], ROOT).stdout == "True False\n"
 
 
 @pytest.mark.parametrize(
