@@ -27,7 +27,10 @@ HISTOGRAMS = Path("reports/history/aae_histograms.csv")
 # Shares of the training after which a latent histogram is kept for the page.
 KEPT = (0.0, 0.02, 0.1, 0.2, 0.5, 1.0)
 METRICS = Path("reports/metrics/train_aae.json")
-PARAMS = {"seed", "precision", "device", "data", "latent_dim", "prior", "network", "train_aae"}
+# Of the parameters, as in dvc.yaml; the data are tracked as well.
+DETERMINED_BY = {
+    "seed", "precision", "device", "data", "latent_dim", "prior", "network", "train_aae"
+}  # fmt: skip
 
 
 def main(params: Params) -> None:
@@ -58,7 +61,7 @@ def main(params: Params) -> None:
     resolved = {
         "precision": training.precision, "device": device.type, "prior": prior_entry
     }  # fmt: skip
-    determined_by = params.model_dump(include=PARAMS) | resolved
+    determined_by = params.model_dump(include=DETERMINED_BY) | resolved
     epochs, every = settings.epochs, params.tracking.histogram_every
     tracked = {0, 1, epochs, *range(0, epochs, every)}
     kept = {math.ceil(share * epochs) for share in KEPT}

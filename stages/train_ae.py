@@ -5,6 +5,7 @@ reports/metrics/train_ae.json.
 """
 
 from pathlib import Path
+from typing import Any
 
 from aae.checkpoints import save_model
 from aae.data import prepared_meta, read_prepared
@@ -20,7 +21,11 @@ from aae.training import AutoencoderTraining
 MODEL = Path("models/ae.safetensors")
 HISTORY = Path("reports/history/ae.csv")
 METRICS = Path("reports/metrics/train_ae.json")
-PARAMS = {"seed", "precision", "device", "data", "latent_dim", "network", "train_ae"}
+# Of the parameters, as in dvc.yaml; the data are tracked as well.
+DETERMINED_BY: dict[str, Any] = {
+    "seed": True, "precision": True, "device": True, "data": True, "latent_dim": True,
+    "network": {"hidden"}, "train_ae": True,
+}  # fmt: skip
 
 
 def main(params: Params) -> None:
@@ -42,7 +47,7 @@ def main(params: Params) -> None:
         return
 
     resolved = {"precision": training.precision, "device": device.type}
-    determined_by = params.model_dump(include=PARAMS) | resolved
+    determined_by = params.model_dump(include=DETERMINED_BY) | resolved
     with training_session("train_ae", params, determined_by, training) as session:
         session.train()
         save_model(model, MODEL)

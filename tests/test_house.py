@@ -6,6 +6,8 @@ from pathlib import Path
 from conftest import ROOT
 from ruamel.yaml import YAML
 
+from aae.params import flatten, load_params
+
 # The order of the README's list: a module imports only those before it.
 ORDER = (ROOT / "README.md").read_text().split("aae/            the package")[1]
 MODULES = [
@@ -98,22 +100,32 @@ WITHOUT_OUTPUT = {"snapshots", "tracking"}
 
 def test_a_training_stage_and_its_snapshots_depend_on_all_parameters_that_it_reads():
     stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-    for name in ("train_ae", "train_aae"):
-        declared = {entry.partition(".")[0] for entry in stages[name]["params"]}
-        tree = ast.parse((ROOT / "stages" / f"{name}.py").read_text())
+    params = load_params(ROOT / "params.yaml")
+    known = flatten(params.model_dump())
+
+    def leaves(names: set[str]) -> set[str]:
+        return {leaf for leaf in known for name in names if f"{leaf}.".startswith(f"{name}.")}
+
+    for stage in ("train_ae", "train_aae"):
+        declared = set(stages[stage]["params"])
+        tree = ast.parse((ROOT / "stages" / f"{stage}.py").read_text())
         read = {
-            node.attr
+            ast.unparse(node).removeprefix("params.")
             for node in ast.walk(tree)
-            if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "params"
-        } - {"model_dump", *WITHOUT_OUTPUT}
+            if isinstance(node, ast.Attribute) and ast.unparse(node).startswith("params.")
+        }
+        # In "params.network.hidden" stands "params.network", which is not read as a whole.
+        read -= {name.rpartition(".")[0] for name in read}
+        read = {name for name in read if name.partition(".")[0] not in WITHOUT_OUTPUT}
         if "latent_prior" in read:
-            read = read - {"latent_prior"} | {"latent_dim", "prior", "priors"}
-        assert declared == read, name
+            read |= {"latent_dim", "prior"}
+            assert "priors.${prior}" in declared
+        assert leaves(declared) == leaves(read - {"priors"}), stage
         (named,) = (
             ast.literal_eval(node.value)
             for node in tree.body
-            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "PARAMS"
+            if isinstance(node, ast.Assign | ast.AnnAssign) and "DETERMINED_BY" in ast.unparse(node)
         )
-        # The snapshots are named after the entry of the prior and not after all of them, and the
-        # run says which data it was, on whose content the stage depends.
-        assert named == read - {"priors"} | {"data"}, name
+        # The run says which data it was, on whose content the stage depends. The snapshots are
+        # named after the entry of the prior, too.
+        assert set(flatten(params.model_dump(include=named))) == leaves(declared | {"data"}), stage
