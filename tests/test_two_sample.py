@@ -125,6 +125,18 @@ def test_a_hole_shows_in_coverage_and_gaps(gaussian, of_gaussian):
     assert floor["prior_gap_share"]["mean"] == pytest.approx(0.01, abs=0.002)
 
 
+def test_in_many_dimensions_neighbours_do_not_show_that_codes_are_too_narrow():
+    """What the README says of the tests that look at neighbours; the others see it."""
+    prior = Prior(make_distribution("Normal", {"loc": 0.0, "scale": STD}), 64)
+    test = PriorTest(prior, 500, FEW, seed=0)
+    for seed in range(3):
+        found = test(0.8 * prior.sample(500, stream(seed, "codes")))
+        blind = {name for name in PriorTest.TESTS if found["p_value"][name] > LEVEL}
+        assert blind == {"c2st_accuracy", "prior_coverage"}
+        assert found["prior_density"] > 2 * found["floor"]["prior_density"]["q95"]
+        assert not found["follows_prior"]
+
+
 @pytest.mark.slow
 def test_prior_samples_are_accused_no_more_often_than_stated(gaussian, of_gaussian):
     """In 90 of 100 seeds at least: with a level of 5 %, fewer have a probability of 1 %."""
