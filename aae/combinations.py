@@ -12,8 +12,8 @@ from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 from hydra.errors import HydraException
 
 from aae.errors import ParameterError, SweepError
-from aae.params import load_params
-from aae.regression import PARAMS, git
+from aae.experiments import git
+from aae.params import PARAMS, load_params
 
 
 def combine(overrides: Sequence[str]) -> list[list[str]]:

@@ -128,7 +128,7 @@ def _line(cells: tuple[str, ...] | list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def judge(
+def compare_metrics(
     guards: Mapping[str, Guard],
     baseline: Mapping[str, float],
     now: Mapping[str, float],

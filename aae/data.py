@@ -5,7 +5,6 @@ Prepared data is a folder of NumPy files, `train_images.npy` and `train_labels.n
 memory what it touches.
 """
 
-import hashlib
 import json
 import math
 import shutil
@@ -20,7 +19,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from aae.errors import DataError
-from aae.files import check_writable, file_digest, replacing
+from aae.files import check_writable, replacing, tree_digest
 from aae.params import Data
 from aae.seeding import stream
 
@@ -70,11 +69,6 @@ class Source:
     class_names: tuple[str, ...]
 
 
-def pixels(images: Tensor) -> Tensor:
-    """Turn uint8 images into float32 values from 0 (black) to 1 (white)."""
-    return images / 255
-
-
 def read_source(name: str, root: Path) -> Source:
     """Read a source by its name in params.yaml; download it if it is not below ``root``.
 
@@ -114,8 +108,6 @@ def _read_torchvision(name: str, root: Path) -> Source:
                 f"{folder}: the {what} images or labels are damaged ({_named(error)}); "
                 "delete the folder to download them anew, or replace the files"
             ) from error
-        if part.data.ndim != 3 or part.data.dtype != torch.uint8:
-            raise DataError(f"{folder}: the {what} images are not a stack of greyscale images")
         parts.append(Images(part.data[:, None], part.targets.to(torch.uint8)))
     return Source(parts[0], parts[1], class_names)
 
@@ -292,6 +284,5 @@ def prepared_meta() -> dict:
 
 
 def prepared_digest() -> str:
-    """Return a SHA-256 of all prepared images and labels."""
-    digests = [file_digest(path) for path in sorted(PREPARED.glob("*.npy"))]
-    return hashlib.sha256("".join(digests).encode()).hexdigest()
+    """Return the SHA-256 of all that is prepared."""
+    return tree_digest(PREPARED)

@@ -1,5 +1,6 @@
 """Where the codes lie and where the prior does, as tables that can be drawn."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,14 +62,21 @@ def visible_range(codes: Tensor, prior: Prior) -> tuple[Tensor, Tensor]:
     )
 
 
-def prior_quantile_shares(codes: Tensor, prior: Prior, bins: int = 20) -> NDArray[np.float64]:
+def prior_quantile_shares(
+    codes: Mapping[str, Tensor], prior: Prior, bins: int = 20
+) -> pd.DataFrame:
     """Share of codes [n, d] between successive quantiles of the prior, over all dimensions.
 
     The probability integral transform: codes that follow the prior have a share of 1 / bins in
     each of the equally probable bins, whatever the prior and its dimensions.
+
+    Returns:
+        One row a bin: prior_quantile, its centre; prior, 1 / bins; a column for each model.
     """
-    counts, _ = np.histogram(prior.ranks(codes).numpy(), bins, (0, 1))
-    return counts / counts.sum()
+    counts = {name: np.histogram(prior.ranks(z), bins, (0, 1))[0] for name, z in codes.items()}
+    shares = {name: count / count.sum() for name, count in counts.items()}
+    centres = (np.arange(bins) + 0.5) / bins
+    return pd.DataFrame({"prior_quantile": centres, "prior": 1 / bins, **shares})
 
 
 class Plane:

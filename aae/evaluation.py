@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from aae.data import Images, pixels
+from aae.data import Images
 from aae.generation import GenerationTest
-from aae.networks import Model, apply
+from aae.networks import Model, apply, pixels
 from aae.params import EvalLatent
 from aae.priors import Prior
 from aae.progress import ShowProgress, silent

@@ -52,15 +52,16 @@ def locked(root: Path, name: str) -> FileLock:
     return FileLock(path)
 
 
-def experiment_name() -> str:
+def mlflow_experiment() -> str:
     """Return the name of MLflow's experiment."""
     return os.environ.get("MLFLOW_EXPERIMENT_NAME") or "aae"
 
 
 def store_uri(root: Path) -> str:
-    """Return the address of the store; files and folders in it are relative to the repository.
+    """Return the address of MLflow's store: ``MLFLOW_TRACKING_URI``, or `mlflow.db` in the root.
 
-    And not to the copy of it in which a queued experiment runs, and which is then deleted.
+    Files and folders in it are relative to the repository, and not to the copy of it in which a
+    queued experiment runs, and which is then deleted.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
     if uri.startswith("sqlite:///"):
@@ -74,11 +75,11 @@ def store_uri(root: Path) -> str:
 
 def address(root: Path) -> str:
     """Say which store and experiment runs go to, without a password."""
-    return f"{without_password(store_uri(root))}, experiment {experiment_name()}"
+    return f"{without_password(store_uri(root))}, experiment {mlflow_experiment()}"
 
 
-def share_cores() -> int:
-    """Let torch use this stage's share of the cores, and return how many threads that is.
+def share_cores() -> None:
+    """Let torch use this stage's share of the cores.
 
     The workers of DVC's queue (`dvc queue start -j 2`) and a stage outside of the queue get equal
     shares: threads that outnumber the cores wait for each other, and small networks train up to
@@ -89,7 +90,6 @@ def share_cores() -> int:
         workers = sum("queue-worker" in command for command in _commands(psutil.process_iter()))
         at_work = workers if queued else workers + 1
         torch.set_num_threads(max(1, torch.get_num_threads() // at_work))
-    return torch.get_num_threads()
 
 
 def undo_overrides(path: Path) -> None:

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from aae.data import Images, pixels
+from aae.data import Images
 from aae.densities import Plane, plane_density
 from aae.figures import CLASS_COLOURS, TITLES, contour_lines
-from aae.networks import Model, apply
+from aae.networks import Model, apply, pixels
 from aae.priors import Prior
 from aae.seeding import stream
 
@@ -75,9 +75,8 @@ def _explore(model: Model, codes: Tensor, shown: Tensor, labels: Tensor, prior: 
         positions = torch.cat([positions, lines], dim=1)
         edges = low + (high - low) * (torch.arange(LINE + 1) - 0.5) / (LINE - 1)
         heights = prior.bin_densities(edges, 0)
-        highest = heights.max().clamp(
-            min=1e-30
-        )  # a prior that is narrower than a step may be missed
+        # A prior that is narrower than a step may be missed, and be 0 everywhere.
+        highest = heights.max().clamp(min=1e-30)
         curves = [torch.stack([steps[:, 0], 0.95 * heights / highest], dim=1)]
         grid = [LINE, 1]
     else:

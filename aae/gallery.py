@@ -6,7 +6,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from aae.data import Images, pixels
+from aae.data import Images
 from aae.figures import (
     TITLES,
     Figure,
@@ -18,7 +18,7 @@ from aae.figures import (
 )
 from aae.generation import GenerationTest, nearest_images
 from aae.interpolation import path_through_widest_gap, straight_path, typical_images
-from aae.networks import Model, apply
+from aae.networks import Model, apply, pixels
 from aae.priors import Prior
 from aae.seeding import stream
 from aae.sheets import draw_decoded_prior, draw_reconstructions, draw_rows

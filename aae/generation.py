@@ -13,9 +13,9 @@ from scipy.special import logsumexp
 from scipy.stats import entropy
 from torch import Tensor
 
-from aae.data import Images, pixels
-from aae.judge import Judge, train_judge
-from aae.networks import Decoder, apply
+from aae.data import Images
+from aae.judge import train_judge
+from aae.networks import Decoder, apply, pixels
 from aae.params import EvalLatent
 from aae.priors import Prior
 from aae.progress import ShowProgress, silent
@@ -114,9 +114,7 @@ class GenerationTest:
         seed: int,
         progress: ShowProgress = silent,
     ) -> None:
-        self.judge: Judge = train_judge(
-            splits["train"], classes, settings.judge_steps, seed, progress
-        )
+        self.judge = train_judge(splits["train"], classes, settings.judge_steps, seed, progress)
         self.train, test = splits["train"].images, splits["test"].images
         self.codes = prior.sample(len(test), stream(seed, "prior samples to decode"))
         order = stream(seed, "images that stand for all")

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aae.adam import Adam, cosine
-from aae.data import Images, pixels
-from aae.networks import apply
+from aae.data import Images
+from aae.networks import apply, pixels
 from aae.progress import ShowProgress, silent
 from aae.seeding import stream
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from aae.adam import Adam, cosine
 from aae.cuda_graph import Recorded
-from aae.data import pixels
 from aae.devices import has_bf16
 from aae.distributed import (
     from_leader,
@@ -23,7 +22,7 @@ from aae.distributed import (
     under_torchrun,
 )
 from aae.errors import SnapshotError, TrainingError
-from aae.networks import Model
+from aae.networks import Model, pixels
 from aae.params import Precision, TrainAAE, TrainAE
 from aae.seeding import stream
 

@@ -17,7 +17,6 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from aae.data import pixels
 from aae.seeding import stream
 
 # Images or codes that pass through a network at a time outside training: bounds the memory.
@@ -201,6 +200,11 @@ def rescale_codes(encoder: Encoder, decoder: Decoder, shift: Tensor, scale: Tens
     first.weight.mul_(scale)
 
 
+def pixels(images: Tensor) -> Tensor:
+    """Turn uint8 images into float32 values from 0 (black) to 1 (white)."""
+    return images / 255
+
+
 @torch.no_grad()
 def apply(network: nn.Module, inputs: Tensor) -> Tensor:
     """Return a network's outputs for any number of inputs, without gradients and in bounded memory.
@@ -212,7 +216,7 @@ def apply(network: nn.Module, inputs: Tensor) -> Tensor:
     Returns:
         the outputs, on the device of the inputs whatever that of the network is.
     """
-    device = next((weight.device for weight in network.parameters()), inputs.device)
+    device = next(network.parameters()).device
     chunks = (chunk.to(device) for chunk in inputs.split(CHUNK))
     outputs = [network(pixels(x) if x.dtype == torch.uint8 else x) for x in chunks]
     return torch.cat(outputs).to(inputs.device)

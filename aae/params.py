@@ -16,14 +16,16 @@ from aae.distributions import make_distribution
 from aae.errors import ParameterError, unknown
 from aae.priors import Prior
 
+# Where all parameters stand, in the folder that a stage runs in.
+PARAMS = Path("params.yaml")
+
 # The upper limits are beyond what anybody needs, and below what would take all memory.
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 ShareOrZero = Annotated[float, Field(ge=0, lt=1)]
-Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 # Not strict: YAML has lists and no tuples.
 Layers = Annotated[tuple[Count, ...], Field(min_length=1, strict=False)]
-Tolerance = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Schedule = Literal["cosine", "constant"]
 Precision = Literal["float32", "bf16", "auto"]
 Device = Literal["cpu", "cuda", "auto"]
@@ -79,7 +81,7 @@ class TrainAE(_Section):
 
     epochs: Count
     batch_size: Count
-    learning_rate: Rate
+    learning_rate: NotNegative
     beta1: ShareOrZero
     beta2: ShareOrZero
     warmup: ShareOrZero
@@ -89,9 +91,9 @@ class TrainAE(_Section):
 class LearningRates(_Section):
     """Step sizes of the three optimisers of the adversarial autoencoder."""
 
-    reconstruction: Rate
-    discriminator: Rate
-    generator: Rate
+    reconstruction: NotNegative
+    discriminator: NotNegative
+    generator: NotNegative
 
 
 class TrainAAE(_Section):
@@ -106,7 +108,7 @@ class TrainAAE(_Section):
     beta2: ShareOrZero
     warmup: ShareOrZero
     schedule: Schedule
-    gradient_penalty: Rate
+    gradient_penalty: NotNegative
 
 
 class EvalLatent(_Section):
@@ -122,7 +124,7 @@ class EvalLatent(_Section):
 class SnapshotSettings(_Section):
     """Snapshots of a running training."""
 
-    every: Rate
+    every: NotNegative
 
 
 class Tracking(_Section):
@@ -145,8 +147,8 @@ class Guard(_Section):
     """
 
     better: Literal["lower", "higher"]
-    absolute: Tolerance | None = None
-    relative: Tolerance | None = None
+    absolute: NotNegative | None = None
+    relative: NotNegative | None = None
 
     @model_validator(mode="after")
     def _one_tolerance(self) -> Self:
@@ -201,7 +203,7 @@ class Params(_Section):
         return Prior(make_distribution(entry.distribution, entry.arguments), self.latent_dim)
 
 
-def load_params(path: Path = Path("params.yaml")) -> Params:
+def load_params(path: Path) -> Params:
     """Read params.yaml and check every value in it.
 
     Raises:

@@ -28,13 +28,12 @@ from dvc.api import metrics_show, read
 from dvc.exceptions import DvcException
 from rich.console import Console
 
-from aae.comparison import HOW_TO_ACCEPT, Comparison, judge
+from aae.comparison import HOW_TO_ACCEPT, Comparison, compare_metrics
 from aae.errors import AAEError, ComparisonError, OutputError, unknown, without_password
-from aae.experiments import experiment_name, git
+from aae.experiments import git, mlflow_experiment
 from aae.files import check_writable, write_json, write_text
-from aae.params import load_params
+from aae.params import PARAMS, load_params
 
-PARAMS = Path("params.yaml")
 # What the pipeline measures, and what of it is compared.
 MEASURED = Path("reports/metrics/latent.json")
 GUARDED = Path("reports/metrics/regression.json")
@@ -131,7 +130,7 @@ def compare(base: str | None, accept: bool, page: str | None) -> Comparison:
         check_names(settings.metrics, by_model(parse(MEASURED.read_bytes(), MEASURED)))
     now = measure("regression", settings.overrides, Path(page) if page else None)
     check_names(settings.metrics, now)
-    rows = judge(settings.metrics, baseline, now, committed)
+    rows = compare_metrics(settings.metrics, baseline, now, committed)
     if accept:
         write_json(GUARDED, {name: now[name] for name in settings.metrics})
     figures = (git("diff", "--name-only", commit, "--", FIGURES) or "").splitlines()
@@ -221,7 +220,7 @@ def measure(
     dvc = [sys.executable, "-m", "dvc", "exp"]
     run = subprocess.Popen(
         [*dvc, "run", "--temp", "--name", name, *changes, *copied],
-        env=os.environ | {"MLFLOW_EXPERIMENT_NAME": f"{experiment_name()}-regression"},
+        env=os.environ | {"MLFLOW_EXPERIMENT_NAME": f"{mlflow_experiment()}-regression"},
         stdout=log, stderr=log,
     )  # fmt: skip
     try:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import chain, count
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -30,6 +30,7 @@ from aae.distributed import ranks
 from aae.errors import OutputError, SnapshotError
 from aae.experiments import project_root
 from aae.files import replacing, tree_digest
+from aae.loop import Training
 
 # Snapshots of a training that are kept.
 KEPT = 2
@@ -37,20 +38,6 @@ KEPT = 2
 SHARE = 0.01
 # The one key of their metadata; its number changes when older ones can no longer be read.
 FORMAT = "aae-snapshot-1"
-
-
-class Resumable(Protocol):
-    """A training that can go on from a state, see :class:`aae.loop.Training`."""
-
-    step: int
-    steps: int
-    steps_per_epoch: int
-
-    def state(self) -> dict[str, Tensor]:
-        """Return what the rest of the training depends on."""
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from a state; raise a SnapshotError if it does not fit."""
 
 
 class Snapshots:
@@ -68,7 +55,7 @@ class Snapshots:
     """
 
     def __init__(
-        self, folder: Path, every: float, training: Resumable, notes: dict[str, Any]
+        self, folder: Path, every: float, training: Training, notes: dict[str, Any]
     ) -> None:
         self.folder, self.every = folder, every
         self.training, self.notes = training, notes
@@ -160,7 +147,7 @@ def keep_snapshots(
     stage: str,
     params: Mapping[str, Any],
     every: float,
-    training: Resumable,
+    training: Training,
     notes: dict[str, Any],
 ) -> Iterator[Snapshots]:
     """Let a training go on where it was killed, and keep snapshots of it until the block ends well.

@@ -4,16 +4,23 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
 from aae.distributed import is_leader, joined
 from aae.errors import AAEError, ParameterError, without_password
 from aae.experiments import share_cores, undo_overrides
-from aae.params import Params, load_params
+from aae.params import PARAMS, Params, load_params
 
-PARAMS = Path("params.yaml")
+
+def set_arithmetic() -> None:
+    """Let torch compute as in a stage; to be called before its first matrix product."""
+    # Adam's moments of units that have died sink into numbers so small that the processor takes
+    # many times longer over them: with the article's recipe an epoch came to take twice as long.
+    torch.set_flush_denormal(True)
+    # A matrix product of MKL comes out the same to the last bit with any number of threads. Read
+    # when MKL is first used. https://www.intel.com/content/www/us/en/docs/onemkl/developer-guide-linux/2025-2/obtaining-numerically-reproducible-results.html
+    os.environ["MKL_CBWR"] = "AUTO,STRICT"
 
 
 def run_stage(main: Callable[[Params], None], description: str | None) -> None:
@@ -32,12 +39,7 @@ def run_stage(main: Callable[[Params], None], description: str | None) -> None:
         "`dvc exp run -S key=value`.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args()
-    # Adam's moments of units that have died sink into numbers so small that the processor takes
-    # many times longer over them: with the article's recipe an epoch came to take twice as long.
-    torch.set_flush_denormal(True)
-    # A matrix product of MKL comes out the same to the last bit with any number of threads. Read
-    # when MKL is first used. https://www.intel.com/content/www/us/en/docs/onemkl/developer-guide-linux/2025-2/obtaining-numerically-reproducible-results.html
-    os.environ["MKL_CBWR"] = "AUTO,STRICT"
+    set_arithmetic()
     share_cores()
     try:
         try:

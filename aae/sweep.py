@@ -119,14 +119,14 @@ def sweep(
         SweepError: if nothing can be run for another reason.
         OutputError: if the table cannot be written.
     """
+    if cpus < 1 or gpus < 0:
+        raise SweepError(f"--cpus {cpus} --gpus {gpus}: a trial needs a core, and 0 GPUs or more")
     combinations = combine(overrides)
     trials = dict(zip(experiment_names(name, combinations), combinations, strict=True))
     baseline = git("rev-parse", "HEAD")
     if baseline is None:
         raise SweepError(f"{Path.cwd()} is not a git repository with a commit")
     packed = trial.pack()  # at once: the next commit is not to come between
-    if cpus < 1 or gpus < 0:
-        raise SweepError(f"--cpus {cpus} --gpus {gpus}: a trial needs a core, and 0 GPUs or more")
     check_writable(path)
     root, session = project_root(Path.cwd()), uuid.uuid4().hex
     try:

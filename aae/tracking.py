@@ -1,8 +1,4 @@
-"""MLflow: where the store is, and how what a run holds gets there.
-
-``MLFLOW_TRACKING_URI`` and ``MLFLOW_EXPERIMENT_NAME`` are honoured. Without them the store is
-`mlflow.db` and `mlartifacts/` in the root of the repository, and the experiment is called `aae`.
-"""
+"""MLflow: how what a run holds gets into its store; where that is, aae/experiments.py knows."""
 
 import json
 import logging
@@ -19,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aae.errors import TrackingError, without_password
-from aae.experiments import experiment_name, locked, store_uri
+from aae.experiments import locked, mlflow_experiment, store_uri
 from aae.networks import Architecture
 from aae.spool import Record
 
@@ -58,7 +54,7 @@ from requests import RequestException
 
 # What loading a logged model imports, beside this package itself, which is logged along; pandas for
 # MLflow's sake, which serves tables, too.
-MODEL_REQUIREMENTS = ("numpy", "pandas", "pydantic", "ruamel.yaml", "safetensors", "torch")
+MODEL_REQUIREMENTS = ("numpy", "pandas", "pydantic", "safetensors", "torch")
 
 # Of each attempt to reach a server that is away urllib3 has a line; one warning of ours is enough.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
@@ -78,7 +74,7 @@ def connect(root: Path) -> "Store":
         StoreAwayError: if the store does not answer.
         TrackingError: if it refuses.
     """
-    uri, name = store_uri(root), experiment_name()
+    uri, name = store_uri(root), mlflow_experiment()
     # Of a database; a server and a folder know where files go.
     in_database = uri.startswith(tuple(DATABASE_ENGINES))
     artifacts = (root / "mlartifacts").as_uri() if in_database else None

@@ -5,7 +5,8 @@ Makhzani et al., *Adversarial Autoencoders*, 2015, section 2, https://arxiv.org/
 reconstruction phase and the regularization phase – executed on each mini-batch".
 
 To add a loss: compute it in `train_batch` and put it into the dict that this returns, and into
-`validate`. History, progress bar, MLflow and plots take every loss that they find there.
+`validate`. History and MLflow take every loss that they find there, the progress bar those named
+`…_loss`; `draw_losses` in aae/figures.py and the plots of dvc.yaml have theirs by name.
 """
 
 from collections.abc import Mapping
@@ -14,10 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aae.data import pixels
 from aae.distributed import share
 from aae.loop import Training
-from aae.networks import CHUNK, Model, apply, rescale_codes
+from aae.networks import CHUNK, Model, apply, pixels, rescale_codes
 from aae.params import Precision, TrainAAE, TrainAE
 from aae.priors import Prior
 from aae.seeding import stream

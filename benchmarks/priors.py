@@ -15,29 +15,28 @@ hour can be interrupted.
 import argparse
 import hashlib
 import json
-import os
+import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
+from dvc.utils.hydra import apply_overrides
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.table import Table
-from ruamel.yaml import YAML
 
 from aae.checkpoints import load_model, save_model
-from aae.data import pixels, read_source, split_source
-from aae.errors import ParameterError, unknown
+from aae.data import read_source, split_source
+from aae.errors import ParameterError
 from aae.files import tree_digest
-from aae.networks import Architecture, Model, apply
+from aae.networks import Architecture, Model, apply, pixels
 from aae.params import Params, load_params
+from aae.stage import set_arithmetic
 from aae.training import AdversarialTraining, AutoencoderTraining, initialise
 from aae.two_sample import PriorTest
 
@@ -134,33 +133,22 @@ def main() -> None:
 def set_up() -> None:
     """Make a process of the pool compute as a stage does."""
     torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-    os.environ["MKL_CBWR"] = "AUTO,STRICT"
+    set_arithmetic()
 
 
 def chosen_params(prior: str, seed: int, changes: list[str]) -> Params:
     """Return the parameters with another prior, seed and changes to train_aae."""
     name, _, arguments = prior.partition(":")
-    values = YAML(typ="safe").load(ROOT / "params.yaml")
-    if name not in values["priors"]:
-        raise ParameterError(unknown(name, values["priors"], "in priors"))
-    values |= {"prior": name, "seed": seed}
-    values["priors"][name] |= parse(filter(None, arguments.split(",")))
-    for key, value in parse(changes).items():
-        *sections, last = ["train_aae", *key.split(".")]
-        section = values
-        for part in sections:
-            section = section.setdefault(part, {})
-        section[last] = value
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-        YAML().dump(values, file)
-        return load_params(Path(file.name))
-
-
-def parse(settings: Iterable[str]) -> dict[str, Any]:
-    """Turn "key=value" into a dict, the values read as YAML."""
-    pairs = (setting.partition("=") for setting in settings)
-    return {key: YAML(typ="safe").load(value) for key, _, value in pairs}
+    overrides = [
+        f"prior={name}", f"seed={seed}",
+        *(f"++priors.{name}.{argument}" for argument in filter(None, arguments.split(","))),
+        *(f"++train_aae.{change}" for change in changes),
+    ]  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "params.yaml")
+        shutil.copy(ROOT / "params.yaml", path)
+        apply_overrides(path, overrides)
+        return load_params(path)
 
 
 def result_key(params: Params) -> str:

@@ -42,6 +42,7 @@ from rich.table import Table
 
 from aae.networks import Architecture, Model
 from aae.params import load_params
+from aae.stage import set_arithmetic
 from aae.training import AdversarialTraining, initialise
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -135,7 +136,7 @@ def main() -> None:
             results[it] = run(it, Path(folder), options)
     kind = ", processor time" if options.processor_time else ""
     title = f"threads: {options.threads}, torch {torch.__version__}{kind}"
-    print_table({it: results[it] for it in distinct}, title)
+    print_table(results, title)
     per_image = [results[it].seconds / BATCH for it in by_count]
     print(
         f"time per image, {COUNTS[-1]:,} images to {COUNTS[0]:,}: "
@@ -200,9 +201,7 @@ def run(it: Configuration, folder: Path, options: argparse.Namespace) -> Measure
 
 def measure(it: Configuration, steps: int, clock: Callable[[], float]) -> Measured:
     """Train for some steps on the images in the current folder and validate on a tenth of them."""
-    # As a stage does; see aae/stage.py.
-    torch.set_flush_denormal(True)
-    os.environ["MKL_CBWR"] = "AUTO,STRICT"
+    set_arithmetic()
     before = memory()
     params = load_params(ROOT / "params.yaml").model_copy(update={"latent_dim": it.latent_dim})
     prior = params.latent_prior

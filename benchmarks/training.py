@@ -65,6 +65,7 @@ from aae.errors import DataError, ParameterError
 from aae.networks import Architecture, Model
 from aae.params import Device, Precision, load_params
 from aae.seeding import stream
+from aae.stage import set_arithmetic
 from aae.training import AdversarialTraining, initialise
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -347,9 +348,7 @@ def read_images(folder: Path | None) -> Tensor:
 
 def project(precision: Precision, penalty: bool, folder: Path | None) -> Turn:
     """Set up this project's training."""
-    # As a stage does; see aae/stage.py.
-    torch.set_flush_denormal(True)
-    os.environ["MKL_CBWR"] = "AUTO,STRICT"
+    set_arithmetic()
     params = load_params(ROOT / "params.yaml")
     # An autoencoder to start from would change no time.
     changes: dict[str, object] = {"init": "scratch", "batch_size": _batch, "epochs": 10_000}
@@ -537,8 +536,7 @@ def products(penalty: bool) -> Counter[tuple[str, int, int]]:
 
 def bound(precision: Precision, penalty: bool, cached: bool, _folder: Path | None) -> Turn:
     """Set up what a step cannot do without, piece by piece."""
-    # As a stage does; see aae/stage.py.
-    os.environ["MKL_CBWR"] = "AUTO,STRICT"
+    set_arithmetic()
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     pieces: list[tuple[Callable[[], object], float]] = [
         (product(*layer, dtype, cached), count) for layer, count in products(penalty).items()

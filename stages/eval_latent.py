@@ -48,10 +48,7 @@ def main(params: Params) -> None:
     write_json(AAE_METRICS, {name: results["aae"][name] for name in SUMMARY})
     digests = {"data": prepared_digest()} | {k: file_digest(v) for k, v in MODELS.items()}
     write_json(PROVENANCE, {"data": meta, "sha256": digests})
-    shares = {name: prior_quantile_shares(z, prior) for name, z in codes.items()}
-    bins = len(shares["ae"])
-    quantiles = {"prior_quantile": [(k + 0.5) / bins for k in range(bins)], "prior": 1 / bins}
-    write_csv(QUANTILES, pd.DataFrame(quantiles | shares))
+    write_csv(QUANTILES, prior_quantile_shares(codes, prior))
 
     write_json(EXPLORER, explorer_data(models, codes, test, names, prior))
     histories = {name: pd.read_csv(path) for name, path in HISTORIES.items()}

@@ -19,6 +19,7 @@ import torch
 from filelock import FileLock
 from ruamel.yaml import YAML
 
+from aae.data import SPLITS, Images
 from aae.params import Params, load_params
 
 ROOT = Path(__file__).parent.parent
@@ -27,6 +28,9 @@ ROOT = Path(__file__).parent.parent
 for name in [name for name in os.environ if name.startswith("GIT_")]:
     del os.environ[name]
 os.environ |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+
+# Of networks for the digits below.
+SIZES = {"image_shape": (1, 4, 4), "latent_dim": 2, "hidden": (32,), "discriminator_hidden": (32,)}
 
 # The networks of the tests are too small to be shared out among cores.
 torch.set_num_threads(1)
@@ -60,6 +64,14 @@ def write_params(path: Path, changes: dict) -> Path:
 def digits() -> torch.Tensor:
     """Sixty images that an autoencoder can learn."""
     return make_digits(60)
+
+
+@pytest.fixture
+def splits(digits) -> dict[str, Images]:
+    """These images in three splits, with their classes."""
+    labels = (torch.arange(len(digits)) % 3).to(torch.uint8)
+    parts = torch.arange(len(digits)).split(len(digits) // 3)
+    return {name: Images(digits[i], labels[i]) for name, i in zip(SPLITS, parts, strict=True)}
 
 
 def make_digits(count: int) -> torch.Tensor:

@@ -3,7 +3,7 @@ import math
 import pytest
 from rich.console import Console
 
-from aae.comparison import Comparison, Row, judge
+from aae.comparison import Comparison, Row, compare_metrics
 from aae.params import Guard
 
 GUARDS = {
@@ -18,7 +18,7 @@ LONGEST = Row("aae.reconstruction_mse", 0.04678, 0.04679748, 0.00327, "no longer
 
 
 def verdicts(now: dict, baseline: dict = BASELINE, accepted: dict = BASELINE) -> dict[str, str]:
-    rows = judge(GUARDS, baseline, BASELINE | now, accepted)
+    rows = compare_metrics(GUARDS, baseline, BASELINE | now, accepted)
     return {row.metric: row.verdict for row in rows}
 
 
@@ -70,7 +70,7 @@ def test_what_is_worse_can_be_accepted_up_to_what_was_committed():
 
 
 def comparison(now: dict, figures: list[str] | None = None) -> Comparison:
-    rows = judge(GUARDS, BASELINE, BASELINE | now, BASELINE)
+    rows = compare_metrics(GUARDS, BASELINE, BASELINE | now, BASELINE)
     return Comparison("0123abc" * 5, "v1 (0123abc)", rows, figures or [])
 
 

@@ -64,13 +64,17 @@ def test_a_few_far_points_do_not_make_a_dot_of_the_picture():
 def test_shares_between_quantiles_are_equal_for_prior_samples_only():
     prior = Prior(make_distribution("Exponential", {"rate": 3.0}), 2)
     codes = prior.sample(2000, stream(0, "codes"))
-    shares = prior_quantile_shares(codes, prior)
+    table = prior_quantile_shares({"aae": codes}, prior)
+    assert table["prior_quantile"].tolist() == pytest.approx(np.arange(0.025, 1, 0.05))
+    assert (table["prior"] == 0.05).all()
+    shares = table["aae"]
     assert shares.sum() == pytest.approx(1)
     # 4,000 values in 20 bins: chi-square with 19 degrees of freedom, 99.99 % quantile.
     chi_square = 4000 * ((shares - 0.05) ** 2 / 0.05).sum()
     assert chi_square < scipy.stats.chi2(19).ppf(0.9999)
-    assert prior_quantile_shares(codes - 100, prior)[0] == 1
-    assert prior_quantile_shares(codes + 100, prior)[-1] == 1
+    far = prior_quantile_shares({"left": codes - 100, "right": codes + 100}, prior)
+    assert far["left"].iloc[0] == 1
+    assert far["right"].iloc[-1] == 1
 
 
 @pytest.mark.parametrize("latent_dim", [1, 2, 5])

@@ -3,6 +3,7 @@
 import pytest
 import scipy.stats
 import torch
+from conftest import SIZES
 from test_priors import NAMES, PRIORS
 from test_priors import prior as make_prior
 
@@ -12,7 +13,6 @@ from aae.networks import Architecture, Model, apply
 from aae.seeding import stream
 from aae.training import AdversarialTraining
 
-SIZES = {"image_shape": (1, 4, 4), "latent_dim": 2, "hidden": (32,), "discriminator_hidden": (32,)}
 with_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 

@@ -20,18 +20,17 @@ TRAINING = """
 import json, sys
 from pathlib import Path
 import torch
-from conftest import make_digits
+from conftest import SIZES, make_digits
 from safetensors.torch import save_file
 from aae.distributed import is_leader, joined
 from aae.networks import Architecture, Model
-from aae.params import load_params
+from aae.params import PARAMS, load_params
 from aae.training import AdversarialTraining
 
-sizes = {"image_shape": (1, 4, 4), "latent_dim": 2, "hidden": (32,), "discriminator_hidden": (32,)}
-params, out = load_params(), Path(sys.argv[1])
+params, out = load_params(PARAMS), Path(sys.argv[1])
 settings = params.train_aae.model_copy(update={"batch_size": 20, "epochs": 17})
 with joined():
-    model = Model(Architecture(**sizes), seed=0)
+    model = Model(Architecture(**SIZES), seed=0)
     digits = make_digits(60)
     training = AdversarialTraining(
         model, params.latent_prior, settings, digits[:43], digits[43:], params.seed

@@ -2,10 +2,9 @@ import pytest
 import torch
 from sklearn.metrics import silhouette_score
 
-from aae.data import Images, pixels
 from aae.distributions import make_distribution
 from aae.evaluation import Evaluation, meaning
-from aae.networks import Architecture, Model, apply
+from aae.networks import Architecture, Model, apply, pixels
 from aae.params import EvalLatent
 from aae.priors import Prior
 from aae.seeding import stream
@@ -20,11 +19,7 @@ CONTRACT = {
 
 
 @pytest.fixture
-def evaluation(digits) -> Evaluation:
-    labels = (torch.arange(len(digits)) % 3).to(torch.uint8)
-    thirds = torch.arange(len(digits)).split(len(digits) // 3)
-    names = ("train", "validation", "test")
-    splits = {k: Images(digits[i], labels[i]) for k, i in zip(names, thirds, strict=False)}
+def evaluation(splits) -> Evaluation:
     prior = Prior(make_distribution("Normal", {"loc": 0.0, "scale": 1.0}), 2)
     return Evaluation(splits, "abc", prior, SETTINGS, seed=0)
 

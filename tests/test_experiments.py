@@ -13,10 +13,12 @@ from aae.experiments import project_root, store_uri
 # As on a machine with twelve cores.
 SHARE_TWELVE = """
 import torch
+import torch
 from aae.experiments import share_cores
 
 torch.set_num_threads(12)
-print(share_cores())
+share_cores()
+print(torch.get_num_threads())
 """
 THREADS = ["python", "-c", SHARE_TWELVE]
 

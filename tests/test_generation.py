@@ -7,7 +7,6 @@ import scipy.linalg
 import torch
 from sklearn.neighbors import KernelDensity
 
-from aae.data import Images, pixels
 from aae.distributions import make_distribution
 from aae.generation import (
     NEIGHBOURS,
@@ -18,7 +17,7 @@ from aae.generation import (
     parzen_log_likelihood,
     precision_and_recall,
 )
-from aae.networks import Architecture, Model
+from aae.networks import Architecture, Model, pixels
 from aae.params import EvalLatent
 from aae.priors import Prior
 
@@ -98,14 +97,6 @@ def test_the_nearest_image_of_a_copy_is_the_original():
 
 
 @pytest.fixture
-def splits(digits):
-    labels = (torch.arange(len(digits)) % 3).to(torch.uint8)
-    parts = torch.arange(len(digits)).split(len(digits) // 3)
-    names = ("train", "validation", "test")
-    return {k: Images(digits[i], labels[i]) for k, i in zip(names, parts, strict=False)}
-
-
-@pytest.fixture
 def generation(splits) -> GenerationTest:
     return GenerationTest(splits, 3, PRIOR, SETTINGS, seed=0)
 
@@ -115,7 +106,7 @@ class Copying(torch.nn.Module):
 
     def __init__(self, images: torch.Tensor) -> None:
         super().__init__()
-        self.images = pixels(images)
+        self.images = torch.nn.Parameter(pixels(images))
 
     def forward(self, codes: torch.Tensor) -> torch.Tensor:
         return self.images[torch.arange(len(codes)) % len(self.images)]

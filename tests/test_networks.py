@@ -3,8 +3,7 @@ import math
 import pytest
 import torch
 
-from aae.data import pixels
-from aae.networks import CHUNK, Architecture, Model, apply, rescale_codes
+from aae.networks import CHUNK, Architecture, Model, apply, pixels, rescale_codes
 
 ARTICLE = Architecture(
     image_shape=(1, 28, 28), latent_dim=2, hidden=(1000, 1000), discriminator_hidden=(1000, 1000)

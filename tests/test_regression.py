@@ -190,7 +190,8 @@ def test_a_pipeline_that_fails_is_no_metric_that_is_worse(project):
 
 
 def test_on_github_the_figures_of_both_commits_have_addresses(monkeypatch):
-    from aae.regression import git, image_addresses
+    from aae.experiments import git
+    from aae.regression import image_addresses
 
     assert image_addresses("abc") == ()
     monkeypatch.setenv("GITHUB_REPOSITORY", "me/aae")

@@ -5,14 +5,13 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from conftest import Door, make_digits
+from conftest import SIZES, Door, make_digits
 
 from aae.data import Images, write_prepared
 from aae.networks import Architecture, Model
 from aae.session import Session, training_session
 from aae.training import AdversarialTraining
 
-SIZES = {"image_shape": (1, 4, 4), "latent_dim": 2, "hidden": (32,), "discriminator_hidden": (32,)}
 EPOCHS = 3  # of three steps
 
 

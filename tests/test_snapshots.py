@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import SIZES
 
 from aae.errors import SnapshotError
 from aae.loop import Training
@@ -14,7 +15,6 @@ from aae.networks import Architecture, Model
 from aae.snapshots import Snapshots, keep_snapshots, read_snapshot, training_key, write_snapshot
 from aae.training import AdversarialTraining, AutoencoderTraining
 
-SIZES = {"image_shape": (1, 4, 4), "latent_dim": 2, "hidden": (32,), "discriminator_hidden": (32,)}
 EPOCHS, STEPS = 4, 12  # three steps an epoch
 
 

@@ -5,15 +5,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import make_digits
+from conftest import SIZES, make_digits
 
-from aae.data import pixels
 from aae.devices import has_bf16
 from aae.errors import TrainingError
-from aae.networks import Architecture, Model, apply
+from aae.networks import Architecture, Model, apply, pixels
 from aae.training import AdversarialTraining, AutoencoderTraining, initialise
-
-SIZES = {"image_shape": (1, 4, 4), "latent_dim": 2, "hidden": (32,), "discriminator_hidden": (32,)}
 
 
 @pytest.fixture
