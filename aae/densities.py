@@ -156,24 +156,29 @@ def plane_density(prior: Prior, plane: Plane, low: Tensor, high: Tensor) -> Plan
 
     edges = [np.linspace(a, b, CELLS + 1) for a, b in zip(low.tolist(), high.tolist(), strict=True)]
     x, y = ((edge[1:] + edge[:-1]) / 2 for edge in edges)
+    step = ((high - low) / CELLS).numpy()
+    cell = float(step.prod())
     if prior.univariate and prior.latent_dim == 2:
         first, second = (
             prior.bin_densities(torch.from_numpy(edge).float(), dimension).numpy()
             for dimension, edge in enumerate(edges)
         )
-        density = second[:, None] * first[None, :]
+        density = (second[:, None] * first[None, :]).astype(float)
+        ordered = np.sort(density, axis=None)[::-1]
+        mass = np.cumsum(ordered) * cell
+        found = [ordered[np.searchsorted(mass, x)] for x in ENCLOSED if x <= mass[-1]]
     else:
         sample = plane.coordinates(reference_sample(prior)).numpy()
         counts, _, _ = np.histogram2d(sample[:, 0], sample[:, 1], edges)
-        cell = (edges[0][1] - edges[0][0]) * (edges[1][1] - edges[1][0])
-        density = gaussian_filter(counts.T / (max(1, counts.sum()) * cell), sigma=1.5)
-    ordered = np.sort(density, axis=None)[::-1].astype(float)
-    if ordered.sum() == 0:  # the prior is narrower than a cell
-        return PlaneDensity(x, y, np.zeros_like(density), [])
-    mass = np.cumsum(ordered) / ordered.sum()
+        density = gaussian_filter(counts.T / (len(sample) * cell), sigma=1.5)
+        # Where as many samples as a contour is to enclose are: smoothing has widened the density.
+        column, row = ((sample - low.numpy()) / step).astype(int).T
+        inside = (column >= 0) & (column < CELLS) & (row >= 0) & (row < CELLS)
+        at_samples = np.where(inside, density[row.clip(0, CELLS - 1), column.clip(0, CELLS - 1)], 0)
+        found = [np.quantile(at_samples, 1 - share) for share in ENCLOSED]
     # A hair below, so that a flat density has its edge as contour.
-    levels = {0.999 * float(ordered[np.searchsorted(mass, share)]) for share in ENCLOSED}
-    return PlaneDensity(x, y, density, sorted(level for level in levels if level > 0))
+    levels = {0.999 * float(level) for level in found if level > 0}
+    return PlaneDensity(x, y, density, sorted(levels))
 
 
 def reference_sample(prior: Prior) -> Tensor:

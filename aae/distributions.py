@@ -120,7 +120,7 @@ class SwissRoll(Distribution):
         super().__init__(self.radius.shape, torch.Size([2]), validate_args)
 
     def _roll(self, share: Tensor) -> Tensor:
-        """Points [..., 2] that have ``share`` of the spiral's length before them."""
+        """Points [..., 2] that have ``share`` of the spiral's length before them, far out."""
         way = share.sqrt()  # the length of a spiral grows with the square of its radius
         angle = 2 * math.pi * self.turns * way
         return self.radius * way[..., None] * torch.stack([angle.cos(), angle.sin()], dim=-1)

@@ -166,19 +166,23 @@ class Prior:
     def bin_densities(self, edges: Tensor, dimension: int) -> Tensor:
         """Mean marginal density [n] of one dimension between successive ``edges`` [n + 1].
 
-        Exact where the distribution has a cdf, else the mean over twenty points of each bin, at
-        some of which a density may be infinite.
+        Exact where the distribution has a cdf, else by Chebyshev-Gauss quadrature: the closer to
+        an end of the support, where a density may be infinite, the closer are the points.
         """
+        low, high = (end[dimension].item() for end in self.support)
+        within = edges.clamp(low, high)
         if self.univariate:
-            low, high = (end[dimension].item() for end in self.support)
             try:
                 # Differences of nearly equal numbers: in double precision.
-                below = self.distribution.cdf(edges.double().clamp(low, high))
+                below = self.distribution.cdf(within.double())
                 return (below.diff() / edges.double().diff()).float()
             except NotImplementedError:
                 pass
-        points = edges[:-1, None] + edges.diff()[:, None] * centres(20)
-        return self.density(points.flatten(), dimension).unflatten(0, points.shape).mean(1)
+        angles = math.pi * centres(20)
+        points = within[:-1, None] + within.diff()[:, None] * (angles / 2).sin() ** 2
+        found = self.density(points.flatten(), dimension).unflatten(0, points.shape)
+        shares = found @ (angles.sin() / angles.sin().sum()) * within.diff()
+        return shares / edges.diff()
 
     def quantiles(self, probabilities: Tensor) -> Tensor:
         """Marginal quantiles [n, d] at ``probabilities`` [n].

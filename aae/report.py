@@ -44,7 +44,8 @@ TABLE = (
             Measure("match_ratio", "Match ratio", 2,
                     "the next line over its value for two prior samples: 1 is a perfect match"),
             Measure("sliced_wasserstein", "Sliced-Wasserstein distance", 3,
-                    "how far codes must move to become a prior sample, in units of the codes"),
+                    "how far their projections are from those of a prior sample, in units of the "
+                    "codes"),
             Measure("energy_distance", "Energy distance", 4,
                     "0 if and only if the distributions are equal, in units of the codes"),
             Measure("mmd2", "Squared maximum mean discrepancy", 5,

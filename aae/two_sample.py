@@ -43,7 +43,9 @@ class PriorTest:
     Args:
         prior: the distribution that codes are compared with. If it has no variance (Cauchy),
             distances to it are infinite or decided by its few largest samples: codes and samples
-            are then compared by their ranks in the prior, from 0 to 1 in each dimension.
+            are then compared by their ranks in the prior, from 0 to 1 in each dimension. If its
+            dimensions have standard deviations of their own, all are first scaled to the mean of
+            these: a wide one would hide how the others depend on it.
         count: number of codes.
         settings: the section ``eval_latent`` of params.yaml.
         seed: the seed of params.yaml.
@@ -81,8 +83,12 @@ class PriorTest:
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             measured = pool.map(self._measure, samples[settings.references :])
             rows = list(progress(measured, settings.draws, "samples of the prior"))
-        self.near = np.quantile([nearest for _, nearest in rows], NEAR, axis=0)
-        self.null = [self._with_gaps(*row) for row in rows]
+        nearest = [distances for _, distances in rows]
+        self.near = np.quantile(nearest, NEAR, axis=0, method="weibull")
+        # Codes stand beside all samples, each sample beside the others, whose quantile among all
+        # is this, a little lower one.
+        near = np.quantile(nearest, NEAR, axis=0)
+        self.null = [_with_gaps(means, distances, near) for means, distances in rows]
 
     def __call__(self, codes: Tensor) -> dict:
         """Compare codes [n, d] with the prior.
@@ -102,7 +108,7 @@ class PriorTest:
             the codes; under "all" that of all tests at once.
             follows_prior: whether all tests together cannot tell codes from prior samples at 5 %.
         """
-        measured = self._with_gaps(*self._measure(codes[self.order]))
+        measured = _with_gaps(*self._measure(codes[self.order]), self.near)
         floor = {name: self._floor(name) for name in measured}
         p_values = self._p_values(measured)
         return {
@@ -117,7 +123,10 @@ class PriorTest:
         values = [row[name] for row in self.null]
         less_is_worse = self.TESTS.get(name) == -1
         bad = {"q05": 0.05} if less_is_worse else {"q95": 0.95}
-        quantiles = {key: float(np.quantile(values, share)) for key, share in bad.items()}
+        # Beyond which another sample is with exactly this probability.
+        quantiles = {
+            key: float(np.quantile(values, share, method="weibull")) for key, share in bad.items()
+        }
         return {"mean": float(np.mean(values)), **quantiles}
 
     def _p_values(self, measured: dict[str, float]) -> dict[str, float]:
@@ -140,9 +149,11 @@ class PriorTest:
         return {**dict(zip(self.TESTS, shares[0].tolist(), strict=True)), "all": overall}
 
     def _sample(self, codes: Tensor, bandwidth: float) -> Sample:
-        comparable = codes if self.prior.has_variance else self.prior.ranks(codes)
-        points = comparable.double().numpy()
-        return Sample(points, self.directions, self.settings.subset, bandwidth)
+        if not self.prior.has_variance:
+            codes = self.prior.ranks(codes)
+        elif not self.prior.univariate:
+            codes = codes * (self.prior.scale.mean() / self.prior.scale)
+        return Sample(codes.double().numpy(), self.directions, self.settings.subset, bandwidth)
 
     def _measure(self, codes: Tensor) -> tuple[dict[str, float], Array]:
         """Return the mean of every statistic over the references, and how near codes come to them.
@@ -156,9 +167,6 @@ class PriorTest:
         means["c2st_accuracy"] = c2st_accuracy(sample.few, self.references[0].few)
         nearest = [sample.distances_to(reference).min(axis=0) for reference in self.references]
         return means, np.array(nearest)
-
-    def _with_gaps(self, measured: dict[str, float], nearest: Array) -> dict[str, float]:
-        return measured | {"prior_gap_share": float((nearest > self.near).mean())}
 
     def _compare(self, sample: Sample, reference: Sample) -> dict[str, float]:
         distances = sample.distances_to(reference)
@@ -174,3 +182,7 @@ class PriorTest:
             "prior_coverage": coverage,
             "prior_density": density,
         }
+
+
+def _with_gaps(measured: dict[str, float], nearest: Array, near: Array) -> dict[str, float]:
+    return measured | {"prior_gap_share": float((nearest > near).mean())}

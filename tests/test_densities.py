@@ -102,6 +102,7 @@ def test_a_plane_leads_from_codes_to_coordinates_and_back(latent_dim):
         ("Uniform", {"low": -5.0, "high": 5.0}, 2),
         ("Beta", {"concentration1": 0.5, "concentration0": 0.5}, 2),
         ("SwissRoll", {"turns": 1.5, "radius": 10.0, "noise": 0.5}, 2),
+        ("StudentT", {"df": 1.5}, 2),
         ("Gamma", {"concentration": 2.0, "rate": 1.0}, 8),
     ],
 )
@@ -109,18 +110,21 @@ def test_contours_enclose_the_shares_of_the_prior_that_they_are_named_after(
     name, arguments, latent_dim
 ):
     prior = Prior(make_distribution(name, arguments), latent_dim)
-    codes = prior.sample(20_000, stream(0, "codes"))
+    codes = prior.sample(100_000, stream(0, "codes"))
     plane = Plane(codes)
     low, high = plane.limits(codes, prior)
     density = plane_density(prior, plane, low, high)
-    # Coarse cells and, but for two independent dimensions, smoothing: within five percent.
     cells = (plane.coordinates(codes) - low) / (high - low) * len(density.x)
-    column, row = cells.floor().int().clamp(0, len(density.x) - 1).T.numpy()
-    shares = [(density.density[row, column] >= level).mean() for level in density.levels]
-    if name == "Uniform":  # flat: its edge alone
-        assert shares == [pytest.approx(1, abs=0.05)]
+    cells = cells[((cells >= 0) & (cells < len(density.x))).all(1)]
+    column, row = cells.int().T.numpy()
+    shares = [
+        (density.density[row, column] >= level).sum() / len(codes) for level in density.levels
+    ]
+    # The noise of 100,000 samples is 0.002 at most; the rest is that cells are coarse.
+    if name == "Uniform":  # flat: its edge alone, which some cells have in the middle
+        assert shares == [pytest.approx(1, abs=0.03)]
     else:
-        assert shares == pytest.approx(sorted(ENCLOSED, reverse=True), abs=0.05)
+        assert shares == pytest.approx(sorted(ENCLOSED, reverse=True), abs=0.01)
 
 
 def test_the_density_in_the_plane_of_two_independent_dimensions_is_their_product():

@@ -94,6 +94,19 @@ def test_every_defect_is_caught(gaussian, of_gaussian, defect, seed):
     assert not found["follows_prior"]
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_wide_dimension_does_not_hide_how_another_depends_on_it(seed):
+    """Scales of 1 and 100, as they are in a prior of the user's own."""
+    scale = torch.tensor([1.0, 100.0])
+    covariance = {"covariance_matrix": scale.square().diag().tolist()}
+    prior = Prior(make_distribution("MultivariateNormal", {"loc": [0.0, 0.0], **covariance}), 2)
+    settings = DEFAULTS.model_copy(update={"draws": 39})
+    test = PriorTest(prior, COUNT, settings, seed=0)
+    codes = correlated(prior.sample(COUNT, stream(seed, "codes")) / scale) * scale
+    assert not test(codes)["follows_prior"]
+    assert test(prior.sample(COUNT, stream(seed, "codes")))["follows_prior"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_a_missing_component_is_caught(ring, of_ring, seed):
@@ -146,6 +159,14 @@ def test_prior_samples_are_accused_no_more_often_than_stated(gaussian, of_gaussi
     for name in (*PriorTest.TESTS, "all"):
         values = [result["p_value"][name] for result in results]
         assert scipy.stats.kstest(values, "uniform").statistic < 1.95 / 10 + 1 / 200, name
+    # Nor are they beyond the floor more often than one in twenty. A beta distribution has where
+    # the floor of 199 draws lies; beyond it more than 18 of 100 have a probability of 0.01 %.
+    floor = of_gaussian(gaussian.sample(COUNT, stream(0, "codes")))["floor"]
+    for name, ends in floor.items():
+        if "q95" in ends:
+            assert sum(result[name] > ends["q95"] for result in results) <= 18, name
+        else:
+            assert sum(result[name] < ends["q05"] for result in results) <= 18, name
 
 
 def test_prior_samples_are_at_the_noise_floor(gaussian, of_gaussian):
