@@ -217,6 +217,13 @@ def apply(network: nn.Module, inputs: Tensor) -> Tensor:
         the outputs, on the device of the inputs whatever that of the network is.
     """
     device = next(network.parameters()).device
-    chunks = (chunk.to(device) for chunk in inputs.split(CHUNK))
-    outputs = [network(pixels(x) if x.dtype == torch.uint8 else x) for x in chunks]
-    return torch.cat(outputs).to(inputs.device)
+    outputs = torch.empty(0)
+    for k, chunk in enumerate(inputs.split(CHUNK)):
+        x = chunk.to(device)
+        found = network(pixels(x) if x.dtype == torch.uint8 else x)
+        if k == 0:
+            # One tensor: those of all chunks would be kept between the large ones that come and
+            # go, whose memory glibc then neither uses again nor gives back.
+            outputs = found.new_empty(len(inputs), *found.shape[1:])
+        outputs[k * CHUNK : (k + 1) * CHUNK] = found
+    return outputs.to(inputs.device)

@@ -63,11 +63,12 @@ class AutoencoderTraining(Training):
     def validate(self) -> dict[str, Tensor]:
         """Return the losses on the validation images."""
         # In parts: all images as floats would take more memory than the training itself.
-        errors = [
-            reconstruction_errors(apply(self.decoder, apply(self.encoder, part)), pixels(part))
-            for part in self.validation_images.split(CHUNK)
-        ]
-        return {"reconstruction_loss": torch.cat(errors).mean()}
+        parts = self.validation_images.split(CHUNK)
+        errors = torch.empty(len(self.validation_images), device=self.device)
+        for found, part in zip(errors.split(CHUNK), parts, strict=True):
+            reconstructions = apply(self.decoder, apply(self.encoder, part))
+            found.copy_(reconstruction_errors(reconstructions, pixels(part)))
+        return {"reconstruction_loss": errors.mean()}
 
 
 class AdversarialTraining(AutoencoderTraining):
