@@ -1,12 +1,15 @@
 """The gate, in real repositories; what it catches is in test_power.py."""
 
 import json
+import os
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import mlflow
 import pytest
-from conftest import commit, copy_project, copy_results, run, write_params
+from conftest import commit, copy_project, copy_results, run, start, wait_for_line, write_params
 
 from aae.errors import ComparisonError
 
@@ -187,6 +190,23 @@ def test_a_pipeline_that_fails_is_no_metric_that_is_worse(project):
     assert result.returncode == 2
     assert "error: latent_dim: 0 is wrong" in result.stderr
     assert result.stderr.splitlines()[-1] == "could not compare: the pipeline failed, see above"
+
+
+@pytest.mark.slow
+def test_after_ctrl_c_nothing_is_left(project):
+    long = TINY["regression.overrides"] | {"train_ae.epochs": 1000}
+    write_params(project / "params.yaml", TINY | {"regression.overrides": long})
+    write_baseline(project, json.dumps(dict.fromkeys(TINY["regression.metrics"], 1.0)))
+    # What a shell runs in the background ignores the signal, and so would the tests' child.
+    hears = ["env", "--default-signal=INT", sys.executable, "-m", "aae.regression"]
+    process = start([*hears, "--base", "HEAD"], project, PYTHONPATH=str(project))
+    wait_for_line(process.stderr, "Running stage 'train_ae'")
+    assert list((project / ".dvc" / "tmp").rglob("dvc.yaml")), "the copy that it runs in"
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait() == 130
+    assert not list((project / ".dvc" / "tmp").rglob("dvc.yaml"))
+    assert run(["dvc", "exp", "list", "--name-only"], project).stdout == ""
+    assert run(["git", "status", "--porcelain"], project).stdout == ""
 
 
 def test_on_github_the_figures_of_both_commits_have_addresses(monkeypatch):
