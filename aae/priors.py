@@ -176,8 +176,8 @@ class Prior:
                 # Differences of nearly equal numbers: in double precision.
                 below = self.distribution.cdf(within.double())
                 return (below.diff() / edges.double().diff()).float()
-            except NotImplementedError:
-                pass
+            except (NotImplementedError, ValueError):
+                pass  # has none, or, as Gumbel, refuses values that are far away
         angles = math.pi * centres(20)
         points = within[:-1, None] + within.diff()[:, None] * (angles / 2).sin() ** 2
         found = self.density(points.flatten(), dimension).unflatten(0, points.shape)
