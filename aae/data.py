@@ -90,7 +90,8 @@ def _read_mnist_5k(_root: Path) -> Source:
 def _read_torchvision(name: str, root: Path) -> Source:
     from aae._torchvision import datasets
 
-    class_names = DIGITS if name == "MNIST" else tuple(datasets.FashionMNIST.classes)
+    # MNIST's own are "0 - zero" and so on.
+    class_names = DIGITS if name == "MNIST" else tuple(getattr(datasets, name).classes)
     folder = root / name / "raw"
     missing = [file for file in IDX_FILES if not (folder / file).is_file()]
     if 0 < len(missing) < len(IDX_FILES):

@@ -68,6 +68,10 @@ class PriorEntry(_Section):
         """The arguments of the distribution by name."""
         return dict(self.model_extra or {})
 
+    def __str__(self) -> str:
+        arguments = ", ".join(f"{name}={value}" for name, value in self.arguments.items())
+        return f"{self.distribution}({arguments})"
+
 
 class Network(_Section):
     """Sizes of the hidden layers."""

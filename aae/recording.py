@@ -85,7 +85,12 @@ class Run:
         self._record("model", weights=weights, architecture=architecture.model_dump(mode="json"))
 
     def log_evaluation(
-        self, metrics: Mapping[str, Any], histogram: pd.DataFrame, figures: Path, prefix: str = ""
+        self,
+        metrics: Mapping[str, Any],
+        histogram: pd.DataFrame,
+        figures: Path,
+        prefix: str = "",
+        tags: Mapping[str, str] | None = None,
     ) -> None:
         """Log an evaluation; a later one takes its place.
 
@@ -95,6 +100,7 @@ class Run:
             histogram: bins of the latent histogram.
             figures: a folder of figures.
             prefix: put before all names, to tell several evaluations of a model apart.
+            tags: what else is to be known of it.
         """
         values = {
             f"{prefix}{name.replace('.', '/', 1)}": value
@@ -103,8 +109,9 @@ class Run:
         description = ", ".join(
             f"{prefix}{name} {value:.4g}" for name, value in metrics.items() if name in DESCRIBED
         )
-        tags = {"mlflow.note.content": description}
-        self._record("batch", metrics=values, tags=tags, time=now())
+        named = {f"{prefix}{name}": tag for name, tag in (tags or {}).items()}
+        named["mlflow.note.content"] = description
+        self._record("batch", metrics=values, tags=named, time=now())
         bins = histogram.to_csv(index=False)
         self._record("text", text=bins, name=f"{prefix}latent_histogram.csv")
         self._record("files", folder=figures, name=f"{prefix}figures")

@@ -144,7 +144,6 @@ def render(
         lstrip_blocks=True,
     )
     entry = params.priors[params.prior]
-    arguments = ", ".join(f"{name}={value}" for name, value in entry.arguments.items())
     return environment.get_template("report.html.j2").render(
         metrics=metrics,
         table=TABLE,
@@ -156,7 +155,7 @@ def render(
         parameters=flatten(
             params.model_dump(mode="json", include=SHOWN, exclude={"data": {"root"}})
         ),
-        prior=f"{entry.distribution}({arguments})",
+        prior=str(entry),
         univariate=params.latent_prior.univariate,
         by_ranks=not params.latent_prior.has_variance,
         flat=entry.distribution == "Uniform",

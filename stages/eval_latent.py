@@ -57,14 +57,16 @@ def main(params: Params) -> None:
     for name, figure in figures.items():
         save_figure(figure, FIGURES / f"{name}.png")
 
-    # The autoencoder is the same for every prior: its run holds an evaluation for each.
+    # The autoencoder is the same for every prior: its run holds an evaluation for each name of one,
+    # the last, and says which arguments that was for.
+    distribution = {"distribution": str(params.priors[params.prior])}
     for name, trained_with, prefix in (
         ("ae", "none", f"{params.prior}/"),
         ("aae", params.prior, ""),
     ):
         histogram = latent_histogram(codes[name], prior)
         with evaluation_run(MODELS[name], f"train_{name}", trained_with, params.seed) as run:
-            run.log_evaluation(results[name], histogram, FIGURES, prefix)
+            run.log_evaluation(results[name], histogram, FIGURES, prefix, distribution)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from aae.evaluation import Evaluation, meaning
 from aae.networks import Architecture, Model, apply, pixels
 from aae.params import EvalLatent
 from aae.priors import Prior
+from aae.report import TABLE
 from aae.seeding import stream
 
 SETTINGS = EvalLatent(projections=20, references=2, draws=19, subset=60, judge_steps=20)
@@ -36,6 +37,11 @@ def test_an_evaluation_has_every_key(evaluation, model):
     assert found["floor"].keys() >= tests.keys()
     assert found["p_value"].keys() == tests.keys() | {"all"}
     assert found == evaluation(model), "the same to the last digit"
+
+
+def test_every_measure_has_a_line_on_the_page(evaluation, model):
+    shown = {measure.key for _, _, measures in TABLE for measure in measures}
+    assert shown == evaluation(model).keys() - {"floor", "p_value", "follows_prior"}
 
 
 def test_reconstruction_error_is_per_pixel(evaluation, model):

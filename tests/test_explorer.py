@@ -116,8 +116,11 @@ def open_page(browser, make_params, tmp_path) -> Iterator:
     problems: list[str] = []
     context = browser.new_context(viewport={"width": 1200, "height": 900}, has_touch=True)
 
+    png = io.BytesIO()
+    Image.new("L", (1200, 400)).save(png, "png")
+
     def open_page(example: Example) -> Page:
-        figures = dict.fromkeys(FIGURES, b"")
+        figures = dict.fromkeys(FIGURES, png.getvalue())
         params = make_params({"latent_dim": example.prior.latent_dim})
         html = render(METRICS, PROVENANCE, figures, example.data, params, "c" * 64)
         path: Path = tmp_path / "report.html"

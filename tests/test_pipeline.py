@@ -188,6 +188,7 @@ def test_the_evaluation_is_in_the_run_of_the_training(project):
         for key in CONTRACT - {"floor", "p_value"}:
             assert found.data.metrics[f"{prefix}{key}"] == metrics[name][key]
         assert found.data.metrics[f"{prefix}p_value/all"] == metrics[name]["p_value"]["all"]
+        assert found.data.tags[f"{prefix}distribution"] == "Normal(loc=0.0, scale=5.0)"
         figures = client.list_artifacts(found.info.run_id, f"{prefix}figures")
         assert f"{prefix}figures/latent_histogram.png" in {item.path for item in figures}
         uri = f"{found.info.artifact_uri}/{prefix}latent_histogram.csv"

@@ -117,7 +117,8 @@ def evaluate(run, folder: Path, value: float, prefix: str = "") -> None:
     (folder / "figures" / "losses.png").write_bytes(b"png")
     bins = pd.DataFrame({"low": [0, 1, 2], "codes": [value] * 3})
     metrics = {"match_ratio": value, "floor": {"sliced_wasserstein": {"mean": 0.1}}}
-    run.log_evaluation(metrics, bins, folder / "figures", prefix)
+    tags = {"distribution": f"Gamma(rate={value})"}
+    run.log_evaluation(metrics, bins, folder / "figures", prefix, tags)
 
 
 def test_the_evaluation_lands_in_the_run_that_trained_the_model(tmp_path):
@@ -153,6 +154,7 @@ def test_an_autoencoder_keeps_an_evaluation_for_each_prior(tmp_path):
     found = newest()
     assert found.data.metrics["gamma/match_ratio"] == 3.0
     assert found.data.metrics["gaussian/match_ratio"] == 4.0
+    assert found.data.tags["gamma/distribution"] == "Gamma(rate=3.0)"
     for prior in ("gamma", "gaussian"):
         mlflow.artifacts.load_text(f"{found.info.artifact_uri}/{prior}/latent_histogram.csv")
 

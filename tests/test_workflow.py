@@ -1,9 +1,11 @@
 """GitHub's workflow, which no test can run: its schema, and what it may do."""
 
+import os
 import re
 import subprocess
 import sys
 
+import pytest
 from conftest import ROOT
 from ruamel.yaml import YAML
 
@@ -59,7 +61,35 @@ def test_code_of_a_pull_request_never_holds_a_token():
         assert "token" not in str(STEPS[name])
 
 
-def test_the_comment_is_found_by_its_first_line():
-    assert "startswith(env.MARKER)" in STEPS["comment"][1]["run"]
-    assert "head -n 1" in STEPS["comment"][1]["run"]
+# Stands for GitHub's own program: notes what it is asked, and knows of these comments.
+GH = """#!/bin/sh
+printf '%s\\n' "marker $MARKER" "$*" >> asked
+test "$2" = --method || printf '%s' "$KNOWN"
+"""
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [("", "--method POST comments"), ("7\n9\n", "--method PATCH one/7")],
+    ids=["none is there", "two are there"],
+)
+def test_a_comment_is_posted_once_and_then_updated(tmp_path, known, expected):
+    gh, comment = tmp_path / "gh", tmp_path / "comment.md"
+    gh.write_text(GH)
+    gh.chmod(0o755)
+    comment.write_text("<!-- the gate -->\nworse\n")
+    environment = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}", "KNOWN": known, "COMMENTS": "comments",
+        "ONE": "one",
+    }  # fmt: skip
+    script = STEPS["comment"][1]["run"]
+    subprocess.run(["bash", "-e", "-c", script], cwd=tmp_path, env=environment, check=True)
+    listed, listing, _, written = (tmp_path / "asked").read_text().splitlines()
+    assert listed == "marker <!-- the gate -->"
+    assert listing.startswith("api --paginate comments")
+    assert "startswith(env.MARKER)" in listing
+    assert written == f"api {expected} --field body=@comment.md"
+
+
+def test_the_comment_is_what_the_gate_has_written():
     assert "--markdown metrics/comment.md" in str(STEPS["regression"])
