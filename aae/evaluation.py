@@ -5,10 +5,10 @@ do they keep what the images show (here), is what the decoder makes of the prior
 more than memory (:mod:`aae.generation`).
 
 To add a measure: return it from one of these, and give it a line on the page in `TABLE` of
-aae/report.py. It is then in latent.json and MLflow, and `regression.metrics` of params.yaml may guard
-it. The few that are shown where there is room for few are named by `SUMMARY` below (`dvc metrics
-show`), `SHOWN` in aae/sweep.py, `DESCRIBED` in aae/recording.py, `VIEW` in aae/ui.py and the pattern
-of `make experiments`.
+aae/report.py. It is then in latent.json and MLflow, and `regression.metrics` of params.yaml may
+guard it. The few that are shown where there is room for few are named by `SUMMARY` below (`dvc
+metrics show`), `SHOWN` in aae/sweep.py, `DESCRIBED` in aae/recording.py, `VIEW` in aae/ui.py and
+the pattern of `make experiments`.
 """
 
 from collections.abc import Mapping, Sequence

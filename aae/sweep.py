@@ -17,18 +17,16 @@ Exits with 0 if all have succeeded, with 1 if one has not or nothing could be ru
 """
 
 import argparse
-import io
 import json
 import logging
 import os
 import socket
 import subprocess
 import sys
-import tarfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -146,17 +144,16 @@ def sweep(
             own = variables | {"AAE_TRIAL": f"{session} {trial_name}"}
             running[run.remote(project, session, reference, changes, own)] = reference
         rows: list[dict[str, Any]] = []
-        try:
+        with ExitStack() as last:  # from below; each, even if Ctrl-C interrupts another
+            last.callback(_end_left, store, list(trials))
+            last.callback(_collect, ray, session, root)
+            last.callback(_stop, ray, running)
             ended = show_steps(_outcomes(ray, running), len(trials), "trials")
             for reference, bundle, log in ended:
                 rows.append(_take(reference, bundle, log, trials))
                 table = pd.DataFrame(rows, columns=columns)
                 table = table.sort_values("match_ratio", kind="stable")
                 write_csv(path, table)
-        finally:
-            _stop(ray, list(running))
-            _collect(ray, session, root)
-            _end_left(store, list(trials))
     return table
 
 
@@ -245,27 +242,31 @@ def _take(
     return row | {"error": reason.removeprefix("error: ")}
 
 
-def _stop(ray: ModuleType, running: list[Any]) -> None:
+def _stop(ray: ModuleType, running: Mapping[Any, str]) -> None:
     """End the trials that run, and wait until they have."""
     for sent in running:
         ray.cancel(sent)
     if running:
-        ray.wait(running, num_returns=len(running), timeout=PATIENCE)
+        ray.wait(list(running), num_returns=len(running), timeout=PATIENCE)
 
 
 def _collect(ray: ModuleType, session: str, root: Path) -> None:
     """Delete what is left on the machines, but for what MLflow has not taken: that comes here."""
     on = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-    leave = ray.remote(num_cpus=0)(trial.leave_machine)
-    for machine in ray.nodes():
-        if machine["Alive"]:
-            there = leave.options(scheduling_strategy=on(machine["NodeID"], soft=False))
-            with suppress(ray.exceptions.RayError):  # it has just died
-                if spool := ray.get(there.remote(session), timeout=PATIENCE):
-                    with tarfile.open(fileobj=io.BytesIO(spool)) as tar:
-                        tar.extractall(root, filter="data")
-                    print("warning: MLflow has not taken all; upload the rest with `python -m "
-                          "aae.sync`", file=sys.stderr)  # fmt: skip
+    for machine in filter(lambda node: node["Alive"], ray.nodes()):
+        there = {"num_cpus": 0, "scheduling_strategy": on(machine["NodeID"], soft=False)}
+        pack, leave = (ray.remote(**there)(f) for f in (trial.pack_spool, trial.leave_machine))
+        try:
+            if spool := ray.get(pack.remote(session), timeout=PATIENCE):
+                trial.extract(spool, root, "data_filter")
+                print("warning: MLflow has not taken all; upload the rest with `python -m "
+                      "aae.sync`", file=sys.stderr)  # fmt: skip
+            ray.get(leave.remote(session), timeout=PATIENCE)
+        except (ray.exceptions.GetTimeoutError, OSError) as error:
+            print(f"warning: {machine['NodeManagerAddress']} keeps aae-sweep-{session} in its "
+                  f"temporary folder: {error or 'no answer'}", file=sys.stderr)  # fmt: skip
+        except ray.exceptions.RayError:
+            pass  # it has just died
 
 
 def _end_left(store: Store, trials: list[str]) -> None:

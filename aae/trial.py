@@ -72,12 +72,11 @@ def run_trial(
     Returns:
         The experiment as a git bundle, empty if it has failed, and the end of its output.
     """
-    root, name = _folder(sweep), reference.rpartition("/")[2]
+    root, name = folder_of(sweep), reference.rpartition("/")[2]
     copy = root / ".dvc" / "tmp" / "exps" / name
     shutil.rmtree(copy, ignore_errors=True)  # of an attempt that was killed
     copy.mkdir(parents=True)
-    with tarfile.open(fileobj=io.BytesIO(project)) as archive:
-        archive.extractall(copy, filter="tar")  # links may lead anywhere, as they do here
+    extract(project, copy, "tar_filter")  # links may lead anywhere, as they do here
     config = f"[cache]\n    dir = {root / '.dvc' / 'cache'}\n"
     (copy / ".dvc" / "config.local").write_text(config, encoding="utf-8")
     own = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_"))}
@@ -95,8 +94,8 @@ def run_trial(
         tail = "\n".join(lines[-LOG_LINES:])
         if code:
             return b"", tail
-        remember = [sys.executable, "-c", REMEMBER]
-        subprocess.run(remember, cwd=copy, env=environment, check=True, stdout=subprocess.DEVNULL)
+        remember = [sys.executable, "-c", REMEMBER]  # saves time or, on a full disk, does not
+        subprocess.run(remember, cwd=copy, env=environment, check=False, capture_output=True)
         create = ["git", "bundle", "create", "--quiet", str(bundle), reference, "--not", "HEAD"]
         subprocess.run(create, cwd=copy, check=True)
         return bundle.read_bytes(), tail
@@ -118,22 +117,35 @@ def unpack(bundle: bytes, reference: str) -> None:
         subprocess.run([*fetch, f"{reference}:{reference}"], check=True)
 
 
-def leave_machine(sweep: str) -> bytes:
-    """Delete all that the trials of a sweep have left on this machine.
-
-    Returns:
-        An archive of the records in it that MLflow has not taken yet, empty if there are none.
-    """
-    root, archive = _folder(sweep), io.BytesIO()
-    spool = root / "mlflow-spool"
+def pack_spool(sweep: str) -> bytes:
+    """Return an archive of the records of a sweep here that MLflow has not taken, empty if none."""
+    spool, archive = folder_of(sweep) / "mlflow-spool", io.BytesIO()
     if spool.exists():
         with tarfile.open(fileobj=archive, mode="w") as file:
             file.add(spool, spool.name)
-    shutil.rmtree(root, ignore_errors=True)
     return archive.getvalue()
 
 
-def _folder(sweep: str) -> Path:
+def leave_machine(sweep: str) -> None:
+    """Delete all that the trials of a sweep have left on this machine."""
+    shutil.rmtree(folder_of(sweep), ignore_errors=True)
+
+
+def extract(packed: bytes, folder: Path, filter_name: str) -> None:
+    """Extract an archive.
+
+    Args:
+        packed: the archive.
+        folder: where to.
+        filter_name: what may be in it, a filter of tarfile; before Python 3.11.4, which knows none,
+            anything.
+    """
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        archive.extraction_filter = getattr(tarfile, filter_name, None)
+        archive.extractall(folder)
+
+
+def folder_of(sweep: str) -> Path:
     """Return the folder of a sweep on this machine.
 
     Its copies of the project are where those of DVC's queue are in a repository, so that this

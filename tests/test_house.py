@@ -1,12 +1,15 @@
 """The rules of the house: which way imports run, and who may import what."""
 
 import ast
+import re
 from pathlib import Path
 
+import pytest
 from conftest import ROOT
 from ruamel.yaml import YAML
 
 from aae.params import flatten, load_params
+from aae.report import SHOWN
 
 # The order of the README's list: a module imports only those before it.
 ORDER = (ROOT / "README.md").read_text().split("aae/            the package")[1]
@@ -15,6 +18,8 @@ MODULES = [
     for line in ORDER.split("\nbenchmarks/")[0].splitlines()[1:]
     for word in line.split()[:1]
 ]
+STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+PARAMS = load_params(ROOT / "params.yaml")
 FILES = {path.stem: path for path in (ROOT / "aae").glob("*.py") if path.stem != "__init__"}
 
 
@@ -78,8 +83,7 @@ WITHOUT_EFFECT_ON = {
 
 
 def test_a_stage_depends_on_all_code_that_determines_its_outputs():
-    stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-    for name, stage in stages.items():
+    for name, stage in STAGES.items():
         ignored = WITHOUT_EFFECT | WITHOUT_EFFECT_ON.get(name, set())
         needed: set[str] = set()
         waiting = own_imports(ROOT / "stages" / f"{name}.py") - ignored
@@ -98,34 +102,38 @@ def test_a_stage_depends_on_all_code_that_determines_its_outputs():
 WITHOUT_OUTPUT = {"snapshots", "tracking"}
 
 
-def test_a_training_stage_and_its_snapshots_depend_on_all_parameters_that_it_reads():
-    stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-    params = load_params(ROOT / "params.yaml")
-    known = flatten(params.model_dump())
+def leaves(names: set[str]) -> set[str]:
+    """Parameters by dotted name that are in sections of these names."""
+    known = flatten(PARAMS.model_dump())
+    return {leaf for leaf in known for name in names if f"{leaf}.".startswith(f"{name}.")}
 
-    def leaves(names: set[str]) -> set[str]:
-        return {leaf for leaf in known for name in names if f"{leaf}.".startswith(f"{name}.")}
 
-    for stage in ("train_ae", "train_aae"):
-        declared = set(stages[stage]["params"])
-        tree = ast.parse((ROOT / "stages" / f"{stage}.py").read_text())
-        read = {
-            ast.unparse(node).removeprefix("params.")
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Attribute) and ast.unparse(node).startswith("params.")
-        }
-        # In "params.network.hidden" stands "params.network", which is not read as a whole.
-        read -= {name.rpartition(".")[0] for name in read}
-        read = {name for name in read if name.partition(".")[0] not in WITHOUT_OUTPUT}
-        if "latent_prior" in read:
-            read |= {"latent_dim", "prior"}
-            assert "priors.${prior}" in declared
-        assert leaves(declared) == leaves(read - {"priors"}), stage
-        (named,) = (
-            ast.literal_eval(node.value)
-            for node in tree.body
-            if isinstance(node, ast.Assign | ast.AnnAssign) and "DETERMINED_BY" in ast.unparse(node)
-        )
-        # The run says which data it was, on whose content the stage depends. The snapshots are
-        # named after the entry of the prior, too.
-        assert set(flatten(params.model_dump(include=named))) == leaves(declared | {"data"}), stage
+@pytest.mark.parametrize("stage", ["prepare_data", "train_ae", "train_aae", "eval_latent"])
+def test_a_stage_and_its_snapshots_depend_on_all_parameters_that_it_reads(stage):
+    declared = set(STAGES[stage]["params"])
+    tree = ast.parse((ROOT / "stages" / f"{stage}.py").read_text())
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    # In "params.network.hidden" stands "params.network", which is not read as a whole.
+    parts = [node.value for node in nodes]
+    read = {ast.unparse(node) for node in nodes if node not in parts}
+    read = {name.removeprefix("params.") for name in read if name.startswith("params.")}
+    read = {name for name in read if name.partition(".")[0] not in WITHOUT_OUTPUT}
+    if "latent_prior" in read:
+        read |= {"latent_dim", "prior"}
+        assert "priors.${prior}" in declared
+    assert leaves(declared) == leaves(read - {"priors"})
+    for node in tree.body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and "DETERMINED_BY" in ast.unparse(node):
+            named = ast.literal_eval(node.value)  # type: ignore[arg-type]
+            # The run says which data it was, on whose content the stage depends. The snapshots are
+            # named after the entry of the prior, too.
+            found = set(flatten(PARAMS.model_dump(include=named)))
+            assert found == leaves(declared | {"data"})
+            return
+    assert not stage.startswith("train"), "its snapshots are named after nothing"
+
+
+def test_the_page_depends_on_all_parameters_that_it_shows():
+    template = (ROOT / "aae" / "report.html.j2").read_text()
+    shown = SHOWN | set(re.findall(r"\bparams\.(\w+)", template))
+    assert shown <= set(STAGES["report"]["params"])

@@ -104,7 +104,8 @@ def test_the_verdicts_come_first(page):
     text = text_of(page)
     verdicts = text[: text.index("In numbers")]
     assert verdicts.index("do not follow the prior") < verdicts.index("The codes follow the prior")
-    for part in ("5.1 times as far", "7 tests together: p = 0.005", "Match ratio 1.23", "p = 0.310"):
+    for part in ("5.1 times as far", "7 tests together: p = 0.005",
+                 "Match ratio 1.23", "p = 0.310"):  # fmt: skip
         assert part in verdicts
 
 
