@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -162,18 +163,19 @@ def _section(values: Any, names: list[str]) -> dict:
     return values if isinstance(values, dict) else {}
 
 
-def _overrides(command: list[str]) -> Iterator[str]:
+def _overrides(command: list[str]) -> list[str]:
     """What a `dvc exp run` sets, as it says so; nothing for any other command."""
-    if not {"exp", "run"} <= set(command):
-        return
-    for option, following in zip(command, [*command[1:], ""], strict=True):
-        if option in ("-S", "--set-param"):
-            value = following
-        elif option.startswith(("-S", "--set-param=")):
-            value = option.removeprefix("--set-param=").removeprefix("-S")
-        else:
-            continue
-        yield value.removeprefix("params.yaml:")
+    from dvc.cli import DvcParserError
+    from dvc.cli.parser import get_main_parser
+
+    words = list(dropwhile(lambda word: word not in ("exp", "experiments"), command))
+    if "run" not in words:
+        return []
+    try:
+        options, _ = get_main_parser().parse_known_args(words)
+    except DvcParserError:  # of another program
+        return []
+    return [change.removeprefix("params.yaml:") for change in options.set_param]
 
 
 def _comments(text: str) -> set[str]:

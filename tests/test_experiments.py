@@ -47,7 +47,16 @@ for _ in range(10):
 """
 
 
-def test_processes_that_refuse_a_value_at_once_put_it_back(tmp_path):
+@pytest.mark.parametrize(
+    "experiment",
+    [
+        ["exp", "run", "-S", "device=cuda"],
+        ["experiments", "run", "--set-param=params.yaml:device=cuda"],
+        ["exp", "run", "-fSdevice=cuda", "--set", "device=cuda"],
+    ],
+    ids=" ".join,
+)
+def test_processes_that_refuse_a_value_at_once_put_it_back(tmp_path, experiment):
     (tmp_path / ".dvc").mkdir()
     (tmp_path / "params.yaml").write_text("device: cpu\n")
     run(["git", "init", "--quiet"], tmp_path)
@@ -56,7 +65,6 @@ def test_processes_that_refuse_a_value_at_once_put_it_back(tmp_path):
     (tmp_path / "dvc.lock").write_text(
         "stages: {check_params: {params: {params.yaml: {device: cuda}}}}\n"
     )
-    experiment = ["exp", "run", "-S", "device=cuda"]
     environment = {"PYTHONPATH": str(ROOT), "DVC_EXP_NAME": "refused", "DVC_STAGE": "train_ae"}
     run(["python", "-c", REFUSALS, *experiment], tmp_path, **environment)
 
