@@ -181,11 +181,15 @@ class Run:
                 if isinstance(error, TrackingError) and not self.begun:
                     self.pending.clear()
                     raise
-                self.away = True
+                self._is_away()
                 warn(f"{error}; going on, what it misses will be recorded at the end")
             except BaseException:  # Ctrl-C while a server does not answer: not to be asked again
-                self.away = True
+                self._is_away()
                 raise
+
+    def _is_away(self) -> None:
+        self.away = True
+        self.run["resumed"] = True  # it may have taken what it has not answered to
 
     def _write_pending(self) -> None:
         if self.store is None:

@@ -78,9 +78,10 @@ def main() -> None:
     else:
         code, summary = int(comparison.failed), comparison.summary
         table = comparison.markdown(*image_addresses(comparison.base))
-        results = {"verdict": "regression" if code else "pass"} | asdict(comparison)
+        verdict = "regression" if code else "pass"
         if options.accept:
-            code, summary = 0, f"accepted: commit {GUARDED}"
+            code, summary, verdict = 0, f"accepted: commit {GUARDED}", "accepted"
+        results = {"verdict": verdict} | asdict(comparison)
         if "-" not in (options.markdown, options.json):
             Console().print(comparison.table())
             if comparison.may_be_accepted and not options.accept:

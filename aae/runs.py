@@ -33,20 +33,14 @@ def training_run(
     run = _spooled_run(root, lambda old: old["tags"].get("training") == training)
     if run is None:
         run = Run(root, new | {"find": f"tags.training = '{training}'"})
+    else:  # is looked for in the store, where it goes on as if it had not been spooled
+        run.run.pop("id", None)
+        run.run["tags"] = new["tags"]
+        run.pending = [(kind, x) for kind, x in run.pending if kind != "end"]
     run.away = False
-    try:
+    with _ended(run):
         run.log_params(params)
         yield run
-    except KeyboardInterrupt:
-        run.end("KILLED")
-        run.close(at_once=True)
-        raise
-    except BaseException:
-        run.end("FAILED")
-        run.close()
-        raise
-    run.end("FINISHED")
-    run.close()
 
 
 @contextmanager
@@ -69,11 +63,25 @@ def evaluation_run(weights: Path, stage: str, prior: str, seed: int) -> Iterator
             trained = f"tags.model_digest = '{digest}' and attributes.status = 'FINISHED'"
             run = Run(root, new | {"find": trained, "model_digest": digest})
             run.begun = True  # the evaluation is done: a store that refuses it is no reason to fail
-        try:
+        with _ended(run):
             yield run
-            run.end("FINISHED")
-        finally:
-            run.close()
+
+
+@contextmanager
+def _ended(run: Run) -> Iterator[None]:
+    """End a run as the block ends: FINISHED, KILLED by Ctrl-C or FAILED."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        run.end("KILLED")
+        run.close(at_once=True)
+        raise
+    except BaseException:
+        run.end("FAILED")
+        run.close()
+        raise
+    run.end("FINISHED")
+    run.close()
 
 
 def _spooled_run(root: Path, is_it: Callable[[dict[str, Any]], bool]) -> Run | None:

@@ -59,8 +59,8 @@ class Session:
                 after_epoch(len(history))
 
     def _between_steps(self) -> None:
-        if self.snapshots.save_when_due():
-            self.run.keep()
+        # The run first: what a snapshot has behind it is not recorded again.
+        self.snapshots.save_when_due(self.run.keep)
 
 
 def follow(training: Training) -> None:

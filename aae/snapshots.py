@@ -13,7 +13,7 @@ import shutil
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import chain, count
 from pathlib import Path
@@ -82,11 +82,16 @@ class Snapshots:
             print(f"going on from {self.where()}", flush=True)
             return
 
-    def save_when_due(self) -> bool:
-        """Take a snapshot if it is time to, and say so; if it cannot be written, warn and go on."""
+    def save_when_due(self, prepare: Callable[[], None] = lambda: None) -> bool:
+        """Take a snapshot if it is time to, and say so; if it cannot be written, warn and go on.
+
+        Args:
+            prepare: called before.
+        """
         start = time.monotonic()
         if start < self.due:
             return False
+        prepare()
         try:
             self.save()
         except OutputError as error:
@@ -100,7 +105,7 @@ class Snapshots:
         write_snapshot(self.folder, self.training.step, self.training.state(), self.notes)
         self.saved_step = self.training.step
         for path in sorted(self.folder.glob("*.safetensors"))[:-KEPT]:
-            path.unlink()
+            path.unlink(missing_ok=True)
 
     def where(self) -> str:
         """Say where the training goes on after it was killed now."""
@@ -169,7 +174,7 @@ def keep_snapshots(
         snapshots.resume()
         yield snapshots
         # Renamed first: another process may claim the name while this one is still deleting.
-        with suppress(FileNotFoundError):  # somebody has deleted it
+        with suppress(OSError):  # somebody has deleted it
             done = folder.rename(folder.with_name(f".done-{uuid.uuid4()}"))
             shutil.rmtree(done, ignore_errors=True)
     except KeyboardInterrupt:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from filelock import Timeout
 
-from aae.errors import TrackingError
+from aae.errors import AAEError, TrackingError
 from aae.experiments import address, locked, project_root
 from aae.spool import load_spooled, remove_spooled, save_spooled, spool_lock, spooled
 from aae.tracking import StoreAwayError, connect
@@ -22,6 +22,7 @@ def sync(root: Path) -> tuple[int, list[str]]:
 
     Raises:
         StoreAwayError: if the store does not answer.
+        OutputError: if what it has not taken cannot be spooled again.
     """
     count, left = 0, []
     with locked(root, "spool"):
@@ -52,8 +53,9 @@ def _upload(root: Path, folder: Path) -> None:
             f"it is for {run['address']}: set MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME "
             "accordingly"
         )
+    store = connect(root)
     try:
-        connect(root).write(run, records)
+        store.write(run, records)
     except BaseException as error:  # also Ctrl-C: what has been uploaded is not to be so twice
         save_spooled(folder, run, records)
         if isinstance(error, TrackingError):
@@ -71,8 +73,11 @@ def main() -> None:
     parser.parse_args()
     try:
         count, left = sync(project_root(Path.cwd()))
-    except (StoreAwayError, TrackingError) as error:
+    except (StoreAwayError, AAEError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
     print(f"{count} run{'' if count == 1 else 's'} uploaded")
     if left:
         sys.exit("\n".join(f"error: {reason}" for reason in left))

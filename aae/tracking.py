@@ -272,7 +272,10 @@ def _errors() -> Iterator[None]:
     except RequestException as error:  # from an upload of files
         away = error.response is None or error.response.status_code >= 500
         _raise(error, away, outer)
-    except OSError as error:  # a store of files: disk full, folder read-only
+    except ImportError as error:  # a package that this kind of store needs
+        _raise(error, False, outer)
+    # A store of files whose disk is full; a database or a bucket, in the words of its own library.
+    except Exception as error:
         _raise(error, True, outer)
 
 
@@ -282,7 +285,7 @@ def _raise(error: Exception, away: bool, outer: BaseException | None) -> None:
     first: BaseException = error  # which the libraries between have put into ever longer sentences
     while (inner := first.__cause__ or first.__context__) not in (None, outer):
         first = inner
-    reason = " ".join(str(error).split())[:200]
+    reason = " ".join(without_password(str(error)).split())[:200]
     if isinstance(first, OSError) and first.strerror and first.filename is None:
         reason = first.strerror
     uri = mlflow.get_tracking_uri()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import SIZES
 
-from aae.errors import SnapshotError
+from aae.errors import OutputError, SnapshotError
 from aae.loop import Training
 from aae.networks import Architecture, Model
 from aae.snapshots import Snapshots, keep_snapshots, read_snapshot, training_key, write_snapshot
@@ -288,7 +288,7 @@ def test_ctrl_c_says_where_the_training_goes_on(make_training, capsys, monkeypat
 def test_a_folder_that_cannot_be_made_is_named(make_training, stage):
     (stage / "snapshots").write_text("a file")
     with (
-        pytest.raises(Exception, match="snapshots"),
+        pytest.raises(OutputError, match="snapshots"),
         keep_snapshots("train", {}, 0, make_training(), {}),
     ):
         pytest.fail("it must not begin")

@@ -2,9 +2,11 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
@@ -12,11 +14,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT, run, start, training_run
+from requests import ReadTimeout
 
 from aae.checkpoints import save_model
 from aae.errors import TrackingError
 from aae.networks import Architecture, Model
+from aae.recording import Run
 from aae.runs import evaluation_run
+from aae.spool import remove_spooled, save_spooled
 from aae.sync import sync
 from aae.tracking import StoreAwayError, connect
 
@@ -42,12 +47,13 @@ def train(weights: Path, at_epoch: dict, training: str | None = None, done: int 
         tracked.log_model(weights, ARCHITECTURE)
 
 
-def evaluate(weights: Path) -> None:
+def evaluate(weights: Path, then: Callable[[Run], None] = lambda _: None) -> None:
     figures = weights.parent / "figures"
     figures.mkdir(exist_ok=True)
     (figures / "losses.png").write_bytes(b"png")
     with evaluation_run(weights, "train_aae", "gamma", 0) as tracked:
         tracked.log_evaluation({"match_ratio": 1.5}, pd.DataFrame({"low": [0]}), figures)
+        then(tracked)
 
 
 def check_complete() -> None:
@@ -65,7 +71,9 @@ def check_complete() -> None:
     assert found.data.metrics["match_ratio"] == 1.5
     assert mlflow.artifacts.load_text(f"{found.info.artifact_uri}/figures/losses.png") == "png"
     assert len(found.inputs.dataset_inputs) == 1
-    (logged,) = found.outputs.model_outputs
+    (logged,) = mlflow.search_logged_models(output_format="list")
+    assert (logged.source_run_id, logged.status) == (run_id, "READY")
+    assert logged.model_id in {output.model_id for output in found.outputs.model_outputs}
     decoder = mlflow.pyfunc.load_model(f"models:/{logged.model_id}")
     assert decoder.predict(np.zeros((1, 3), np.float32)).shape == (1, 1, 4, 4)
 
@@ -142,11 +150,14 @@ def test_what_a_server_that_stays_away_misses_is_uploaded_later(server, reposito
     assert "python -m aae.sync" in err
     assert len(list((repository / "mlflow-spool").iterdir())) == 1
     (repository / "model.safetensors").unlink()  # the spool has a copy
+    (file,) = (repository / "mlflow-spool").glob("*/run.json")
+    before = file.stat()
     try:
         raise OSError(28, "No space left on device")
     except OSError:  # an error of the training that is being recorded is none of the server's
         with pytest.raises(StoreAwayError, match="Connection refused"):
             sync(repository)
+    assert file.stat().st_ino == before.st_ino, "nothing has been written anew"
     server.start()
     command = ["python", "-m", "aae.sync"]
     names = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME")
@@ -263,10 +274,87 @@ def test_ctrl_c_does_not_wait_for_a_server_that_is_away(server, repository, monk
     assert len(list((repository / "mlflow-spool").iterdir())) == 1
     # Epochs 3 and 4 are in the spool and are trained once more.
     server.start()
-    train(repository / "model.safetensors", {}, training, 2)
+    train(repository / "model.safetensors", {5: check_running}, training, 2)
     evaluate(repository / "model.safetensors")
     check_complete()
     assert not (repository / "mlflow-spool").exists()
+
+
+def check_running() -> None:
+    (found,) = mlflow.search_runs(output_format="list")
+    assert found.info.status == "RUNNING"
+
+
+def test_ctrl_c_in_an_evaluation_does_not_wait_either(server, repository, monkeypatch):
+    train(repository / "model.safetensors", {})
+    server.stop()
+
+    def stop(_run: Run) -> None:
+        context.setattr("aae.recording.connect", lambda _: pytest.fail("it waits"))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        evaluate(repository / "model.safetensors", stop)
+    server.start()
+    assert sync(repository) == (1, [])
+    check_complete()
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("name", ["log_image", "log_model_artifacts"])
+def test_what_a_server_has_taken_whose_answer_was_lost_is_there_once(repository, monkeypatch, name):
+    done, lost = getattr(mlflow.MlflowClient, name), []
+
+    def lose(*arguments: object, **named: object) -> object:
+        answer = done(*arguments, **named)
+        if not lost:
+            lost.append(answer)
+            raise ReadTimeout
+        return answer
+
+    monkeypatch.setattr(mlflow.MlflowClient, name, lose)
+    train(repository / "model.safetensors", {})
+    assert lost
+    evaluate(repository / "model.safetensors")
+    check_complete()
+
+
+def test_a_store_without_its_package_or_with_damage_does_not_end_a_training(
+    repository, monkeypatch, capfd
+):
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    mlflow.set_tracking_uri(f"sqlite:///{repository / 'mlflow.db'}")
+    mlflow.create_experiment("aae", artifact_location="s3://bucket/files")
+    train(repository / "model.safetensors", {})
+    assert "import of boto3 halted" in capfd.readouterr().err
+    (folder,) = (repository / "mlflow-spool").iterdir()
+    remove_spooled(folder)
+    (repository / "damaged.db").write_text("no database\n" * 100)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///damaged.db")
+    train(repository / "model.safetensors", {})
+    assert "file is not a database" in capfd.readouterr().err
+    assert len(list((repository / "mlflow-spool").iterdir())) == 1
+
+
+def test_a_store_whose_package_is_not_there_is_refused_at_once(repository, monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql+psycopg://me:secret@127.0.0.1/mlflow")
+    with (
+        pytest.raises(TrackingError, match=r"^MLflow: import of psycopg halted"),
+        training_run("train_aae", "gamma", 0, {}),
+    ):
+        pytest.fail("the training must not begin")
+    assert not (repository / "mlflow-spool").exists()
+
+
+def test_the_end_of_a_long_token_is_no_more_printed_than_its_beginning(repository, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://ci:{'token' * 50}@{address}")
+        with pytest.raises(StoreAwayError, match=f"MLflow at http://{address} does not") as error:
+            connect(repository)
+    assert "token" not in str(error.value)
 
 
 def delete_run() -> None:
@@ -331,6 +419,20 @@ def test_an_interrupted_upload_is_continued(server, repository, monkeypatch):
     assert sync(repository) == (1, [])
     evaluate(repository / "model.safetensors")
     check_complete()
+
+
+def test_ctrl_c_ends_an_upload_that_waits(repository):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        settings = {"MLFLOW_TRACKING_URI": address, "MLFLOW_EXPERIMENT_NAME": "aae"}
+        spooled_run = {"address": f"{address}, experiment aae", "name": "", "tags": {}, "start": 0}
+        save_spooled(repository / "mlflow-spool" / "one", spooled_run, [])
+        process = start(["python", "-m", "aae.sync"], repository, **settings)
+        silent.accept()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
+    assert (process.returncode, errors) == (130, "interrupted\n")
+    assert (repository / "mlflow-spool" / "one" / "run.json").exists()
 
 
 def test_a_prior_may_have_any_name(server, repository):
