@@ -17,7 +17,7 @@ from aae.distributed import is_leader, part_of, ranks, share, sum_over_ranks
 # 43 images in batches of 20: in the last one some ranks have fewer images, or none of their own.
 EPOCHS, BATCHES = 17, (20, 20, 3)
 TRAINING = """
-import json, sys
+import json, os, sys
 from pathlib import Path
 import torch
 from conftest import SIZES, make_digits
@@ -40,6 +40,7 @@ with joined():
     losses = list(training.epochs())
     if is_leader():
         out.with_suffix(".json").write_text(json.dumps([losses, seen]))
+        out.with_suffix(".leader").write_text(os.environ.get("GROUP_RANK", ""))  # its machine
         save_file(model.state_dict(), out)
 """
 
@@ -134,10 +135,11 @@ def test_when_torchrun_is_killed_its_processes_end(tmp_path):
 
 @pytest.mark.long
 def test_processes_on_two_machines_train_as_those_on_one(tmp_path):
-    endpoint = f"127.0.0.1:{free_port()}"
-    machine = torchrun("--nnodes", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint)
+    first = ("--nnodes", "2", "--master-addr", "127.0.0.1", "--master-port", str(free_port()))
+    machines = [torchrun(*first, "--node-rank", rank) for rank in "10"]
     here = torchrun("--standalone", "--nproc-per-node", "2")
-    assert train(tmp_path / "two", machine, machine) == train(tmp_path / "one", here)
+    assert train(tmp_path / "two", *machines) == train(tmp_path / "one", here)
+    assert (tmp_path / "two.leader").read_text() == "0"
 
 
 def test_without_torchrun_nothing_is_shared():
