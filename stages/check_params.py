@@ -1,10 +1,12 @@
 """Check every value in params.yaml before anything else runs.
 
-Reads params.yaml; writes nothing. What `dvc exp run -S` has put there and is refused is taken out
-again.
+Reads params.yaml; downloads images that are not there. What `dvc exp run -S` has put there and is
+refused is taken out again.
 """
 
+from aae.data import fetch_source, image_root
 from aae.devices import training_device
+from aae.distributed import check_launcher
 from aae.params import Params
 from aae.stage import run_stage
 
@@ -12,6 +14,8 @@ from aae.stage import run_stage
 def main(params: Params) -> None:
     """Say what is going to happen: a stage gets here with parameters that are all right."""
     device = training_device(params.device)
+    check_launcher(params.launcher)
+    fetch_source(params.data.source, image_root(params.data))
     print(
         f"seed {params.seed}, {params.latent_dim}-dimensional codes, prior {params.prior}, "
         f"trainings on {device.type}"

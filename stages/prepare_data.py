@@ -3,19 +3,14 @@
 Reads the source that params.yaml names; writes data/prepared.
 """
 
-from pathlib import Path
-
-from aae.data import check_source, read_source, split_source, write_prepared
-from aae.experiments import project_root
+from aae.data import check_source, image_root, read_source, split_source, write_prepared
 from aae.params import Params
 from aae.stage import run_stage
 
 
 def main(params: Params) -> None:
     """Prepare the data."""
-    # Below the repository and not below the copy of it that a queued experiment runs in.
-    root = project_root(Path.cwd()) / Path(params.data.root).expanduser()
-    source = read_source(params.data.source, root)
+    source = read_source(params.data.source, image_root(params.data))
     check_source(source)
     splits = split_source(source, params.data, params.seed)
     write_prepared(splits, params.data.source, source.class_names)

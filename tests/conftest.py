@@ -30,6 +30,8 @@ for name in [name for name in os.environ if name.startswith("GIT_")]:
 os.environ |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 
 # Of networks for the digits below.
+# The discard port: nothing listens there, the refusal is immediate.
+NOWHERE = "http://127.0.0.1:9"
 SIZES = {"image_shape": (1, 4, 4), "latent_dim": 2, "hidden": (32,), "discriminator_hidden": (32,)}
 
 # The networks of the tests are too small to be shared out among cores.

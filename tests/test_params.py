@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, run
+from dvc.utils.hydra import apply_overrides
 
 from aae.errors import ParameterError
 from aae.params import load_params
@@ -15,6 +16,15 @@ def test_the_projects_own_parameters_are_valid(make_params):
     params = make_params({})
     assert params.prior in params.priors
     assert params.latent_prior.latent_dim == params.latent_dim
+
+
+def test_dvc_changes_the_line_of_a_value_and_no_other(tmp_path):
+    before = (ROOT / "params.yaml").read_text()
+    path = tmp_path / "params.yaml"
+    path.write_text(before)
+    for prior in ("gamma", "uniform"):
+        apply_overrides(path, [f"prior={prior}"])  # as `dvc exp run -S` does
+        assert path.read_text() == before.replace("prior: gaussian\n", f"prior: {prior}\n")
 
 
 def test_reading_them_does_not_import_sympy():

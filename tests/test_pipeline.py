@@ -15,7 +15,7 @@ import mlflow
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, made_once, run, start, wait_for_line, write_params
+from conftest import NOWHERE, ROOT, made_once, run, start, wait_for_line, write_params
 from ruamel.yaml import YAML
 from safetensors import safe_open
 from test_evaluation import CONTRACT
@@ -303,6 +303,14 @@ def test_queued_experiments_in_a_clone_without_a_store_all_succeed(project, tmp_
             ["prior=gaussian_mixture", "latent_dim=3"],
             "priors.gaussian_mixture.distribution: GaussianRing has 2 dimensions and latent_dim is",
         ),
+        (
+            ["data.source=mnist", "data.root=no/where"],
+            "data.source: mnist is not below data.root and could not be downloaded (RuntimeError: ",
+        ),
+        (
+            ["launcher=torchrun --nproc-per-node x"],
+            "launcher: 'torchrun --nproc-per-node x' is refused by torchrun: Unsupported nproc_per",
+        ),
         pytest.param(
             ["device=cuda"],
             "device: 'cuda' needs a GPU and there is none; use 'cpu' or 'auto'\n",
@@ -315,7 +323,8 @@ def test_queued_experiments_in_a_clone_without_a_store_all_succeed(project, tmp_
 )
 def test_a_refused_experiment_leaves_the_workspace_as_it_was(project, overrides, message):
     arguments = [word for override in overrides for word in ("-S", override)]
-    result = run(["dvc", "exp", "run", *arguments], project, check=False)
+    no_network = {"http_proxy": NOWHERE, "https_proxy": NOWHERE, "no_proxy": ""}
+    result = run(["dvc", "exp", "run", *arguments], project, check=False, **no_network)
     assert result.returncode != 0
     assert result.stderr.startswith(f"error: {message}")
     assert [line for line in result.stdout.splitlines() if "Running stage" in line] == [
