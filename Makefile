@@ -14,7 +14,7 @@ setup: .venv/installed ## make .venv with the locked packages (the other targets
 repro: setup ## run the pipeline: data, both trainings, evaluation, report
 	$(BIN)/dvc repro
 
-experiments: setup ## list the experiments: prior, seed, match ratio, KS, reconstruction error
+experiments: setup ## list the experiments: match ratio, KS, reconstruction error, verdict, seed, prior
 	$(BIN)/dvc exp show --drop '.*' --keep 'Experiment|^prior$$|^seed$$|^(match_ratio|ks_statistic|reconstruction_mse|follows_prior)$$'
 
 ui: setup ## open the experiments in MLflow, on loopback at the address that it prints

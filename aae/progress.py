@@ -9,8 +9,8 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
-    track,
 )
 
 # Passes items on while it shows how many of them are done: the items, their number, a title.
@@ -93,7 +93,12 @@ def show_steps(items: Iterable, total: int, title: str) -> Iterator:
     """
     console = Console(highlight=False)
     if console.is_terminal:
-        yield from track(items, title, total, console=console)
+        columns = (
+            TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(),
+            TimeElapsedColumn(), TimeRemainingColumn(),
+        )  # fmt: skip
+        with Progress(*columns, console=console) as progress:
+            yield from progress.track(items, total, description=title)
     else:
         console.print(f"{title}: {total}")
         yield from items

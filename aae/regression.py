@@ -175,7 +175,7 @@ def find_base(name: str | None) -> tuple[str, str]:
         commit = git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
         if commit is None:
             raise ComparisonError(f"--base: {name!r} is no revision of this repository{hint}")
-        return commit, f"{name} ({commit[:7]})"
+        return commit, name if commit.startswith(name) else f"{name} ({commit[:7]})"
     branch = next((x for x in MAIN_BRANCHES if git("rev-parse", "--verify", "--quiet", x)), None)
     if branch is None:
         raise ComparisonError(

@@ -13,13 +13,15 @@ Each combination is what `dvc exp run -S …` would be here, with everything tha
 tree, committed or not: its run is in the same experiment of MLflow, `dvc exp show` lists it. One
 whose machine dies is run again on another. What they come to is in one table, a CSV file.
 
-Exits with 0 if all have succeeded, with 1 if one has not or nothing could be run.
+Exits with 0 if all have succeeded, with 1 if one has not or nothing could be run, with 2 if the
+command line is wrong, with 130 after Ctrl-C or a request to end (SIGTERM).
 """
 
 import argparse
 import json
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -189,6 +191,7 @@ def cluster(address: str | None, cpus: int, gpus: float, store: str) -> Iterator
         )  # fmt: skip
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise SweepError(f"--address: no cluster at {address!r}: {error}") from error
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray's ends in a crash
     try:
         machines = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
         if not any(

@@ -33,7 +33,7 @@ VIEW = {
 
 
 def main() -> None:
-    """Serve the store on loopback; of a server that is there already, print the address."""
+    """Serve the store on loopback; where MLFLOW_TRACKING_URI names a server, print its address."""
     argparse.ArgumentParser(prog="python -m aae.ui", description=main.__doc__).parse_args()
     try:
         store = connect(project_root(Path.cwd()))
@@ -49,7 +49,8 @@ def main() -> None:
         except OSError:  # in use: any other
             probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    print(f"open http://127.0.0.1:{port}/{page}", flush=True)
+    print(f"open http://127.0.0.1:{port}/{page}")
+    print("once MLflow has said that it runs; Ctrl-C ends it", flush=True)
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # a queue that nothing here uses
     # Not an argument, which everybody on the machine could read.
     os.environ["MLFLOW_BACKEND_STORE_URI"] = store.uri

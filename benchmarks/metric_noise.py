@@ -40,8 +40,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seeds", type=int, default=20, help="how many, at least ten")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="side by side")
+    parser.add_argument("--seeds", type=int, default=30, help="how many, at least ten; %(default)s")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="at once; %(default)s")
     options = parser.parse_args()
     if options.seeds < 10:
         parser.error(f"--seeds: a spread takes ten or more, not {options.seeds}")

@@ -61,12 +61,16 @@ def main() -> None:
         "--priors", nargs="+", default=[*names, *MOVED], metavar="NAME[:ARGUMENT=NUMBER,…]",
         help="priors of params.yaml, arguments changed where given; all if left out",
     )  # fmt: skip
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4], metavar="SEED")
-    parser.add_argument("--recipe", choices=RECIPES, default="default")
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4], metavar="SEED", help="%(default)s"
+    )
+    parser.add_argument("--recipe", choices=RECIPES, default="default", help="%(default)s")
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="changes to train_aae"
     )
-    parser.add_argument("--jobs", type=int, default=torch.get_num_threads(), help="side by side")
+    parser.add_argument(
+        "--jobs", type=int, default=torch.get_num_threads(), help="at once; %(default)s"
+    )
     parser.add_argument("--keep", type=Path, metavar="FILE", help="file for results")
     options = parser.parse_args()
     changes = [*RECIPES[options.recipe], *options.set]

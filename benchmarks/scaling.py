@@ -106,8 +106,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, default=40, help="that are timed, at most")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--steps", type=int, default=40, help="timed, at most; %(default)s")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="%(default)s")
     parser.add_argument(
         "--processor-time", action="store_true", help="count that, on a machine with other users"
     )

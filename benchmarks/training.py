@@ -156,9 +156,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=7, help="turns of each row")
-    parser.add_argument("--steps", type=int, default=40, help="that are counted in a turn")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of each row")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each row; %(default)s")
+    parser.add_argument("--steps", type=int, default=40, help="counted in a turn; %(default)s")
+    parser.add_argument(
+        "--threads", type=int, default=torch.get_num_threads(), help="of each row; %(default)s"
+    )
     parser.add_argument(
         "--images",
         type=Path,
@@ -168,8 +170,8 @@ def main() -> None:
     parser.add_argument(
         "--processor-time", action="store_true", help="count that, on a machine with other users"
     )
-    parser.add_argument("--batch", type=int, default=100, help="images in a batch")
-    parser.add_argument("--device", choices=get_args(Device), default="cpu")
+    parser.add_argument("--batch", type=int, default=100, help="images in a batch; %(default)s")
+    parser.add_argument("--device", choices=get_args(Device), default="cpu", help="%(default)s")
     options = parser.parse_args()
     for name in ("rounds", "steps", "threads", "batch"):
         if getattr(options, name) < 1:

@@ -27,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--epochs", type=int, default=10, help="of each training")
+    parser.add_argument("--epochs", type=int, default=10, help="of each training; %(default)s")
     epochs = parser.parse_args().epochs
     table = Table("workers", "threads a stage", "six experiments", "ratio")
     seconds: dict[int, float] = {}

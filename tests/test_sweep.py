@@ -271,7 +271,8 @@ def test_a_trial_that_fails_does_not_stop_the_others(project):
 
 
 @pytest.mark.long
-def test_after_ctrl_c_nothing_runs_and_no_run_is_left_open(project, tmp_path):
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_after_ctrl_c_nothing_runs_and_no_run_is_left_open(project, tmp_path, ending):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     process = start(
@@ -280,7 +281,10 @@ def test_after_ctrl_c_nothing_runs_and_no_run_is_left_open(project, tmp_path):
         TMPDIR=str(tmp_path), RAY_TMPDIR="/tmp",  # not below the other: a socket's path is short
     )  # fmt: skip
     training = psutil.Process(int(pipe.read_text().split()[0]))
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    if ending == signal.SIGINT:
+        os.killpg(process.pid, ending)  # as a terminal does
+    else:
+        process.send_signal(ending)
     _, errors = process.communicate()
     assert process.returncode == 130
     assert errors.splitlines()[-1] == "interrupted"
