@@ -7,9 +7,7 @@ memory what it touches.
 
 import json
 import math
-import os
 import shutil
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +16,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from aae.errors import DataError, ParameterError
+from aae.errors import DataError, OutputError, ParameterError
 from aae.experiments import project_root
 from aae.files import check_writable, replacing, tree_digest
 from aae.params import Data
@@ -116,30 +114,29 @@ def fetch_source(name: str, root: Path) -> None:
         files = ", ".join(missing)
         raise ParameterError(f"data.root: {folder} lacks {files}; add them, or remove the others")
     lock = root / f".{TORCHVISION[name]}.lock"
-    check_writable(lock)
+    try:
+        check_writable(lock)
+    except OutputError as error:
+        raise ParameterError(f"data.root: {error}") from error
     with FileLock(lock):
-        try:
-            if folder.exists():  # another experiment has just made it, or it holds zipped files
-                _download(name, root)
-                return
-            with replacing(folder) as temporary:
-                _download(name, temporary.parent)
-                (temporary.parent / TORCHVISION[name] / "raw").rename(temporary)
-        except DataError as error:
-            lock.unlink()
-            with suppress(OSError):  # what stands there
-                os.removedirs(folder.parent)
-            raise ParameterError(f"{error}; put its four files, unzipped, into {folder}") from error
+        if folder.exists():  # another experiment has just made it, or it holds the zipped files
+            _download(name, root, folder)
+            return
+        with replacing(folder) as temporary:
+            _download(name, temporary.parent, folder)
+            (temporary.parent / TORCHVISION[name] / "raw").rename(temporary)
 
 
-def _download(name: str, to: Path) -> None:
+def _download(name: str, to: Path, folder: Path) -> None:
     from aae._torchvision import datasets
 
     try:
         getattr(datasets, TORCHVISION[name])(to, download=True)
     except Exception as error:
-        what = f"data.source: {name} is not below data.root and could not be downloaded"
-        raise DataError(f"{what} ({_named(error)})") from error
+        raise ParameterError(
+            f"data.source: {name} is not below data.root and could not be downloaded "
+            f"({_named(error)}); put its four files, unzipped, into {folder}"
+        ) from error
 
 
 def _read_torchvision(name: str, root: Path) -> Source:

@@ -71,8 +71,10 @@ def check_launcher(launcher: str) -> None:
     parser.error = refuse  # type: ignore[method-assign]
     try:
         _, *options = shlex.split(launcher)
-        run.config_from_args(parser.parse_args([*options, "stage"]))
-    except ValueError as error:
+        config, _, _ = run.config_from_args(parser.parse_args([*options, "stage"]))
+        if config.nproc_per_node < 1:
+            refuse(f"{config.nproc_per_node} processes")
+    except (Exception, SystemExit) as error:  # it refuses in many ways; --help ends it
         raise ParameterError(f"launcher: {launcher!r} is refused by torchrun: {error}") from error
 
 

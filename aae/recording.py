@@ -189,7 +189,8 @@ class Run:
 
     def _is_away(self) -> None:
         self.away = True
-        self.run["resumed"] = True  # it may have taken what it has not answered to
+        # It may have taken what it has not answered to: what the run has is to be asked anew.
+        self.run["resumed"], self.store = True, None
 
     def _write_pending(self) -> None:
         if self.store is None:

@@ -8,8 +8,8 @@ Re-runs a smaller pipeline (`regression.overrides` of params.yaml) from scratch,
 working tree with all that is not committed yet, and compares the metrics that `regression.metrics`
 guards with those that reports/metrics/regression.json holds at the baseline.
 
-Exits with 0 if no metric is worse than its tolerance, with 1 if one is, with 2 if they could not be
-compared; the last line says what came out.
+Exits with 0 if no metric is worse by more than its tolerance, with 1 if one is, with 2 if they
+could not be compared; the last line says what came out.
 """
 
 import argparse

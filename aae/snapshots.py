@@ -174,9 +174,13 @@ def keep_snapshots(
         snapshots.resume()
         yield snapshots
         # Renamed first: another process may claim the name while this one is still deleting.
-        with suppress(OSError):  # somebody has deleted it
+        try:
             done = folder.rename(folder.with_name(f".done-{uuid.uuid4()}"))
             shutil.rmtree(done, ignore_errors=True)
+        except FileNotFoundError:
+            pass  # somebody has deleted it
+        except OSError as error:
+            print(f"warning: {folder} is to be deleted: {error}", file=sys.stderr, flush=True)
     except KeyboardInterrupt:
         if snapshots is None:
             raise

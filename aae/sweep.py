@@ -265,11 +265,10 @@ def _collect(ray: ModuleType, session: str, root: Path) -> None:
                 print("warning: MLflow has not taken all; upload the rest with `python -m "
                       "aae.sync`", file=sys.stderr)  # fmt: skip
             ray.get(leave.remote(session), timeout=PATIENCE)
-        except (ray.exceptions.GetTimeoutError, OSError) as error:
+        except (ray.exceptions.RayError, OSError) as error:
             print(f"warning: {machine['NodeManagerAddress']} keeps aae-sweep-{session} in its "
-                  f"temporary folder: {error or 'no answer'}", file=sys.stderr)  # fmt: skip
-        except ray.exceptions.RayError:
-            pass  # it has just died
+                  f"temporary folder, with what MLflow has not taken of its trials: "
+                  + str(error).rpartition("\n")[2], file=sys.stderr)  # fmt: skip
 
 
 def _end_left(store: Store, trials: list[str]) -> None:

@@ -124,8 +124,8 @@ class Store:
             run: which run. With an ``id``, that one. Else the one that the filter in its ``find``
                 finds, if it has such a key and there is such a run; else a new one with its
                 ``name``, ``tags`` and ``start`` (milliseconds since 1970). Its ``id`` is then set,
-                and ``resumed``: whether the run was there before. What a resumed run has of a
-                training is not recorded twice.
+                and ``resumed`` if the run was there before. What a resumed run has of a training
+                is not recorded twice.
             records: what to record, in order: the names of methods `write_…` and their arguments.
 
         Raises:
@@ -135,7 +135,8 @@ class Store:
         with _errors():
             if "id" not in run:
                 found = self._find(run["find"]) if "find" in run else None
-                run["id"], run["resumed"] = found or self._begin(run), found is not None
+                run["id"] = found or self._begin(run)
+                run["resumed"] = found is not None or run.get("resumed", False)
                 if found and not self._is_finished(found):
                     self.client.update_run(found, status="RUNNING")
                     self.write_batch(run, tags=run["tags"])

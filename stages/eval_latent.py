@@ -57,8 +57,8 @@ def main(params: Params) -> None:
     for name, figure in figures.items():
         save_figure(figure, FIGURES / f"{name}.png")
 
-    # The autoencoder is the same for every prior: its run holds an evaluation for each name of one,
-    # the last, and says which arguments that was for.
+    # The autoencoder is the same for every prior: its run keeps the last evaluation for each name
+    # of a prior, and a tag with the arguments that this had.
     distribution = {"distribution": str(params.priors[params.prior])}
     for name, trained_with, prefix in (
         ("ae", "none", f"{params.prior}/"),

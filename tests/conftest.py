@@ -23,6 +23,8 @@ from aae.data import SPLITS, Images
 from aae.params import Params, load_params
 
 ROOT = Path(__file__).parent.parent
+# The discard port: nothing listens there, the refusal is immediate.
+NOWHERE = "http://127.0.0.1:9"
 
 # Nor are tests the user's git: what it is told elsewhere, to sign or to work in another repository.
 for name in [name for name in os.environ if name.startswith("GIT_")]:
@@ -30,8 +32,6 @@ for name in [name for name in os.environ if name.startswith("GIT_")]:
 os.environ |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 
 # Of networks for the digits below.
-# The discard port: nothing listens there, the refusal is immediate.
-NOWHERE = "http://127.0.0.1:9"
 SIZES = {"image_shape": (1, 4, 4), "latent_dim": 2, "hidden": (32,), "discriminator_hidden": (32,)}
 
 # The networks of the tests are too small to be shared out among cores.

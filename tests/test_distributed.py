@@ -12,7 +12,8 @@ import torch
 from conftest import ROOT, copy_project, free_port, run, start
 from test_reproducibility import LONG, check_store, outputs
 
-from aae.distributed import is_leader, part_of, ranks, share, sum_over_ranks
+from aae.distributed import check_launcher, is_leader, part_of, ranks, share, sum_over_ranks
+from aae.errors import ParameterError
 
 # 43 images in batches of 20: in the last one some ranks have fewer images, or none of their own.
 EPOCHS, BATCHES = 17, (20, 20, 3)
@@ -104,6 +105,24 @@ def test_several_processes_train_as_one_does_and_the_same_each_time(tmp_path, pr
         assert other == pytest.approx(one, rel=1e-4)
     assert together[-1]["reconstruction_loss"] < together[0]["reconstruction_loss"]
     assert train(tmp_path / "again", several) == (together, own_images, weights)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--nproc-per-node x",
+        "--nproc-per-node 0",
+        "--nnodes 0",
+        "--nnodes 1:2:3",
+        "--help",
+        "--no 'x",
+    ],
+)
+def test_options_that_torchrun_would_not_take_are_refused(options):
+    with pytest.raises(ParameterError, match=r"^launcher: .torchrun --n?.* is refused by torchrun"):
+        check_launcher(f"torchrun {options}")
+    for fine in ("--standalone --nproc-per-node 2", "--nnodes 2 --node-rank 0 --master-addr a"):
+        check_launcher(f"torchrun {fine}")
 
 
 def test_an_error_of_one_process_alone_is_named(tmp_path):

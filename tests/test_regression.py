@@ -83,6 +83,8 @@ def test_without_a_baseline_it_says_how_to_make_one(project):
     message = f"{GUARDED} is not in the merge base with origin/main ("
     assert_not_comparable(project, message)
     assert_not_comparable(project, f"{GUARDED} is not in HEAD (", "--base", "HEAD")
+    head = run(["git", "rev-parse", "--short=8", "HEAD"], project).stdout.strip()
+    assert_not_comparable(project, f"{GUARDED} is not in {head}; ", "--base", head)
 
 
 def test_a_revision_that_is_not_there_is_named(project):
@@ -226,8 +228,9 @@ def test_what_is_worse_fails_but_for_what_is_accepted_on_purpose(tmp_path):
     copy_results(project)
     (project / GUARDED).write_text("<<<<<<< HEAD")  # which is written anew
     commit(project, "a damaged baseline")
-    result = gate(project, "--accept")
+    result = gate(project, "--accept", "--json")
     assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["verdict"] == "accepted"
     assert result.stderr.splitlines()[-1] == f"accepted: commit {GUARDED}"
     assert run(["dvc", "exp", "list", "--name-only"], project).stdout == "", "none is left behind"
     mlflow.set_tracking_uri(f"sqlite:///{project / 'mlflow.db'}")

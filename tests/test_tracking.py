@@ -263,8 +263,13 @@ def test_a_training_that_was_killed_after_its_end_ends_once_more(repository):
     check_complete()
 
 
-def test_ctrl_c_does_not_wait_for_a_server_that_is_away(server, repository, monkeypatch):
+@pytest.mark.parametrize("from_the_start", [False, True])
+def test_ctrl_c_does_not_wait_for_a_server_that_is_away(
+    server, repository, monkeypatch, from_the_start
+):
     training = str(uuid.uuid4())
+    if from_the_start:
+        server.stop()
     with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):  # noqa: PT012
 
         def stop() -> None:
@@ -302,8 +307,14 @@ def test_ctrl_c_in_an_evaluation_does_not_wait_either(server, repository, monkey
 
 @pytest.mark.usefixtures("server")
 @pytest.mark.parametrize("name", ["log_image", "log_model_artifacts"])
-def test_what_a_server_has_taken_whose_answer_was_lost_is_there_once(repository, monkeypatch, name):
-    done, lost = getattr(mlflow.MlflowClient, name), []
+@pytest.mark.parametrize("resumed", [False, True])
+def test_what_a_server_has_taken_whose_answer_was_lost_is_there_once(
+    repository, monkeypatch, name, resumed
+):
+    done, lost, training = getattr(mlflow.MlflowClient, name), [], str(uuid.uuid4())
+    if resumed:
+        with pytest.raises(KeyboardInterrupt):
+            train(repository / "model.safetensors", {3: interrupt}, training)
 
     def lose(*arguments: object, **named: object) -> object:
         answer = done(*arguments, **named)
@@ -313,7 +324,7 @@ def test_what_a_server_has_taken_whose_answer_was_lost_is_there_once(repository,
         return answer
 
     monkeypatch.setattr(mlflow.MlflowClient, name, lose)
-    train(repository / "model.safetensors", {})
+    train(repository / "model.safetensors", {}, training)
     assert lost
     evaluate(repository / "model.safetensors")
     check_complete()
