@@ -10,6 +10,7 @@ import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from aae.errors import DataError, OutputError, ParameterError
-from aae.experiments import project_root
+from aae.experiments import locked, project_root
 from aae.files import check_writable, replacing, tree_digest
 from aae.params import Data
 from aae.seeding import stream
@@ -109,22 +110,24 @@ def fetch_source(name: str, root: Path) -> None:
     missing = [file for file in IDX_FILES if not (folder / file).is_file()]
     if not missing:
         return
-    if len(missing) < len(IDX_FILES):
-        # A download would write over the files that are there.
+    if len(missing) < len(IDX_FILES):  # a download would write over those that are there
         files = ", ".join(missing)
         raise ParameterError(f"data.root: {folder} lacks {files}; add them, or remove the others")
-    lock = root / f".{TORCHVISION[name]}.lock"
-    try:
-        check_writable(lock)
-    except OutputError as error:
-        raise ParameterError(f"data.root: {error}") from error
-    with FileLock(lock):
+    # Elsewhere first: without a network nothing is made in a place that may be mistyped.
+    with locked(project_root(Path.cwd()), "download"), TemporaryDirectory() as temporary:
         if folder.exists():  # another experiment has just made it, or it holds the zipped files
             _download(name, root, folder)
             return
-        with replacing(folder) as temporary:
-            _download(name, temporary.parent, folder)
-            (temporary.parent / TORCHVISION[name] / "raw").rename(temporary)
+        _download(name, Path(temporary), folder)
+        lock = root / f".{TORCHVISION[name]}.lock"
+        try:
+            check_writable(lock)
+            with FileLock(lock):  # other machines may share this folder
+                if not folder.exists():
+                    with replacing(folder) as new:
+                        shutil.copytree(Path(temporary, TORCHVISION[name], "raw"), new)
+        except OutputError as error:
+            raise ParameterError(f"data.root: {error}") from error
 
 
 def _download(name: str, to: Path, folder: Path) -> None:
