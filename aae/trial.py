@@ -72,7 +72,7 @@ def run_trial(
     Returns:
         The experiment as a git bundle, empty if it has failed, and the end of its output.
     """
-    root, name = folder_of(sweep), reference.rpartition("/")[2]
+    root, name = _folder(sweep), reference.rpartition("/")[2]
     copy = root / ".dvc" / "tmp" / "exps" / name
     shutil.rmtree(copy, ignore_errors=True)  # of an attempt that was killed
     copy.mkdir(parents=True)
@@ -119,7 +119,7 @@ def unpack(bundle: bytes, reference: str) -> None:
 
 def pack_spool(sweep: str) -> bytes:
     """Return an archive of the records of a sweep here that MLflow has not taken, empty if none."""
-    spool, archive = folder_of(sweep) / "mlflow-spool", io.BytesIO()
+    spool, archive = _folder(sweep) / "mlflow-spool", io.BytesIO()
     if spool.exists():
         with tarfile.open(fileobj=archive, mode="w") as file:
             file.add(spool, spool.name)
@@ -128,7 +128,7 @@ def pack_spool(sweep: str) -> bytes:
 
 def leave_machine(sweep: str) -> None:
     """Delete all that the trials of a sweep have left on this machine."""
-    shutil.rmtree(folder_of(sweep), ignore_errors=True)
+    shutil.rmtree(_folder(sweep), ignore_errors=True)
 
 
 def extract(packed: bytes, folder: Path, filter_name: str) -> None:
@@ -145,7 +145,7 @@ def extract(packed: bytes, folder: Path, filter_name: str) -> None:
         archive.extractall(folder)
 
 
-def folder_of(sweep: str) -> Path:
+def _folder(sweep: str) -> Path:
     """Return the folder of a sweep on this machine.
 
     Its copies of the project are where those of DVC's queue are in a repository, so that this
