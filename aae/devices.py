@@ -1,11 +1,13 @@
-"""Where a training runs: on the processor, or on a GPU by CUDA."""
+"""Where a training runs, on the processor or on a GPU by CUDA, and in which precision."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from aae.errors import ParameterError
-from aae.params import Device
+from aae.params import Device, Precision
 
 
 def training_device(name: Device) -> torch.device:
@@ -36,6 +38,38 @@ def training_device(name: Device) -> torch.device:
     os.environ.setdefault("CUBLASLT_WORKSPACE_SIZE", "32768")
     torch.cuda.set_device(number)
     return torch.device("cuda", number)
+
+
+def training_precision(name: Precision, device: torch.device) -> Precision:
+    """Return the precision of this name; "auto" is "bf16" on a device that has it.
+
+    Raises:
+        ParameterError: if it is "tf32" and the device is not a GPU that has it.
+    """
+    if name == "auto":
+        return "bf16" if has_bf16(device) else "float32"
+    if name == "tf32" and not (device.type == "cuda" and torch.cuda.is_tf32_supported()):
+        raise ParameterError(
+            "precision: 'tf32' needs a GPU that has it, and device: cuda; "
+            "use 'float32', 'bf16' or 'auto'"
+        )
+    return name
+
+
+@contextmanager
+def rounding(precision: Precision) -> Iterator[None]:
+    """With "tf32", round the factors of a GPU's matrix products to 10 bits until the block ends.
+
+    https://docs.pytorch.org/docs/stable/notes/cuda.html#tensorfloat-32-tf32-on-ampere-and-later-devices
+    """
+    products = torch.backends.cuda.matmul
+    before = products.fp32_precision
+    if precision == "tf32":
+        products.fp32_precision = "tf32"
+    try:
+        yield
+    finally:
+        products.fp32_precision = before
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from aae.adam import Adam, cosine
 from aae.cuda_graph import Recorded
-from aae.devices import has_bf16
+from aae.devices import rounding, training_precision
 from aae.distributed import (
     from_leader,
     is_leader,
@@ -38,8 +38,9 @@ class Training(ABC):
         settings: the section ``train_ae`` or ``train_aae`` of params.yaml.
         images: uint8 training images [N, C, H, W].
         seed: the seed of params.yaml.
-        precision: "float32"; "bf16" for passes through the networks in bfloat16, with weights,
-            losses and optimisers in float32; "auto" for bf16 on a device that has it.
+        precision: "float32"; "tf32" for a GPU's matrix products of factors that are rounded to 10
+            bits; "bf16" for passes through the networks in bfloat16, with weights, losses and
+            optimisers in float32; "auto" for bf16 on a device that has it.
 
     Attributes:
         generators: streams of random numbers that the steps draw from, by purpose.
@@ -58,9 +59,7 @@ class Training(ABC):
         self.images = images.to(self.device)
         self.steps_per_epoch = math.ceil(len(images) / settings.batch_size)
         self.steps = settings.epochs * self.steps_per_epoch
-        self.precision = precision
-        if precision == "auto":
-            self.precision = "bf16" if has_bf16(self.device) else "float32"
+        self.precision = training_precision(precision, self.device)
         self.step = 0  # that have been taken
         self.count = settings.batch_size  # images in the batch, on all ranks together
         self.totals: dict[str, Tensor] = {}  # of the losses in this epoch
@@ -117,7 +116,8 @@ class Training(ABC):
                 between_steps()
                 self._set_rates()
                 self.count = len(indices)
-                losses = train_batch(self.batch(indices))
+                with rounding(self.precision):
+                    losses = train_batch(self.batch(indices))
                 losses = {name: loss * part_of(self.count) for name, loss in losses.items()}
                 sum_over_ranks(list(losses.values()))
                 self.step += 1
@@ -206,7 +206,7 @@ class Training(ABC):
 
     def outputs(self, network: nn.Module, inputs: Tensor) -> Tensor:
         """Return a network's float32 outputs, computed in the precision of the training."""
-        if self.precision == "float32":
+        if self.precision != "bf16":
             return network(inputs)
         with torch.autocast(self.device.type, torch.bfloat16):
             return network(inputs).float()

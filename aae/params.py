@@ -27,7 +27,7 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 # Not strict: YAML has lists and no tuples.
 Layers = Annotated[tuple[Count, ...], Field(min_length=1, strict=False)]
 Schedule = Literal["cosine", "constant"]
-Precision = Literal["float32", "bf16", "auto"]
+Precision = Literal["float32", "tf32", "bf16", "auto"]
 Device = Literal["cpu", "cuda", "auto"]
 
 

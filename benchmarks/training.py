@@ -45,7 +45,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -60,7 +60,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from aae.data import read_source
-from aae.devices import has_bf16, training_device
+from aae.devices import has_bf16, rounding, training_device, training_precision
 from aae.errors import DataError, ParameterError
 from aae.networks import Architecture, Model
 from aae.params import Device, Precision, load_params
@@ -190,7 +190,7 @@ def main() -> None:
     except ParameterError as error:
         parser.error(str(error))
 
-    precisions: list[Precision] = ["float32", "bf16"] if has_bf16(options.device) else ["float32"]
+    precisions = known_precisions(options.device)
     all_rows = rows(precisions)
     seconds: dict[str, list[float]] = {row.name: [] for row in all_rows if not row.missing}
     with ExitStack() as stack:
@@ -213,6 +213,14 @@ def main() -> None:
         where = torch.cuda.get_device_name(options.device)
     title = f"{where}, torch {torch.__version__}{kind}"
     print_table(all_rows, seconds, precisions, COUNT // options.batch, title)
+
+
+def known_precisions(device: torch.device) -> list[Precision]:
+    """Return the precisions that a device has."""
+    known: list[Precision] = ["float32"]
+    with suppress(ParameterError):
+        known.append(training_precision("tf32", device))
+    return [*known, "bf16"] if has_bf16(device) else known
 
 
 @contextmanager
@@ -552,9 +560,10 @@ def bound(precision: Precision, penalty: bool, cached: bool, _folder: Path | Non
     def turn(steps: int) -> float:
         total = 0.0
         for piece, count in pieces:
-            for _ in range(WARM_UP):
-                piece()
-            repeat = repeated(piece, steps)
+            with rounding(precision):
+                for _ in range(WARM_UP):
+                    piece()
+                repeat = repeated(piece, steps)
             wait_for_device()
             start = _clock()
             repeat()

@@ -7,9 +7,10 @@ from conftest import SIZES
 from test_priors import NAMES, PRIORS
 from test_priors import prior as make_prior
 
-from aae.devices import training_device
+from aae.devices import rounding, training_device
 from aae.errors import ParameterError, TrainingError
 from aae.networks import Architecture, Model, apply
+from aae.params import Precision
 from aae.seeding import stream
 from aae.training import AdversarialTraining
 
@@ -19,13 +20,13 @@ without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a G
 
 @pytest.fixture
 def train_on(make_params, digits):
-    """Return a function that makes the same training on a device."""
+    """Return a function that makes the same training on a device, in a precision."""
     params = make_params({"train_aae.batch_size": 20, "train_aae.epochs": 10})
 
-    def make(device: str) -> AdversarialTraining:
+    def make(device: str, precision: Precision = "float32") -> AdversarialTraining:
         model = Model(Architecture(**SIZES), seed=0).to(device)
         images = (digits[:45], digits[45:], params.seed)
-        return AdversarialTraining(model, params.latent_prior, params.train_aae, *images)
+        return AdversarialTraining(model, params.latent_prior, params.train_aae, *images, precision)
 
     return make
 
@@ -37,6 +38,28 @@ def test_without_a_gpu_cuda_is_refused_and_auto_is_the_processor():
     ):
         training_device("cuda")
     assert training_device("auto") == training_device("cpu") == torch.device("cpu")
+
+
+def test_tf32_is_refused_where_no_gpu_has_it(train_on):
+    message = r"precision: 'tf32' needs a GPU that has it, and device: cuda; use 'float32', "
+    with pytest.raises(ParameterError, match=message):
+        train_on("cpu", "tf32")
+
+
+def test_products_are_rounded_until_the_block_ends_however_it_ends():
+    products, seen = torch.backends.cuda.matmul, []
+    before = products.fp32_precision
+
+    def end_in_an_error(precision: Precision) -> None:
+        with rounding(precision):
+            seen.append(products.fp32_precision)
+            raise KeyError
+
+    for precision in ("float32", "tf32", "float32"):
+        with pytest.raises(KeyError):
+            end_in_an_error(precision)
+        assert products.fp32_precision == before
+    assert seen == [before, "tf32", before]
 
 
 def test_a_step_has_all_of_its_tensors_on_the_device_of_the_model(train_on):
@@ -66,6 +89,23 @@ def test_on_a_gpu_a_training_is_the_same_each_time_and_like_the_processors(train
     for name in ("reconstruction_loss", "generator_loss"):
         for one, other in zip(here, there, strict=True):
             assert other[name] == pytest.approx(one[name], rel=0.03)
+
+
+@with_gpu
+def test_tf32_trains_as_float32_does_but_for_rounding(make_params, digits):
+    params = make_params({"train_aae.batch_size": 20, "train_aae.epochs": 10})
+    sizes = SIZES | {"hidden": (256, 256), "discriminator_hidden": (256, 256)}
+    losses = {}
+    for precision in ("float32", "tf32"):
+        model = Model(Architecture(**sizes), seed=0).to("cuda")
+        images = (digits[:45], digits[45:], 0)
+        training = AdversarialTraining(
+            model, params.latent_prior, params.train_aae, *images, precision
+        )
+        losses[precision] = list(training.epochs())
+    for exact, rounded in zip(losses["float32"], losses["tf32"], strict=True):
+        assert exact != rounded
+        assert rounded == pytest.approx(exact, rel=2**-6)
 
 
 @with_gpu
