@@ -5,7 +5,7 @@ refused is taken out again.
 """
 
 from aae.data import fetch_source, image_root
-from aae.devices import training_device
+from aae.devices import training_device, training_precision
 from aae.distributed import check_launcher
 from aae.params import Params
 from aae.stage import run_stage
@@ -14,11 +14,12 @@ from aae.stage import run_stage
 def main(params: Params) -> None:
     """Say what is going to happen: a stage gets here with parameters that are all right."""
     device = training_device(params.device)
+    precision = training_precision(params.precision, device)
     check_launcher(params.launcher)
     fetch_source(params.data.source, image_root(params.data))
     print(
         f"seed {params.seed}, {params.latent_dim}-dimensional codes, prior {params.prior}, "
-        f"trainings on {device.type}"
+        f"trainings on {device.type} in {precision}"
     )
 
 

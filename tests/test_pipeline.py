@@ -312,6 +312,11 @@ def test_queued_experiments_in_a_clone_without_a_store_all_succeed(project, tmp_
             "launcher: 'torchrun --nproc-per-node x' is refused by torchrun: Unsupported nproc_per",
         ),
         pytest.param(
+            ["precision=tf32"],
+            "precision: 'tf32' needs a GPU that has it, and device: cuda; use 'float32', 'bf16",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             ["device=cuda"],
             "device: 'cuda' needs a GPU and there is none; use 'cpu' or 'auto'\n",
             marks=[
