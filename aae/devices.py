@@ -62,10 +62,11 @@ def rounding(precision: Precision) -> Iterator[None]:
 
     https://docs.pytorch.org/docs/stable/notes/cuda.html#tensorfloat-32-tf32-on-ampere-and-later-devices
     """
+    if precision != "tf32":  # what else the process has set is not touched
+        yield
+        return
     products = torch.backends.cuda.matmul
-    before = products.fp32_precision
-    if precision == "tf32":
-        products.fp32_precision = "tf32"
+    before, products.fp32_precision = products.fp32_precision, "tf32"
     try:
         yield
     finally:
