@@ -12,9 +12,9 @@ from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from aae.distributions import make_distribution
+from aae.priors.distributions import make_distribution
 from aae.errors import ParameterError, unknown
-from aae.priors import Prior
+from aae.priors.prior import Prior
 
 # Where all parameters stand, in the folder that a stage runs in.
 PARAMS = Path("params.yaml")

@@ -28,7 +28,7 @@ from rich.table import Table
 from scipy.stats import t as student
 
 from aae.params import Guard, Regression, load_params
-from aae.regression import measure
+from aae.regression.gate import measure
 
 ROOT = Path(__file__).resolve().parent.parent
 # Share of unchanged runs that are told that they got worse.

@@ -30,15 +30,15 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.table import Table
 
-from aae.checkpoints import load_model, save_model
-from aae.data import read_source, split_source
+from aae.models.checkpoints import load_model, save_model
+from aae.data.data import read_source, split_source
 from aae.errors import ParameterError
 from aae.files import tree_digest
-from aae.networks import Architecture, Model, apply, pixels
+from aae.models.networks import Architecture, Model, apply, pixels
 from aae.params import Params, load_params
-from aae.stage import set_arithmetic
-from aae.training import AdversarialTraining, AutoencoderTraining, initialise
-from aae.two_sample import PriorTest
+from aae.pipeline.stage import set_arithmetic
+from aae.training.phases import AdversarialTraining, AutoencoderTraining, initialise
+from aae.evaluation.two_sample import PriorTest
 
 ROOT = Path(__file__).resolve().parent.parent
 # Versions of three priors far from zero, far from one in scale, or peaked at an edge.

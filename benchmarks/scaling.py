@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/scaling.py [--steps 40] [--threads N]
 
-Times a number of steps of `aae.training.AdversarialTraining`, in batches of 100 at the parameters
+Times a number of steps of `aae.training.phases.AdversarialTraining`, in batches of 100 at the parameters
 of params.yaml, on random images that are read as a stage reads its own: memory-mapped. One
 configuration after the other, each in a process of its own. An epoch's time is a step's times its
 number of steps. The validation at its end is not in it; its memory is measured on its own. With
@@ -40,10 +40,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from aae.networks import Architecture, Model
+from aae.models.networks import Architecture, Model
 from aae.params import load_params
-from aae.stage import set_arithmetic
-from aae.training import AdversarialTraining, initialise
+from aae.pipeline.stage import set_arithmetic
+from aae.training.phases import AdversarialTraining, initialise
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGE_SHAPE, BATCH = (1, 28, 28), 100

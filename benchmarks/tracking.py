@@ -106,7 +106,7 @@ def fastest(folder: Path, programs: list[tuple[str, ...]]) -> list[float]:
 
 def open_store(folder: Path) -> float:
     """Create the store, and return how much longer that takes than opening it, in seconds."""
-    program = "from pathlib import Path; from aae.tracking import connect; connect(Path.cwd())"
+    program = "from pathlib import Path; from aae.tracking.store import connect; connect(Path.cwd())"
 
     def connect(where: Path) -> float:
         start = time.perf_counter()
@@ -146,7 +146,7 @@ def run_stage(stage: str) -> dict[str, float]:
         from aae import gallery  # noqa: F401
 
     with clock("loading"):
-        from aae import runs
+        from aae.tracking import runs
 
         if stage == "train_aae":  # it draws for MLflow alone
             from aae import figures
@@ -154,7 +154,7 @@ def run_stage(stage: str) -> dict[str, float]:
             figures.draw_latent_histograms = timed("epochs", figures.draw_latent_histograms)
             figures.to_array = timed("epochs", figures.to_array)
 
-    from aae.snapshots import Snapshots
+    from aae.training.snapshots import Snapshots
 
     Snapshots.save = timed("snapshots", Snapshots.save)  # type: ignore[method-assign]
 

@@ -13,7 +13,7 @@ that for which a processor was at work: what to ask for where others use the mac
 one thread (of several, those that wait for another are at work, too). On a GPU (--device) a turn
 ends when the GPU has done what it was told.
 
-- **this project** is `aae.training.AdversarialTraining` at the parameters of params.yaml, set up as
+- **this project** is `aae.training.phases.AdversarialTraining` at the parameters of params.yaml, set up as
   in a stage. The gradient penalty is work that the others do not do: it is timed with and without.
 - **textbook** is the same algorithm as tutorials write it: a DataLoader that turns one image after
   another into a tensor, a pass of the encoder in each of three phases, `torch.optim.Adam` as it
@@ -59,14 +59,14 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from aae.data import read_source
-from aae.devices import has_bf16, rounding, training_device, training_precision
+from aae.data.data import read_source
+from aae.training.devices import has_bf16, rounding, training_device, training_precision
 from aae.errors import DataError, ParameterError
-from aae.networks import Architecture, Model
+from aae.models.networks import Architecture, Model
 from aae.params import Device, Precision, load_params
 from aae.seeding import stream
-from aae.stage import set_arithmetic
-from aae.training import AdversarialTraining, initialise
+from aae.pipeline.stage import set_arithmetic
+from aae.training.phases import AdversarialTraining, initialise
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGE_SHAPE, COUNT = (1, 28, 28), 60_000
@@ -395,7 +395,7 @@ def layers(sizes: Iterable[tuple[int, int]], *last: nn.Module) -> nn.Sequential:
 
 def textbook(loading: bool, folder: Path | None) -> Turn:
     """Set up the algorithm as tutorials write it, with or without the loading of its images."""
-    from aae._torchvision import datasets
+    from aae.data._torchvision import datasets
 
     # isort: split
     # Only then: beside some builds of torch it does not load on its own.

@@ -4,11 +4,11 @@ Reads params.yaml; downloads images that are not there. What `dvc exp run -S` ha
 refused is taken out again.
 """
 
-from aae.data import fetch_source, image_root
-from aae.devices import training_device, training_precision
-from aae.distributed import check_launcher
+from aae.data.data import fetch_source, image_root
+from aae.training.devices import training_device, training_precision
+from aae.training.distributed import check_launcher
 from aae.params import Params
-from aae.stage import run_stage
+from aae.pipeline.stage import run_stage
 
 
 def main(params: Params) -> None:

@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from aae.checkpoints import load_model
-from aae.data import SPLITS, prepared_digest, prepared_meta, read_prepared
-from aae.densities import latent_histogram, prior_quantile_shares
-from aae.evaluation import SUMMARY, Evaluation
-from aae.explorer import explorer_data
-from aae.figures import save_figure
+from aae.models.checkpoints import load_model
+from aae.data.data import SPLITS, prepared_digest, prepared_meta, read_prepared
+from aae.evaluation.densities import latent_histogram, prior_quantile_shares
+from aae.evaluation.evaluation import SUMMARY, Evaluation
+from aae.report.explorer import explorer_data
+from aae.report.figures import save_figure
 from aae.files import file_digest, write_csv, write_json
-from aae.gallery import draw_all
-from aae.networks import apply
+from aae.report.gallery import draw_all
+from aae.models.networks import apply
 from aae.params import Params
 from aae.progress import show_steps
-from aae.runs import evaluation_run
-from aae.stage import run_stage
+from aae.tracking.runs import evaluation_run
+from aae.pipeline.stage import run_stage
 
 MODELS = {name: Path(f"models/{name}.safetensors") for name in ("ae", "aae")}
 HISTORIES = {name: Path(f"reports/history/{name}.csv") for name in MODELS}

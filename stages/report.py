@@ -8,8 +8,8 @@ from pathlib import Path
 
 from aae.files import tree_digest, write_text
 from aae.params import Params
-from aae.report import render
-from aae.stage import run_stage
+from aae.report.page import render
+from aae.pipeline.stage import run_stage
 
 METRICS = Path("reports/metrics/latent.json")
 PROVENANCE = Path("reports/provenance.json")

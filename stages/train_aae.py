@@ -7,18 +7,18 @@ reports/history/aae.csv, reports/history/aae_histograms.csv and reports/metrics/
 import math
 from pathlib import Path
 
-from aae.checkpoints import load_model, save_model
-from aae.data import prepared_meta, read_prepared
-from aae.densities import latent_histogram
-from aae.devices import training_device
-from aae.distributed import is_leader
-from aae.figures import draw_latent_histograms, to_array
+from aae.models.checkpoints import load_model, save_model
+from aae.data.data import prepared_meta, read_prepared
+from aae.evaluation.densities import latent_histogram
+from aae.training.devices import training_device
+from aae.training.distributed import is_leader
+from aae.report.figures import draw_latent_histograms, to_array
 from aae.files import check_writable, to_csv, write_csv, write_json, write_text
-from aae.networks import Architecture, Model, apply
+from aae.models.networks import Architecture, Model, apply
 from aae.params import Params
-from aae.session import follow, training_session
-from aae.stage import run_stage
-from aae.training import AdversarialTraining, initialise
+from aae.pipeline.session import follow, training_session
+from aae.pipeline.stage import run_stage
+from aae.training.phases import AdversarialTraining, initialise
 
 AUTOENCODER = Path("models/ae.safetensors")
 MODEL = Path("models/aae.safetensors")

@@ -7,16 +7,16 @@ reports/metrics/train_ae.json.
 from pathlib import Path
 from typing import Any
 
-from aae.checkpoints import save_model
-from aae.data import prepared_meta, read_prepared
-from aae.devices import training_device
-from aae.distributed import is_leader
+from aae.models.checkpoints import save_model
+from aae.data.data import prepared_meta, read_prepared
+from aae.training.devices import training_device
+from aae.training.distributed import is_leader
 from aae.files import check_writable, write_csv, write_json
-from aae.networks import Architecture, Model
+from aae.models.networks import Architecture, Model
 from aae.params import Params
-from aae.session import follow, training_session
-from aae.stage import run_stage
-from aae.training import AutoencoderTraining
+from aae.pipeline.session import follow, training_session
+from aae.pipeline.stage import run_stage
+from aae.training.phases import AutoencoderTraining
 
 MODEL = Path("models/ae.safetensors")
 HISTORY = Path("reports/history/ae.csv")

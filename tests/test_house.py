@@ -5,11 +5,11 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from support import ROOT
 from ruamel.yaml import YAML
 
 from aae.params import flatten, load_params
-from aae.report import SHOWN
+from aae.report.page import SHOWN
 
 # The order of the README's list: a module imports only those before it.
 ORDER = (ROOT / "README.md").read_text().split("aae/            the package")[1]

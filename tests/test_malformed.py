@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from conftest import ROOT
+from support import ROOT
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 from safetensors.torch import save
 
-from aae.checkpoints import FORMAT, load_model, save_model
-from aae.data import Source, check_source, read_source
+from aae.models.checkpoints import FORMAT, load_model, save_model
+from aae.data.data import Source, check_source, read_source
 from aae.errors import AAEError, DataError, ModelError, ParameterError, SnapshotError
-from aae.networks import Architecture, Model
+from aae.models.networks import Architecture, Model
 from aae.params import load_params
-from aae.snapshots import read_snapshot, write_snapshot
+from aae.training.snapshots import read_snapshot, write_snapshot
 
 # Derandomised: the same examples each time, so that what passes here passes everywhere.
 many = settings(

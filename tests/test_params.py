@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, run
+from support import ROOT, run
 from dvc.utils.hydra import apply_overrides
 
 from aae.errors import ParameterError

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from support import ROOT
 from ruamel.yaml import YAML
 
 FILE = ROOT / ".github" / "workflows" / "ci.yml"

@@ -1,0 +1,195 @@
+"""Is what the decoder makes of the prior real? Decoded prior samples against test images.
+
+The article's claim that a code from a gap decodes to a weird image becomes a number here.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+from scipy.special import logsumexp
+from scipy.stats import entropy
+from torch import Tensor
+
+from aae.data.data import Images
+from aae.evaluation.judge import train_judge
+from aae.models.networks import Decoder, apply, pixels
+from aae.params import EvalLatent
+from aae.priors.prior import Prior
+from aae.progress import ShowProgress, silent
+from aae.seeding import stream
+
+Array = NDArray[np.float64]
+
+# Probability from which the judge is confident of a class.
+CONFIDENT = 0.9
+# Neighbours that make the ball around an image. Kynkäänniemi et al. 2019, section 3.1
+NEIGHBOURS = 3
+# Widths of Parzen windows that are tried on the validation images, in units of pixel values.
+WINDOWS = np.geomspace(0.05, 0.5, 11)
+
+
+def frechet_distance(first: Array, second: Array) -> float:
+    """Fréchet distance between the Gaussians with mean and covariance of features [n, k], [m, k].
+
+    As in the Fréchet inception distance (Heusel et al. 2017, https://arxiv.org/abs/1706.08500), but
+    in the features of our own judge: a number to compare models by, and no FID. Squared, in units
+    of the features.
+    """
+    means = ((first.mean(0) - second.mean(0)) ** 2).sum()
+    covariances = np.cov(first.T), np.cov(second.T)
+    # The trace of the root of their product. Not POT's, which is not a number where a feature is
+    # the same for all images and its variance zero.
+    root = np.sqrt(np.linalg.eigvals(covariances[0] @ covariances[1]).real.clip(min=0)).sum()
+    return float(means + np.trace(covariances[0]) + np.trace(covariances[1]) - 2 * root)
+
+
+def precision_and_recall(generated: Array, real: Array) -> tuple[float, float]:
+    """Precision and recall of generated features [n, k], real ones being [m, k].
+
+    Precision is the share of generated images among the real ones, within the distance from some
+    real image to its third neighbour; recall is the share of real images among the generated ones.
+    Kynkäänniemi et al. 2019, https://arxiv.org/abs/1904.06991.
+    """
+
+    def share_within(points: Array, others: Array) -> float:
+        radii = np.partition(cdist(others, others), NEIGHBOURS, axis=1)[:, NEIGHBOURS]
+        return float((cdist(points, others) <= radii).any(axis=1).mean())
+
+    return share_within(generated, real), share_within(real, generated)
+
+
+def parzen_log_likelihood(centres: Array, images: Array, validation: Array) -> float:
+    """Mean log-likelihood of images [n, p] under Parzen windows around others [m, p], in nats.
+
+    A Gaussian of one width stands on each of the ``centres``; the width is the one of
+    :data:`WINDOWS` that suits the validation images best. The measure of Makhzani et al. 2015,
+    table 1. It is weak in many dimensions: it may prefer centres of clusters to images, and
+    grows with the number of centres (Theis et al. 2016, https://arxiv.org/abs/1511.01844).
+    """
+    pixel_count = centres.shape[1]
+
+    def log_likelihoods(squared: Array, width: float) -> Array:
+        windows = logsumexp(-squared / (2 * width**2), axis=1) - np.log(len(centres))
+        return windows - pixel_count / 2 * np.log(2 * np.pi * width**2)
+
+    fit = cdist(validation, centres, "sqeuclidean")
+    width = max(WINDOWS, key=lambda w: log_likelihoods(fit, w).mean())
+    return float(log_likelihoods(cdist(images, centres, "sqeuclidean"), width).mean())
+
+
+def nearest_images(images: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the index [n] of the nearest of other images, and its root mean squared difference.
+
+    Args:
+        images: images [n, C, H, W] from 0 to 1.
+        others: uint8 images [m, C, H, W].
+    """
+    from sklearn.metrics import pairwise_distances_argmin_min
+
+    nearest, distances = pairwise_distances_argmin_min(_flat(images), _flat(pixels(others)))
+    return torch.from_numpy(nearest), torch.from_numpy(distances) / images[0].numel() ** 0.5
+
+
+class GenerationTest:
+    """Measures of what decoders make of a prior.
+
+    Args:
+        splits: labelled images by split: train, validation, test.
+        classes: number of classes.
+        prior: what is decoded are its samples, as many as there are test images.
+        settings: the section ``eval_latent`` of params.yaml.
+        seed: the seed of params.yaml.
+        progress: shows how far the training of the judge is.
+    """
+
+    def __init__(
+        self,
+        splits: Mapping[str, Images],
+        classes: int,
+        prior: Prior,
+        settings: EvalLatent,
+        seed: int,
+        progress: ShowProgress = silent,
+    ) -> None:
+        self.judge = train_judge(splits["train"], classes, settings.judge_steps, seed, progress)
+        self.train, test = splits["train"].images, splits["test"].images
+        self.codes = prior.sample(len(test), stream(seed, "prior samples to decode"))
+        order = stream(seed, "images that stand for all")
+
+        def some(images: Tensor, count: int) -> Tensor:
+            return pixels(images[torch.randperm(len(images), generator=order)[:count]])
+
+        self.few = settings.subset
+        self.test = some(test, len(test))
+        self.validation = _flat(some(splits["validation"].images, self.few))
+        self.features = self._features(self.test)
+        # What training images, in the place of generated ones, and test images themselves score.
+        self.real = self._measure(some(self.train, len(test))) | self._judge(self.test)
+        self.real["nearest_training_distance"] = self._nearest_training_distance(self.test)
+        correct = self.judge.probabilities(test).argmax(1) == splits["test"].labels
+        self.real["judge_accuracy"] = correct.double().mean().item()
+
+    def __call__(self, decoder: Decoder, reconstructions: Tensor) -> dict[str, float]:
+        """Measure the images that a decoder makes of samples of the prior.
+
+        Args:
+            decoder: the decoder.
+            reconstructions: what it makes of the codes of the test images [n, C, H, W]: no image of
+                a sample can be expected to be better.
+
+        Returns:
+            generated_frechet: see :func:`frechet_distance`.
+            generated_precision, generated_recall: see :func:`precision_and_recall`.
+            generated_confidence: share of images that the judge gives a class with a probability
+                of 0.9 or more.
+            reconstructed_frechet, reconstructed_confidence: the same of the reconstructions. These
+                are of the very images that they are compared with: perfect ones are at a Fréchet
+                distance of 0, and perfect samples at that of training images, see ``real``.
+            generated_entropy: of the classes that it gives, in nats; ln 10 if all ten are equally
+                frequent, 0 if it is one alone.
+            parzen_log_likelihood: of test images, see :func:`parzen_log_likelihood`.
+            nearest_training_distance: median root mean squared difference, in pixel values from 0
+                to 1, to the nearest training image. Far below that of test images: copies.
+        """
+        images = apply(decoder, self.codes)
+        return {
+            **self._measure(images),
+            **self._judge(images),
+            "reconstructed_frechet": frechet_distance(
+                self._features(reconstructions), self.features
+            ),
+            "reconstructed_confidence": self._judge(reconstructions)["generated_confidence"],
+            "nearest_training_distance": self._nearest_training_distance(images),
+        }
+
+    def _measure(self, images: Tensor) -> dict[str, float]:
+        features = self._features(images)
+        precision, recall = precision_and_recall(features[: self.few], self.features[: self.few])
+        centres, test = _flat(images[: self.few]), _flat(self.test[: self.few])
+        return {
+            "generated_frechet": frechet_distance(features, self.features),
+            "generated_precision": precision,
+            "generated_recall": recall,
+            "parzen_log_likelihood": parzen_log_likelihood(centres, test, self.validation),
+        }
+
+    def _judge(self, images: Tensor) -> dict[str, float]:
+        probabilities, found = self.judge.probabilities(images).max(1)
+        return {
+            "generated_confidence": (probabilities >= CONFIDENT).double().mean().item(),
+            "generated_entropy": float(entropy(torch.bincount(found).numpy())),
+        }
+
+    def _nearest_training_distance(self, images: Tensor) -> float:
+        _, distances = nearest_images(images[: self.few], self.train)
+        return distances.median().item()
+
+    def _features(self, images: Tensor) -> Array:
+        return apply(self.judge.features, images).double().numpy()
+
+
+def _flat(images: Tensor) -> Array:
+    return images.flatten(1).double().numpy()

@@ -1,0 +1,188 @@
+"""Do the codes follow the prior? Two-sample tests of codes against samples of the prior.
+
+A distance between codes and prior samples says nothing alone: two samples of the prior itself are
+some distance apart. The prior can be sampled at will, so what a distance would be if the codes did
+follow it, its noise floor, is found by putting fresh prior samples in the place of the codes. The
+share of them that are as far away as the codes is a p-value, and an exact one: a Monte Carlo test,
+Davison and Hinkley 1997, section 4.2, https://doi.org/10.1017/CBO9780511802843.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from aae.evaluation.distances import (
+    Array,
+    Sample,
+    c2st_accuracy,
+    coverage_and_density,
+    energy_distance,
+    largest_ks_statistic,
+    mmd2,
+    sliced_wasserstein,
+)
+from aae.params import EvalLatent
+from aae.priors.prior import Prior
+from aae.progress import ShowProgress, silent
+from aae.seeding import stream
+
+# Share of models that are said not to follow the prior although they do.
+LEVEL = 0.05
+# Of the random directions, those along which distribution functions are compared.
+KS_DIRECTIONS = 20
+# Share of prior samples that have a point nearer to a place than a gap there begins.
+NEAR = 0.99
+
+
+class PriorTest:
+    """The tests of codes against a prior, calibrated for one number of codes.
+
+    Args:
+        prior: the distribution that codes are compared with. If it has no variance (Cauchy),
+            distances to it are infinite or decided by its few largest samples: codes and samples
+            are then compared by their ranks in the prior, from 0 to 1 in each dimension. If its
+            dimensions have standard deviations of their own, all are first scaled to the mean of
+            these: a wide one would hide how the others depend on it.
+        count: number of codes.
+        settings: the section ``eval_latent`` of params.yaml.
+        seed: the seed of params.yaml.
+        progress: shows how many samples of the prior are measured.
+    """
+
+    # In which direction a test's statistic grows with the distance from the prior.
+    TESTS = {  # noqa: RUF012
+        "sliced_wasserstein": 1, "energy_distance": 1, "mmd2": 1, "ks_statistic": 1,
+        "ks_projected": 1, "c2st_accuracy": 1, "prior_coverage": -1,
+    }  # fmt: skip
+
+    def __init__(
+        self,
+        prior: Prior,
+        count: int,
+        settings: EvalLatent,
+        seed: int,
+        progress: ShowProgress = silent,
+    ) -> None:
+        self.prior, self.settings = prior, settings
+        random = torch.randn(
+            prior.latent_dim, settings.projections, generator=stream(seed, "projections")
+        )
+        self.directions = F.normalize(random.double(), dim=0).numpy()
+        self.order = torch.randperm(count, generator=stream(seed, "order of the codes"))
+        generator = stream(seed, "prior samples for the evaluation")
+        samples = [
+            prior.sample(count, generator) for _ in range(settings.references + settings.draws)
+        ]
+        self.bandwidth = float(np.median(self._sample(samples[0], bandwidth=1.0).own_distances))
+        self.references = [
+            self._sample(points, self.bandwidth) for points in samples[: settings.references]
+        ]
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            measured = pool.map(self._measure, samples[settings.references :])
+            rows = list(progress(measured, settings.draws, "samples of the prior"))
+        nearest = [distances for _, distances in rows]
+        self.near = np.quantile(nearest, NEAR, axis=0, method="weibull")
+        # Codes stand beside all samples, each sample beside the others, whose quantile among all
+        # is this, a little lower one.
+        near = np.quantile(nearest, NEAR, axis=0)
+        self.null = [_with_gaps(means, distances, near) for means, distances in rows]
+
+    def __call__(self, codes: Tensor) -> dict:
+        """Compare codes [n, d] with the prior.
+
+        Returns:
+            sliced_wasserstein, energy_distance, mmd2, ks_statistic (over dimensions), ks_projected
+            (over random directions), prior_coverage, prior_density: see :mod:`aae.evaluation.distances`;
+            each the mean over ``settings.references`` prior samples.
+            c2st_accuracy: see there; against one of these samples.
+            prior_gap_share: share of prior samples that have no code as near as 99 % of other
+            samples of the prior, as large as the codes are many, have a point there.
+            match_ratio: sliced_wasserstein over the mean of its floor; 1 is a perfect match at
+            this number of codes.
+            floor: of each of these, if the codes were prior samples, the mean and the value beyond
+            which one in twenty samples is: the 95 % quantile "q95", or "q05" where less is worse.
+            p_value: for each test, the share of prior samples that are as far from the prior as
+            the codes; under "all" that of all tests at once.
+            follows_prior: whether all tests together cannot tell codes from prior samples at 5 %.
+        """
+        measured = _with_gaps(*self._measure(codes[self.order]), self.near)
+        floor = {name: self._floor(name) for name in measured}
+        p_values = self._p_values(measured)
+        return {
+            **measured,
+            "match_ratio": measured["sliced_wasserstein"] / floor["sliced_wasserstein"]["mean"],
+            "floor": floor,
+            "p_value": p_values,
+            "follows_prior": p_values["all"] > LEVEL,
+        }
+
+    def _floor(self, name: str) -> dict[str, float]:
+        values = [row[name] for row in self.null]
+        less_is_worse = self.TESTS.get(name) == -1
+        bad = {"q05": 0.05} if less_is_worse else {"q95": 0.95}
+        # Beyond which another sample is with exactly this probability.
+        quantiles = {
+            key: float(np.quantile(values, share, method="weibull")) for key, share in bad.items()
+        }
+        return {"mean": float(np.mean(values)), **quantiles}
+
+    def _p_values(self, measured: dict[str, float]) -> dict[str, float]:
+        """P-value of every test, and of their smallest among the smallest of prior samples.
+
+        The last one takes account of there being several tests, and of how they depend on each
+        other. Westfall and Young 1993, section 2.3 (single-step minP). Between equally small ones
+        the next smallest decide: with few draws each test has a sample that is its extreme.
+        """
+        rows = np.array(
+            [
+                [sign * row[name] for name, sign in self.TESTS.items()]
+                for row in [measured, *self.null]
+            ]
+        )
+        # For the codes and for each prior sample in their place: how many are as far away.
+        shares = np.mean(rows[None, :, :] >= rows[:, None, :], axis=1)
+        codes, *samples = np.sort(shares, axis=1).tolist()
+        overall = (1 + sum(row <= codes for row in samples)) / len(rows)
+        return {**dict(zip(self.TESTS, shares[0].tolist(), strict=True)), "all": overall}
+
+    def _sample(self, codes: Tensor, bandwidth: float) -> Sample:
+        if not self.prior.has_variance:
+            codes = self.prior.ranks(codes)
+        elif not self.prior.univariate:
+            codes = codes * (self.prior.scale.mean() / self.prior.scale)
+        return Sample(codes.double().numpy(), self.directions, self.settings.subset, bandwidth)
+
+    def _measure(self, codes: Tensor) -> tuple[dict[str, float], Array]:
+        """Return the mean of every statistic over the references, and how near codes come to them.
+
+        The latter are distances [references, m] from each of the few to the nearest of the codes.
+        """
+        sample = self._sample(codes, self.bandwidth)
+        rows = [self._compare(sample, reference) for reference in self.references]
+        means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+        # Against one of them, since this one takes as long as the others together.
+        means["c2st_accuracy"] = c2st_accuracy(sample.few, self.references[0].few)
+        nearest = [sample.distances_to(reference).min(axis=0) for reference in self.references]
+        return means, np.array(nearest)
+
+    def _compare(self, sample: Sample, reference: Sample) -> dict[str, float]:
+        distances = sample.distances_to(reference)
+        coverage, density = coverage_and_density(distances, reference.radii)
+        return {
+            "sliced_wasserstein": sliced_wasserstein(sample, reference),
+            "energy_distance": energy_distance(sample, reference),
+            "mmd2": mmd2(sample, reference),
+            "ks_statistic": largest_ks_statistic(sample.ordered, reference.ordered),
+            "ks_projected": largest_ks_statistic(
+                sample.projected[:KS_DIRECTIONS], reference.projected[:KS_DIRECTIONS]
+            ),
+            "prior_coverage": coverage,
+            "prior_density": density,
+        }
+
+
+def _with_gaps(measured: dict[str, float], nearest: Array, near: Array) -> dict[str, float]:
+    return measured | {"prior_gap_share": float((nearest > near).mean())}

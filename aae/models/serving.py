@@ -1,0 +1,35 @@
+"""The decoder as MLflow serves it: codes in, images out.
+
+A logged model names this module as its loader (https://mlflow.org/docs/latest/ml/model/, "custom
+loader module"); the weights come from a safetensors file, and nothing is unpickled.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from aae.models.checkpoints import load_model
+from aae.models.networks import Decoder, apply
+
+
+class ServedDecoder:
+    """Decodes codes [N, d] into images [N, C, H, W] with values from 0 to 1."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.decoder = decoder
+
+    def predict(
+        self,
+        codes: NDArray[np.float32],
+        params: dict[str, Any] | None = None,  # noqa: ARG002 (MLflow passes it)
+    ) -> NDArray[np.float32]:
+        """Return the images of codes."""
+        return apply(self.decoder, torch.from_numpy(np.asarray(codes, np.float32))).numpy()
+
+
+def _load_pyfunc(data_path: str) -> ServedDecoder:
+    """Read a saved model; the name is the one that MLflow calls."""
+    return ServedDecoder(load_model(Path(data_path)).decoder)

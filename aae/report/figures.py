@@ -1,0 +1,260 @@
+"""Figures of codes, prior and losses, drawn with matplotlib.
+
+One look throughout: the prior is black, in the plane as contours; the autoencoder's codes are
+orange, the adversarial autoencoder's are blue, and every class keeps its colour.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.colors
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.contour import ContourSet
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aae.evaluation.densities import Plane, PlaneDensity, latent_histogram, plane_density
+from aae.files import replacing
+from aae.priors.prior import Prior
+from aae.seeding import stream
+
+COLOURS = {"ae": "#d95f02", "aae": "#1f78b4", "prior": "black"}
+TITLES = {"ae": "Autoencoder", "aae": "Adversarial autoencoder"}
+# Ten colours that people with colour vision deficiencies tell apart. https://arxiv.org/abs/2107.02270
+CLASS_COLOURS = [mpl.colors.to_hex(colour) for colour in mpl.color_sequences["petroff10"]]
+DPI = 110
+# Panels of a histogram beyond these add no information that one can take in.
+MAX_PANELS = 16
+MAX_TRAINING_DIMENSIONS = 4
+# Dots that a plane of codes can hold before they hide each other.
+MAX_DOTS = 2000
+# What a loss is when codes and prior samples are the same and the discriminator guesses. The
+# discriminator's is the sum of two cross-entropies.
+EQUILIBRIA = {"discriminator": 2 * np.log(2), "generator": np.log(2)}
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG, the same bytes for the same figure."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=DPI)
+
+
+def to_array(figure: Figure) -> NDArray[np.uint8]:
+    """Return a figure as RGB pixels [H, W, 3]."""
+    figure.set_dpi(DPI)
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[:, :, :3].copy()  # type: ignore[attr-defined]
+
+
+def new_figure(width: float, height: float, layout: str | None = "constrained") -> Figure:
+    """Return an empty figure of a size in inches."""
+    # Without pyplot there is no state between two figures, and no window.
+    figure = Figure(figsize=(width, height), layout=layout)  # type: ignore[arg-type]
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def draw_latent_histograms(codes: dict[str, Tensor], prior: Prior) -> Figure:
+    """Draw the codes' histogram against the prior's density, a panel for each dimension.
+
+    Args:
+        codes: codes [n, d] by model, "ae" or "aae".
+        prior: the prior.
+    """
+    dimensions = min(prior.latent_dim, MAX_PANELS)
+    columns = min(dimensions, 4)
+    rows = -(-dimensions // columns)
+    width, height = max(6.5, 3.2 * columns), 2.5 * rows * len(codes)
+    # Margins by hand: matplotlib's layout engines take most of the time of a figure, and this one
+    # is drawn again and again during a training.
+    figure = new_figure(width, height, layout=None)
+    figure.subplots_adjust(
+        left=0.6 / width, right=1 - 0.15 / width, bottom=0.5 / height, top=1 - 0.3 / height,
+        wspace=0.25, hspace=0.4,
+    )  # fmt: skip
+    panels = figure.subplots(rows * len(codes), columns, squeeze=False)
+    blocks = np.split(panels, len(codes))
+    for block, (name, values) in zip(blocks, codes.items(), strict=True):
+        bins = latent_histogram(values[:, :dimensions], prior)
+        for panel, (dimension, own) in zip(block.flat, bins.groupby("dimension"), strict=False):
+            _draw_histogram(panel, own, COLOURS[name])
+            _draw_ends(panel, prior, int(dimension) - 1)
+            panel.set_xlabel(f"code, dimension {dimension}")
+        for unused in block.flat[dimensions:]:
+            unused.set_axis_off()
+        block[0, 0].set_title(TITLES[name], loc="left")
+        block[0, 0].legend(fontsize="small")
+        for panel in block[:, 0]:
+            panel.set_ylabel("density")
+    return figure
+
+
+def draw_training_histograms(histograms: pd.DataFrame, prior: Prior) -> Figure:
+    """Draw the histogram of the codes after some epochs of the adversarial training.
+
+    Args:
+        histograms: bins as :func:`aae.evaluation.densities.latent_histogram` makes them, by "epoch".
+        prior: the prior.
+    """
+    epochs = histograms["epoch"].unique()
+    shown = histograms[histograms["dimension"] <= MAX_TRAINING_DIMENSIONS]
+    dimensions = shown["dimension"].unique()
+    figure = new_figure(3.2 * len(dimensions) + 0.6, 1.2 * len(epochs) + 0.6)
+    panels = figure.subplots(len(epochs), len(dimensions), squeeze=False, sharex="col")
+    for line, epoch in zip(panels, epochs, strict=True):
+        line[0].set_ylabel(f"epoch {epoch}")
+        for axes, dimension in zip(line, dimensions, strict=True):
+            own = shown[(shown["epoch"] == epoch) & (shown["dimension"] == dimension)]
+            _draw_histogram(axes, own, COLOURS["aae"])
+            _draw_ends(axes, prior, int(dimension) - 1)
+            axes.set_yticks([])
+    for axes, dimension in zip(panels[-1], dimensions, strict=True):
+        axes.set_xlabel(f"code, dimension {dimension}")
+    panels[0, 0].legend(fontsize="small")
+    return figure
+
+
+def _draw_histogram(axes: Axes, bins: pd.DataFrame, colour: str, label: str = "codes") -> None:
+    edges = [*bins["low"], bins["high"].iloc[-1]]
+    axes.stairs(bins["codes"], edges, fill=True, color=colour, alpha=0.6, label=label)
+    centres = (bins["low"] + bins["high"]) / 2
+    axes.plot(centres, bins["prior"], color=COLOURS["prior"], label="prior")
+
+
+def _draw_ends(axes: Axes, prior: Prior, dimension: int) -> None:
+    """Mark where the support of the prior ends, if it does."""
+    for end in prior.support:
+        if end[dimension].isfinite():
+            axes.axvline(
+                end[dimension].item(), color=COLOURS["prior"], linewidth=0.8, linestyle=":"
+            )
+
+
+def draw_codes_by_class(
+    codes: dict[str, Tensor], labels: Tensor, class_names: Sequence[str], prior: Prior | None
+) -> Figure:
+    """Draw the codes in the plane, coloured by class, with contours of the prior.
+
+    One-dimensional codes get a line for each class; for more than two dimensions, see
+    :class:`aae.evaluation.densities.Plane`.
+
+    Args:
+        codes: codes [n, d] by model.
+        labels: classes [n].
+        class_names: names of the classes.
+        prior: the prior, or None if it is not to be shown.
+    """
+    figure = new_figure(5.5 * len(codes), 5)
+    panels = figure.subplots(1, len(codes), squeeze=False)[0]
+    dots = labels[:MAX_DOTS]
+    for axes, (name, values) in zip(panels, codes.items(), strict=True):
+        plane = Plane(values)
+        drawn = plane.coordinates(values[:MAX_DOTS]).numpy()
+        if values.shape[1] == 1:
+            # Each class on its own line, the prior on the one below.
+            drawn = np.column_stack([drawn, dots.numpy() + _jitter(len(drawn))])
+            axes.set(xlabel="code", ylabel="class", yticks=range(-1, len(class_names)))
+            axes.set_yticklabels(["prior" if prior else "", *class_names])
+        else:
+            axes.set(xlabel=plane.names[0], ylabel=plane.names[1])
+        for label, class_name in enumerate(class_names):
+            own = drawn[(dots == label).numpy()]
+            axes.scatter(*own.T, s=6, color=CLASS_COLOURS[label % 10], label=class_name)
+        if prior:
+            _show_prior(axes, values, plane, prior)
+        axes.set_title(TITLES[name])
+    handles, names = panels[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside right center", title="class", markerscale=2)
+    return figure
+
+
+def _show_prior(axes: Axes, codes: Tensor, plane: Plane, prior: Prior) -> None:
+    low, high = plane.limits(codes, prior)
+    axes.set_xlim(low[0].item(), high[0].item())
+    if prior.latent_dim == 1:
+        samples = prior.quantiles(torch.linspace(0.005, 0.995, 400))[:, 0].numpy()
+        axes.scatter(samples, _jitter(len(samples)) - 1, s=3, color=COLOURS["prior"], alpha=0.4)
+        return
+    axes.set_ylim(low[1].item(), high[1].item())
+    _draw_contours(axes, plane_density(prior, plane, low, high))
+
+
+def draw_prior(prior: Prior) -> Figure:
+    """Draw samples of the prior and its density: a line in one dimension, contours in the plane.
+
+    Of independent dimensions, two are shown.
+    """
+    figure = new_figure(5.5, 4.5)
+    axes = figure.subplots()
+    if prior.univariate and prior.latent_dim > 2:
+        prior = Prior(prior.distribution, 2)
+    samples = prior.sample(MAX_DOTS, stream(0, "prior samples for figures"))
+    if prior.latent_dim == 1:
+        _draw_histogram(axes, latent_histogram(samples, prior), "grey", "samples")
+        _draw_ends(axes, prior, 0)
+        axes.set(xlabel="code", ylabel="density")
+        axes.legend()
+    else:
+        plane = Plane(samples)
+        x, y = plane.coordinates(samples).T.numpy()
+        axes.scatter(x, y, s=3, color="grey", linewidths=0)
+        _show_prior(axes, samples, plane, prior)
+        axes.set(xlabel=plane.names[0], ylabel=plane.names[1], aspect="equal")
+    return figure
+
+
+def _draw_contours(axes: Axes, density: PlaneDensity) -> ContourSet:
+    return axes.contour(
+        density.x, density.y, density.density, density.levels,
+        colors=COLOURS["prior"], linewidths=0.9, alpha=0.8,
+    )  # fmt: skip
+
+
+def contour_lines(density: PlaneDensity) -> list[NDArray[np.float64]]:
+    """Return the contours of a density as lines, each a list of points [k, 2]."""
+    contours = _draw_contours(new_figure(1, 1).subplots(), density)
+    lines = (path.to_polygons(closed_only=False) for path in contours.get_paths())
+    return [np.asarray(line) for of_level in lines for line in of_level]
+
+
+def _jitter(count: int) -> NDArray[np.float64]:
+    return np.random.default_rng(0).uniform(-0.3, 0.3, count)
+
+
+def draw_losses(histories: dict[str, pd.DataFrame]) -> Figure:
+    """Draw the losses by epoch: reconstruction of every model, then discriminator and generator.
+
+    Args:
+        histories: the history of each model, as its training wrote it.
+    """
+    figure = new_figure(11, 3.8)
+    left, right = figure.subplots(1, 2)
+    for name, history in histories.items():
+        _draw_loss(left, history, "reconstruction_loss", COLOURS[name], TITLES[name])
+    left.set(xlabel="epoch", ylabel="mean squared error per pixel", title="Reconstruction")
+    history = histories["aae"]
+    for (name, value), colour in zip(EQUILIBRIA.items(), ("#7570b3", "#1b9e77"), strict=True):
+        right.axhline(value, color=colour, linewidth=0.8, linestyle=":")
+        _draw_loss(right, history, f"{name}_loss", colour, name.capitalize())
+    right.set(xlabel="epoch", ylabel="cross-entropy in nats", title="Regularisation")
+    right.plot([], [], color="grey", linewidth=0.8, linestyle=":", label="Equilibrium")
+    for axes in (left, right):
+        axes.legend(fontsize="small")
+    return figure
+
+
+def _draw_loss(axes: Axes, history: pd.DataFrame, name: str, colour: str, label: str) -> None:
+    epochs, validation = history["epoch"], history[f"validation_{name}"]
+    marker = "o" if len(epochs) == 1 else None  # which makes no line
+    axes.plot(epochs, history[name], color=colour, marker=marker, label=label)
+    axes.plot(
+        epochs, validation, color=colour, linestyle="--", marker=marker,
+        label=f"{label}, validation",
+    )  # fmt: skip
+    axes.locator_params(axis="x", integer=True)

@@ -1,0 +1,311 @@
+import functools
+import gzip
+import hashlib
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support import NOWHERE, run, write_idx, write_params
+
+from aae import data
+from aae.data.data import Images, check_source, read_prepared, read_source, split_source, write_prepared
+from aae.errors import DataError, ParameterError
+
+STAGE = Path(__file__).parent.parent / "stages" / "prepare_data.py"
+
+
+def test_mnist_5k_is_five_thousand_real_digits():
+    source = read_source("mnist-5k", Path("unused"))
+    check_source(source)
+    assert source.train.images.shape == (5000, 1, 28, 28)
+    assert source.train.images.dtype == torch.uint8
+    assert torch.bincount(source.train.labels.int()).tolist() == [500] * 10
+    # Ink of a one against a zero: what they are labelled as is what they show.
+    ink = source.train.images.float().mean((1, 2, 3))
+    assert ink[source.train.labels == 1].mean() < 0.5 * ink[source.train.labels == 0].mean()
+
+
+def test_splits_are_disjoint_whole_and_stratified(make_params):
+    source = read_source("mnist-5k", Path("unused"))
+    params = make_params({})
+    splits = split_source(source, params.data, seed=0)
+    assert {name: len(part) for name, part in splits.items()} == {
+        "train": 3600, "validation": 400, "test": 1000
+    }  # fmt: skip
+    for part in splits.values():
+        assert len(torch.bincount(part.labels.int()).unique()) == 1
+    everything = torch.cat([part.images for part in splits.values()])
+
+    def rows(images: torch.Tensor) -> list[bytes]:
+        return sorted(image.numpy().tobytes() for image in images)
+
+    assert rows(everything) == rows(source.train.images)
+
+
+def test_the_seed_determines_the_splits(make_params):
+    source = read_source("mnist-5k", Path("unused"))
+    settings = make_params({}).data
+    first, again, other = (split_source(source, settings, seed)["test"] for seed in (0, 0, 1))
+    assert torch.equal(first.images, again.images)
+    assert not torch.equal(first.images, other.images)
+
+
+def test_a_source_with_test_images_keeps_them(make_params, mnist_root):
+    source = read_source("mnist", mnist_root)
+    check_source(source)
+    splits = split_source(source, make_params({}).data, seed=0)
+    assert [len(part) for part in splits.values()] == [180, 20, 50]
+    assert torch.equal(splits["test"].images, source.test.images)
+    assert torch.bincount(splits["validation"].labels.int()).tolist() == [2] * 10
+
+
+def test_fashion_mnist_is_read_from_a_folder_of_its_own(mnist_root):
+    (mnist_root / "MNIST").rename(mnist_root / "FashionMNIST")
+    source = read_source("fashion-mnist", mnist_root)
+    check_source(source)
+    assert source.class_names[0] == "T-shirt/top"
+    assert (len(source.train), len(source.test)) == (200, 50)
+
+
+def test_a_class_that_is_too_small_to_be_split_is_named(make_params, mnist_root):
+    source = read_source("mnist", mnist_root)
+    settings = make_params({"data.validation_share": 0.01}).data
+    with pytest.raises(DataError, match=r"data.validation_share: 0.01 of the 20 images of class 0"):
+        split_source(source, settings, seed=0)
+
+
+@pytest.fixture
+def prepared(tmp_path, monkeypatch, make_params, mnist_root) -> dict[str, Images]:
+    monkeypatch.chdir(tmp_path)
+    source = read_source("mnist", mnist_root)
+    splits = split_source(source, make_params({}).data, seed=0)
+    write_prepared(splits, "mnist", source.class_names)
+    return splits
+
+
+def test_prepared_data_reads_back_equal_and_memory_mapped(prepared):
+    for name, part in prepared.items():
+        read = read_prepared(name)
+        assert torch.equal(read.images, part.images)
+        assert torch.equal(read.labels, part.labels)
+    maps = Path("/proc/self/maps")
+    if maps.exists():
+        kept = read_prepared("train")
+        assert "train_images.npy" in maps.read_text()
+        assert len(kept) == 180
+    assert json.loads(Path("data/prepared/meta.json").read_text())["counts"]["train"] == 180
+
+
+def test_writing_again_gives_the_same_bytes(prepared):
+    first = {path.name: path.read_bytes() for path in Path("data/prepared").iterdir()}
+    write_prepared(prepared, "mnist", data.DIGITS)
+    assert first == {path.name: path.read_bytes() for path in Path("data/prepared").iterdir()}
+
+
+@pytest.mark.usefixtures("prepared")
+@pytest.mark.parametrize("damage", [b"", b"no numpy file", None])
+def test_damaged_prepared_data_is_refused(damage):
+    path = Path("data/prepared/train_images.npy")
+    path.write_bytes(path.read_bytes()[:-1000] if damage is None else damage)
+    with pytest.raises(DataError, match=r"train_images\.npy"):
+        read_prepared("train")
+
+
+@pytest.mark.usefixtures("prepared")
+def test_damaged_meta_data_is_refused():
+    Path("data/prepared/meta.json").write_text("{")
+    with pytest.raises(DataError, match=r"meta\.json"):
+        data.prepared_meta()
+
+
+@pytest.mark.usefixtures("prepared")
+def test_prepared_images_and_labels_of_different_number_are_refused():
+    np.save("data/prepared/train_labels.npy", np.zeros(3, np.uint8))
+    with pytest.raises(DataError, match="do not belong together"):
+        read_prepared("train")
+
+
+# What is done to the files, and what the error must say.
+DAMAGES = {
+    "empty file": (lambda raw: _truncate(raw, 0), "damaged"),
+    "cut short": (lambda raw: _truncate(raw, 1000), "damaged"),
+    "bad magic number": (lambda raw: _overwrite(raw, b"\xff\xff\xff\xff"), "damaged"),
+    "count mismatch": (
+        lambda raw: write_idx(raw / "train-labels-idx1-ubyte", np.arange(190) % 10),
+        "200 training images, but 190 labels",
+    ),
+    "wrong shape": (
+        lambda raw: write_idx(raw / "train-images-idx3-ubyte", np.zeros((200, 14, 56))),
+        "shape (1, 14, 56), (1, 28, 28) is expected",
+    ),
+    "empty class": (
+        lambda raw: write_idx(raw / "train-labels-idx1-ubyte", np.arange(200) % 9),
+        "no training image is of class '9'",
+    ),
+    "label out of range": (
+        lambda raw: write_idx(raw / "t10k-labels-idx1-ubyte", np.arange(50) % 11),
+        "a test image has label 10",
+    ),
+    "labels for images": (
+        lambda raw: write_idx(raw / "train-images-idx3-ubyte", np.arange(200) % 10),
+        "damaged",
+    ),
+}
+
+
+def _truncate(raw: Path, size: int) -> None:
+    path = raw / "train-images-idx3-ubyte"
+    path.write_bytes(path.read_bytes()[:size])
+
+
+def _overwrite(raw: Path, start: bytes) -> None:
+    path = raw / "train-images-idx3-ubyte"
+    path.write_bytes(start + path.read_bytes()[len(start) :])
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_files_are_refused(mnist_root, damage):
+    spoil, message = DAMAGES[damage]
+    spoil(mnist_root / "MNIST" / "raw")
+    with pytest.raises(DataError) as error:
+        check_source(read_source("mnist", mnist_root))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("share", [0.002, 0.998])
+def test_a_split_leaves_two_images_of_each_class_in_both_parts(make_params, share):
+    settings = make_params({"data.test_share": share}).data
+    with pytest.raises(DataError, match=r"data\.test_share: .* both parts need at least two"):
+        split_source(read_source("mnist-5k", Path()), settings, seed=0)
+
+
+def test_the_stage_ends_in_one_line_and_leaves_nothing_behind(tmp_path, mnist_root):
+    _truncate(mnist_root / "MNIST" / "raw", 1000)
+    changes = {"data.source": "mnist", "data.root": str(mnist_root)}
+    write_params(tmp_path / "params.yaml", changes)
+    result = run(["python", str(STAGE)], tmp_path, check=False)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "data").exists()
+
+
+def test_without_a_network_the_error_says_where_to_put_the_files(tmp_path):
+    changes = {"data.source": "fashion-mnist", "data.root": "raw"}
+    write_params(tmp_path / "params.yaml", changes)
+    result = run(
+        ["python", str(STAGE)], tmp_path, check=False,
+        http_proxy=NOWHERE, https_proxy=NOWHERE, no_proxy="",
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert f"put its four files, unzipped, into {tmp_path}/raw/FashionMNIST/raw" in result.stderr
+    assert result.stderr.strip().splitlines()[-1].startswith("error: data.source: fashion-mnist")
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.fixture
+def mirror(tmp_path, mnist_root, monkeypatch) -> Iterator[Path]:
+    """A folder that a server on loopback offers as torchvision's mirror of MNIST."""
+    from aae.data._torchvision import datasets
+
+    zipped = tmp_path / "zipped"
+    zipped.mkdir()
+    resources = []
+    for path in (mnist_root / "MNIST" / "raw").iterdir():
+        content = gzip.compress(path.read_bytes())
+        (zipped / f"{path.name}.gz").write_bytes(content)
+        resources.append((f"{path.name}.gz", hashlib.md5(content).hexdigest()))
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=zipped)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/"
+        monkeypatch.setattr(datasets.MNIST, "mirrors", [address])
+        monkeypatch.setattr(datasets.MNIST, "resources", resources)
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        yield zipped
+        server.shutdown()
+
+
+def test_a_download_that_breaks_off_leaves_nothing_and_the_next_one_is_whole(
+    mirror, mnist_root, tmp_path, repository
+):
+    last = sorted(mirror.iterdir())[-1]
+    last.rename(tmp_path / last.name)
+    with pytest.raises(ParameterError, match=r"data\.source: mnist is not below data\.root and"):
+        read_source("mnist", repository / "no" / "where")
+    assert not (repository / "no").exists()
+    (tmp_path / last.name).rename(last)
+    source = read_source("mnist", repository / "raw")
+    expected = read_source("mnist", mnist_root)
+    assert torch.equal(source.train.images, expected.train.images)
+    assert torch.equal(source.test.labels, expected.test.labels)
+
+
+@pytest.mark.usefixtures("mirror")
+def test_of_experiments_side_by_side_one_downloads(repository, capfd):
+    read_source("mnist", repository / "one")
+    of_one = capfd.readouterr().err.count('"GET /train-images')
+    with ThreadPoolExecutor(4) as pool:
+        sources = list(pool.map(lambda _: read_source("mnist", repository / "all"), range(4)))
+    assert {len(source.train) for source in sources} == {200}
+    assert capfd.readouterr().err.count('"GET /train-images') == of_one
+
+
+def test_files_that_are_zipped_need_no_network(mirror, repository):
+    raw = repository / "raw" / "MNIST" / "raw"
+    raw.parent.mkdir(parents=True)
+    shutil.move(mirror, raw)
+    assert len(read_source("mnist", repository / "raw").train) == 200
+
+
+@pytest.mark.slow
+def test_a_root_in_the_home_folder_is_there(tmp_path, mnist_root):
+    write_params(tmp_path / "params.yaml", {"data.source": "mnist", "data.root": "~/source"})
+    result = run(["python", str(STAGE)], tmp_path, HOME=str(mnist_root.parent))
+    assert "50 test images" in result.stdout
+
+
+def test_a_queued_experiment_reads_the_images_of_the_repository_around_it(tmp_path, mnist_root):
+    (tmp_path / "data").mkdir()
+    mnist_root.rename(tmp_path / "data" / "raw")
+    queued = tmp_path / ".dvc" / "tmp" / "exps" / "tmp1234"
+    queued.mkdir(parents=True)
+    write_params(queued / "params.yaml", {"data.source": "mnist", "data.root": "data/raw"})
+    assert "50 test images" in run(["python", str(STAGE)], queued).stdout
+
+
+@pytest.mark.usefixtures("mirror")
+def test_a_root_that_cannot_be_written_is_named(repository):
+    (repository / "file").write_text("in the way")
+    with pytest.raises(ParameterError, match=r"data\.root: .*file"):
+        read_source("mnist", repository / "file")
+
+
+def test_a_copy_that_lacks_a_file_is_left_as_it_is(mnist_root):
+    raw = mnist_root / "MNIST" / "raw"
+    (raw / "t10k-labels-idx1-ubyte").unlink()
+    before = {path: path.read_bytes() for path in raw.iterdir()}
+    with pytest.raises(ParameterError, match=r"MNIST/raw lacks t10k-labels-idx1-ubyte; add them"):
+        read_source("mnist", mnist_root)
+    assert {path: path.read_bytes() for path in raw.iterdir()} == before
+
+
+def test_torchvision_that_is_whole_keeps_its_own_operators(tmp_path):
+    """A library that declares the operators first must find them unchanged afterwards."""
+    program = """
+import torch
+torch.library.define("torchvision::nms", "(Tensor dets, Tensor scores, float t) -> Tensor")
+torch.library.impl("torchvision::nms", "cpu", lambda dets, scores, t: scores + t)
+from aae.data._torchvision import datasets
+print(torch.ops.torchvision.nms(torch.zeros(1, 4), torch.ones(1), 2.0).item(), datasets.MNIST)
+"""
+    result = run(["python", "-c", program], tmp_path)
+    assert result.stdout.startswith("3.0 <class")

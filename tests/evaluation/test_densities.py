@@ -1,0 +1,136 @@
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+
+from aae.evaluation.densities import (
+    ENCLOSED,
+    Plane,
+    latent_histogram,
+    plane_density,
+    prior_quantile_shares,
+    visible_range,
+)
+from aae.priors.distributions import make_distribution
+from aae.priors.prior import Prior
+from aae.seeding import stream
+
+
+@pytest.mark.parametrize("latent_dim", [1, 3])
+def test_the_histogram_is_a_density_with_the_priors_beside_it(latent_dim):
+    prior = Prior(make_distribution("Gamma", {"concentration": 2.0, "rate": 1.0}), latent_dim)
+    codes = prior.sample(2000, stream(0, "codes")) + 1
+    table = latent_histogram(codes, prior)
+    assert list(table) == ["dimension", "low", "high", "codes", "prior"]
+    for dimension, bins in table.groupby("dimension"):
+        widths = bins["high"] - bins["low"]
+        # All but half a percent at either end is in the picture, and all of it in the densities.
+        values = codes[:, dimension - 1]
+        seen = (values >= bins["low"].iloc[0]) & (values <= bins["high"].iloc[-1])
+        assert (bins["codes"] * widths).sum() == pytest.approx(seen.double().mean().item())
+        assert seen.double().mean() >= 0.99
+        assert (bins["prior"] * widths).sum() == pytest.approx(1, abs=0.02)
+        inside = (codes[:, dimension - 1] >= bins["low"].iloc[5]) & (
+            codes[:, dimension - 1] < bins["high"].iloc[5]
+        )
+        assert bins["codes"].iloc[5] * widths.iloc[5] * 2000 == pytest.approx(inside.sum().item())
+        edges = [*bins["low"], bins["high"].iloc[-1]]
+        shares = np.diff(scipy.stats.gamma(2).cdf(edges))
+        np.testing.assert_allclose(bins["prior"] * widths, shares, rtol=1e-3, atol=1e-6)
+
+
+def test_a_prior_narrower_than_a_cell_has_no_contours():
+    prior = Prior(make_distribution("MultivariateNormal", {
+        "loc": [0.0, 0.0], "covariance_matrix": [[1e-8, 0.0], [0.0, 1e-8]]
+    }), 2)  # fmt: skip
+    low, high = torch.tensor([1.0, 1.0]), torch.tensor([2.0, 2.0])
+    found = plane_density(prior, Plane(torch.zeros(2, 2)), low, high)
+    assert found.levels == []
+    assert np.isfinite(found.density).all()
+
+
+def test_a_few_far_points_do_not_make_a_dot_of_the_picture():
+    cauchy = Prior(make_distribution("Cauchy", {"loc": 0.0, "scale": 1.0}), 2)
+    codes = cauchy.sample(2000, stream(0, "codes"))
+    assert codes.abs().max() > 500
+    low, high = visible_range(codes, cauchy)
+    assert ((high - low) < 200).all()
+    # Codes far from the prior are in it all the same.
+    low, high = visible_range(codes[:1000] * 0.01 + 300, cauchy)
+    assert (low < 0).all()
+    assert (high > 300).all()
+
+
+def test_shares_between_quantiles_are_equal_for_prior_samples_only():
+    prior = Prior(make_distribution("Exponential", {"rate": 3.0}), 2)
+    codes = prior.sample(2000, stream(0, "codes"))
+    table = prior_quantile_shares({"aae": codes}, prior)
+    assert table["prior_quantile"].tolist() == pytest.approx(np.arange(0.025, 1, 0.05))
+    assert (table["prior"] == 0.05).all()
+    shares = table["aae"]
+    assert shares.sum() == pytest.approx(1)
+    # 4,000 values in 20 bins: chi-square with 19 degrees of freedom, 99.99 % quantile.
+    chi_square = 4000 * ((shares - 0.05) ** 2 / 0.05).sum()
+    assert chi_square < scipy.stats.chi2(19).ppf(0.9999)
+    far = prior_quantile_shares({"left": codes - 100, "right": codes + 100}, prior)
+    assert far["left"].iloc[0] == 1
+    assert far["right"].iloc[-1] == 1
+
+
+@pytest.mark.parametrize("latent_dim", [1, 2, 5])
+def test_a_plane_leads_from_codes_to_coordinates_and_back(latent_dim):
+    generator = stream(0, "codes")
+    codes = torch.randn(300, latent_dim, generator=generator) * torch.arange(1, latent_dim + 1) + 3
+    plane = Plane(codes)
+    coordinates = plane.coordinates(codes)
+    assert coordinates.shape == (300, min(latent_dim, 2))
+    assert len(plane.names) == min(latent_dim, 2)
+    torch.testing.assert_close(plane.coordinates(plane.codes(coordinates)), coordinates)
+    if latent_dim <= 2:
+        torch.testing.assert_close(coordinates, codes)
+    else:
+        # The two directions of largest variance, the largest first.
+        variances = torch.linalg.eigvalsh(codes.T.cov()).flip(0)[:2]
+        torch.testing.assert_close(coordinates.var(0), variances)
+        torch.testing.assert_close(coordinates.mean(0), torch.zeros(2), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "latent_dim"),
+    [
+        ("Normal", {"loc": 1.0, "scale": 2.0}, 2),
+        ("Uniform", {"low": -5.0, "high": 5.0}, 2),
+        ("Beta", {"concentration1": 0.5, "concentration0": 0.5}, 2),
+        ("SwissRoll", {"turns": 1.5, "radius": 10.0, "noise": 0.5}, 2),
+        ("StudentT", {"df": 1.5}, 2),
+        ("Gamma", {"concentration": 2.0, "rate": 1.0}, 8),
+    ],
+)
+def test_contours_enclose_the_shares_of_the_prior_that_they_are_named_after(
+    name, arguments, latent_dim
+):
+    prior = Prior(make_distribution(name, arguments), latent_dim)
+    codes = prior.sample(100_000, stream(0, "codes"))
+    plane = Plane(codes)
+    low, high = plane.limits(codes, prior)
+    density = plane_density(prior, plane, low, high)
+    cells = (plane.coordinates(codes) - low) / (high - low) * len(density.x)
+    cells = cells[((cells >= 0) & (cells < len(density.x))).all(1)]
+    column, row = cells.int().T.numpy()
+    shares = [
+        (density.density[row, column] >= level).sum() / len(codes) for level in density.levels
+    ]
+    # The noise of 100,000 samples is 0.002 at most; the rest is that cells are coarse.
+    if name == "Uniform":  # flat: its edge alone, which some cells have in the middle
+        assert shares == [pytest.approx(1, abs=0.03)]
+    else:
+        assert shares == pytest.approx(sorted(ENCLOSED, reverse=True), abs=0.01)
+
+
+def test_the_density_in_the_plane_of_two_independent_dimensions_is_their_product():
+    prior = Prior(make_distribution("Normal", {"loc": 1.0, "scale": 2.0}), 2)
+    plane = Plane(prior.sample(100, stream(0, "codes")))
+    found = plane_density(prior, plane, torch.tensor([-4.0, -3.0]), torch.tensor([5.0, 6.0]))
+    normal = scipy.stats.norm(1, 2)
+    expected = normal.pdf(found.y)[:, None] * normal.pdf(found.x)[None, :]
+    np.testing.assert_allclose(found.density, expected, rtol=1e-2)

@@ -1,0 +1,152 @@
+"""Measures of generated images: each against a known answer and an independent computation."""
+
+import numpy as np
+import ot
+import pytest
+import scipy.linalg
+import torch
+from sklearn.neighbors import KernelDensity
+
+from aae.priors.distributions import make_distribution
+from aae.evaluation.generation import (
+    NEIGHBOURS,
+    WINDOWS,
+    GenerationTest,
+    frechet_distance,
+    nearest_images,
+    parzen_log_likelihood,
+    precision_and_recall,
+)
+from aae.models.networks import Architecture, Model, pixels
+from aae.params import EvalLatent
+from aae.priors.prior import Prior
+
+PRIOR = Prior(make_distribution("Normal", {"loc": 0.0, "scale": 1.0}), 2)
+RECONSTRUCTIONS = torch.zeros(60, 1, 4, 4)
+SETTINGS = EvalLatent(projections=20, references=2, draws=19, subset=60, judge_steps=100)
+
+
+def test_frechet_distance_of_a_shift_is_its_square():
+    features = np.random.default_rng(0).normal(size=(200, 3))
+    shift = np.array([1.0, 2.0, 2.0])
+    assert frechet_distance(features, features + shift) == pytest.approx(9)
+    assert frechet_distance(features, features) == pytest.approx(0, abs=1e-6)
+
+
+def test_frechet_distance_is_that_of_heusels_formula():
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(100, 4)), rng.gamma(2, size=(150, 4)) @ rng.normal(size=(4, 4))
+    covariances = np.cov(first.T), np.cov(second.T)
+    product = scipy.linalg.sqrtm(covariances[0] @ covariances[1]).real
+    expected = np.sum((first.mean(0) - second.mean(0)) ** 2)
+    expected += np.trace(covariances[0] + covariances[1] - 2 * product)
+    assert frechet_distance(first, second) == pytest.approx(expected)
+    means = first.mean(0), second.mean(0)
+    pots = ot.gaussian.bures_wasserstein_distance(*means, *covariances)
+    assert frechet_distance(first, second) == pytest.approx(pots**2)
+
+
+def test_features_that_are_always_zero_do_no_harm():
+    features = np.random.default_rng(0).normal(size=(50, 3)) * [1, 1, 0]
+    assert frechet_distance(features, 2 * features) == pytest.approx(
+        np.sum((features.mean(0)) ** 2) + np.trace(np.cov(features.T))
+    )
+
+
+def test_precision_and_recall_are_those_of_the_definition():
+    rng = np.random.default_rng(0)
+    generated, real = rng.normal(0.5, 0.5, size=(50, 3)), rng.normal(size=(70, 3))
+
+    def share(points, others):
+        inside = 0
+        for point in points:
+            for other in others:
+                radius = np.sort(np.linalg.norm(others - other, axis=1))[NEIGHBOURS]
+                if np.linalg.norm(point - other) <= radius:
+                    inside += 1
+                    break
+        return inside / len(points)
+
+    found = precision_and_recall(generated, real)
+    assert found == pytest.approx((share(generated, real), share(real, generated)))
+    assert found[0] > found[1], "too narrow: precise, but not all is there"
+    assert precision_and_recall(generated + 100, real) == (0, 0)
+
+
+def test_parzen_windows_are_scikit_learns_at_the_best_width():
+    rng = np.random.default_rng(0)
+    centres, images, validation = rng.uniform(size=(3, 40, 9))
+    widths = {
+        width: KernelDensity(bandwidth=width).fit(centres).score_samples(validation).mean()
+        for width in WINDOWS
+    }
+    best = max(widths, key=lambda width: widths[width])
+    assert WINDOWS[0] < best < WINDOWS[-1], "not an end of the range"
+    expected = KernelDensity(bandwidth=best).fit(centres).score_samples(images).mean()
+    assert parzen_log_likelihood(centres, images, validation) == pytest.approx(expected)
+
+
+def test_the_nearest_image_of_a_copy_is_the_original():
+    generator = torch.Generator().manual_seed(0)
+    others = torch.randint(256, (20, 1, 4, 4), generator=generator).to(torch.uint8)
+    nearest, distances = nearest_images(pixels(others[[7, 3]]), others)
+    assert nearest.tolist() == [7, 3]
+    assert distances.tolist() == pytest.approx([0, 0], abs=1e-6)
+    _, distances = nearest_images(pixels(others[[7]]) + 0.01, others)
+    assert distances.tolist() == pytest.approx([0.01], abs=1e-5)
+
+
+@pytest.fixture
+def generation(splits) -> GenerationTest:
+    return GenerationTest(splits, 3, PRIOR, SETTINGS, seed=0)
+
+
+class Copying(torch.nn.Module):
+    """A decoder that paints given images, whatever the codes."""
+
+    def __init__(self, images: torch.Tensor) -> None:
+        super().__init__()
+        self.images = torch.nn.Parameter(pixels(images))
+
+    def forward(self, codes: torch.Tensor) -> torch.Tensor:
+        return self.images[torch.arange(len(codes)) % len(self.images)]
+
+
+def test_copies_of_training_images_look_real_and_are_found_out(generation, splits):
+    found = generation(Copying(splits["train"].images), RECONSTRUCTIONS)
+    assert found["generated_precision"] > 0.8
+    assert found["generated_entropy"] == pytest.approx(np.log(3), abs=0.05)
+    assert found["nearest_training_distance"] == pytest.approx(0, abs=1e-6)
+    assert generation.real["nearest_training_distance"] > 0.05
+
+
+def test_one_image_again_and_again_has_no_entropy_and_no_recall(generation, splits):
+    found = generation(Copying(splits["test"].images[:1]), RECONSTRUCTIONS)
+    assert found["generated_entropy"] == 0
+    assert found["generated_recall"] < 0.1
+    assert found["generated_frechet"] > 3 * generation.real["generated_frechet"]
+
+
+def test_a_decoder_that_has_learnt_nothing_paints_nothing_real(generation, splits):
+    architecture = Architecture(image_shape=(1, 4, 4), latent_dim=2, hidden=(8,))
+    found = generation(Model(architecture, seed=0).decoder, pixels(splits["test"].images))
+    real = generation.real
+    of_reconstructions = {"reconstructed_frechet", "reconstructed_confidence"}
+    assert found.keys() - of_reconstructions == real.keys() - {"judge_accuracy"}
+    # Perfect ones, here.
+    assert found["reconstructed_frechet"] == pytest.approx(0, abs=1e-6)
+    assert found["reconstructed_confidence"] == real["generated_confidence"]
+    assert found["generated_frechet"] > 3 * real["generated_frechet"]
+    assert found["generated_precision"] < real["generated_precision"]
+    assert found["parzen_log_likelihood"] < real["parzen_log_likelihood"]
+
+
+def test_the_judge_knows_its_classes_whatever_the_number_of_threads(generation, splits):
+    assert generation.real["judge_accuracy"] > 0.9
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    again = GenerationTest(splits, 3, PRIOR, SETTINGS, seed=0)
+    torch.set_num_threads(threads)
+    assert again.real == generation.real
+    for name, weights in generation.judge.state_dict().items():
+        assert torch.equal(again.judge.state_dict()[name], weights)

@@ -1,0 +1,121 @@
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import mlflow
+import pytest
+from support import SIZES, Door, make_digits
+
+from aae.data.data import Images, write_prepared
+from aae.models.networks import Architecture, Model
+from aae.pipeline.session import Session, training_session
+from aae.training.phases import AdversarialTraining
+
+EPOCHS = 3  # of three steps
+
+
+def interrupt() -> None:
+    """Do what Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+@pytest.fixture
+def train(repository, make_params):
+    """Return a function that goes on with a training, to its end or until it is killed."""
+    digits = make_digits(60)
+    part = Images(digits, digits[:, 0, 0, 0] // 200)
+    write_prepared(dict.fromkeys(("train", "validation", "test"), part), "digits", ("0", "1"))
+    (repository / "dvc.yaml").write_text("stages: {train_aae: {deps: [data]}}")
+    params = make_params(
+        {"train_aae.epochs": EPOCHS, "train_aae.batch_size": 20, "snapshots.every": 0}
+    )
+
+    def train(kill_at: int | None = None, kill: Callable[[], None] = interrupt) -> Session:
+        model = Model(Architecture(**SIZES), seed=0)
+        training = AdversarialTraining(
+            model, params.latent_prior, params.train_aae, digits, digits, params.seed
+        )
+        step = training.train_batch
+
+        def train_batch(batch):
+            if training.step == kill_at:
+                kill()
+            return step(batch)
+
+        training.train_batch = train_batch
+        determined_by = {"seed": 0, "prior": {"name": "gaussian"}}
+        with training_session("train_aae", params, determined_by, training, "seen") as session:
+            session.train(session.notes["seen"].append)
+        return session
+
+    return train
+
+
+@pytest.fixture
+def snapshot_each_step(monkeypatch) -> None:
+    """Let the disk be so fast that a snapshot takes no time."""
+    monkeypatch.setattr("aae.training.snapshots.SHARE", math.inf)
+
+
+@pytest.mark.usefixtures("snapshot_each_step")
+@pytest.mark.parametrize(
+    ("kill_at", "where"),
+    [
+        (0, "epoch 1, step 1 of 3"),
+        (2, "epoch 1, step 3 of 3"),
+        (7, "epoch 3, step 2 of 3"),
+    ],
+)
+def test_a_killed_session_goes_on_and_sees_every_epoch_once(
+    train, repository: Path, capsys, kill_at, where
+):
+    whole = train().notes
+    with pytest.raises(KeyboardInterrupt):
+        train(kill_at)
+    killed = train()
+    assert f"going on from {where}\n" in capsys.readouterr().out
+    assert json.dumps(killed.notes) == json.dumps(whole), "the same bytes in the same order"
+    assert killed.notes["seen"] == list(range(EPOCHS + 1))
+    assert killed.history["epoch"].tolist() == list(range(1, EPOCHS + 1))
+    assert list((repository / "snapshots").iterdir()) == []
+    runs = mlflow.search_runs(output_format="list")
+    assert [found.info.status for found in runs] == ["FINISHED", "FINISHED"]
+    for found in runs:
+        assert epochs(found) == list(range(1, EPOCHS + 1))
+        assert found.data.tags["prior"] == "gaussian"
+
+
+def epochs(run: mlflow.entities.Run) -> list[int]:
+    """Epochs of which a run has the losses."""
+    history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "generator_loss")
+    return [metric.step for metric in history]
+
+
+@pytest.mark.usefixtures("snapshot_each_step")
+def test_a_run_that_lacks_epochs_before_the_snapshot_gets_them(train, monkeypatch):
+    with pytest.raises(KeyboardInterrupt):
+        train(kill_at=7)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "another")  # where no run has any
+    train()
+    (found,) = mlflow.search_runs(output_format="list")
+    assert epochs(found) == list(range(1, EPOCHS + 1))
+
+
+@pytest.mark.usefixtures("snapshot_each_step")
+def test_with_each_snapshot_what_the_server_has_missed_is_on_disk(train, repository, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{Door(0).port}")
+    spooled: list[int] = []
+
+    def look(_folder: Path, step: int, *_: object) -> None:
+        if step == 6:
+            (file,) = (repository / "mlflow-spool").glob("*/run.json")
+            records = json.loads(file.read_text())["records"]
+            spooled.extend(arguments["epoch"] for kind, arguments in records if kind == "epoch")
+            raise KeyboardInterrupt
+
+    # Before there is a snapshot, after which it would not be recorded again.
+    monkeypatch.setattr("aae.training.snapshots.write_snapshot", look)
+    with pytest.raises(KeyboardInterrupt):
+        train()
+    assert spooled == [1, 2]

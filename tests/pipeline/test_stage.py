@@ -1,0 +1,98 @@
+from pathlib import Path
+
+import pytest
+import torch
+from support import run, write_params
+
+SCRIPT = """
+'''What this stage does.'''
+from aae.errors import DataError
+from aae.pipeline.stage import run_stage
+
+def main(params):
+    print("prior", params.prior)
+    {work}
+
+if __name__ == "__main__":
+    run_stage(main, __doc__)
+"""
+
+
+@pytest.fixture
+def run_script(tmp_path: Path):
+    def run_script(work: str, *arguments: str, threads: str = "1", **changes):
+        (tmp_path / "script.py").write_text(SCRIPT.format(work=work))
+        write_params(tmp_path / "params.yaml", changes)
+        command = ["python", "script.py", *arguments]
+        return run(command, tmp_path, check=False, OMP_NUM_THREADS=threads)
+
+    return run_script
+
+
+def test_the_work_gets_checked_parameters(run_script):
+    result = run_script("pass", prior="gamma")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "prior gamma\n", "")
+
+
+def test_a_wrong_parameter_ends_before_the_work(run_script):
+    result = run_script("pass", latent_dim=0)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("error: latent_dim: 0 is wrong")
+
+
+def test_an_error_of_the_projects_own_ends_in_one_line(run_script):
+    result = run_script("raise DataError('no image is of class 9')")
+    assert (result.returncode, result.stderr) == (1, "error: no image is of class 9\n")
+
+
+def test_an_error_of_ours_keeps_its_traceback(run_script):
+    result = run_script("1 / 0")
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr
+
+
+def test_ctrl_c_ends_without_a_traceback(run_script):
+    result = run_script("raise KeyboardInterrupt")
+    assert (result.returncode, result.stderr) == (130, "interrupted\n")
+
+
+def test_help_says_what_the_stage_does_and_where_parameters_stand(run_script):
+    result = run_script("pass", "--help", latent_dim=0)
+    assert result.returncode == 0
+    assert "What this stage does." in result.stdout
+    assert "params.yaml" in result.stdout
+
+
+def test_many_codes_at_one_place_do_not_end_the_process(run_script):
+    """SciPy's balanced tree does, in a stage: it takes numbers for 0 that are next to it."""
+    work = """
+    import numpy as np
+    from aae.evaluation.distances import c2st_accuracy
+    elsewhere = np.random.default_rng(0).uniform(1, 2, (1000, 2))
+    print(c2st_accuracy(np.zeros((100, 2)), elsewhere))
+    """
+    result = run_script(work)
+    assert (result.returncode, result.stdout.splitlines()[-1]) == (0, "1.0")
+
+
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="this torch has no MKL")
+def test_the_number_of_threads_does_not_change_a_bit(run_script):
+    # A layer and the loss, whose sums are split among threads: each of these numbers depends on
+    # them for some kind of processor if nothing is done.
+    work = """
+    import hashlib, torch
+    from aae.training.phases import reconstruction_loss
+    generator = torch.Generator().manual_seed(0)
+    for batch, outputs in ((100, 2), (10, 100)):
+        hidden, weights = (torch.rand(n, 1000, generator=generator) for n in (batch, outputs))
+        codes = torch.nn.functional.linear(hidden, weights)
+        print(hashlib.sha256(codes.numpy().tobytes()).hexdigest())
+    for _ in range(10):
+        images = torch.rand(2, 400, 1, 28, 28, generator=generator)
+        print(reconstruction_loss(*images).item())
+    print(torch.get_num_threads())
+    """
+    first, second = (run_script(work, threads=threads).stdout.splitlines() for threads in "12")
+    assert (first.pop(), second.pop()) == ("1", "2")
+    assert len(first) == 13
+    assert first == second

@@ -1,0 +1,266 @@
+"""The gate, in real repositories; what it catches is in test_power.py."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pytest
+from support import commit, copy_project, copy_results, run, start, wait_for_line, write_params
+
+from aae.errors import ComparisonError
+
+# By which the workflow finds the comment of the gate again.
+MARKER = "<!-- metrics of aae.regression.gate -->"
+GUARDED = "reports/metrics/regression.json"
+MEASURED = "reports/metrics/latent.json"
+# A small pipeline, and two metrics that must not get worse at all.
+TINY = {
+    "regression.overrides": {
+        "network.hidden": [16],
+        "network.discriminator_hidden": [16],
+        "train_ae.epochs": 1,
+        "train_aae.epochs": 1,
+        "eval_latent.draws": 19,
+        "eval_latent.references": 2,
+        "eval_latent.subset": 100,
+        "eval_latent.judge_steps": 20,
+    },
+    "regression.metrics": {
+        f"{model}.reconstruction_mse": {"better": "lower", "absolute": 0.0}
+        for model in ("ae", "aae")
+    },
+}
+HALVES = """
+def halve(splits):
+    splits["train"] = splits["train"][range(0, len(splits["train"]), 2)]
+"""
+
+
+def gate(project: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the gate."""
+    command = ["python", "-m", "aae.regression.gate", *arguments]
+    return run(command, project, check=False, PYTHONPATH=str(project), **environment)
+
+
+def write_baseline(project: Path, text: str) -> None:
+    """Commit guarded metrics."""
+    path = project / GUARDED
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    commit(project, "baseline")
+
+
+@pytest.fixture(scope="module")
+def unmeasured(tmp_path_factory) -> Path:
+    """A project without any metrics."""
+    return copy_project(tmp_path_factory.mktemp("unmeasured"), {})
+
+
+@pytest.fixture
+def project(unmeasured, tmp_path) -> Path:
+    """A clone of it."""
+    run(["git", "clone", "--quiet", unmeasured.as_uri(), str(tmp_path / "clone")], tmp_path)
+    return tmp_path / "clone"
+
+
+def assert_not_comparable(project: Path, message: str, *arguments: str) -> None:
+    """It says so in one line, also to machines, with 2, and before any stage has run."""
+    result = gate(project, *arguments, "--json", "--markdown", "comment.md")
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"could not compare: {message}")
+    assert json.loads(result.stdout) == {"verdict": "could not compare", "summary": line}
+    comment = (project / "comment.md").read_text()
+    assert comment.startswith(f"{MARKER}\n"), "by which the workflow finds it again"
+    assert line in comment
+
+
+def test_without_a_baseline_it_says_how_to_make_one(project):
+    message = f"{GUARDED} is not in the merge base with origin/main ("
+    assert_not_comparable(project, message)
+    assert_not_comparable(project, f"{GUARDED} is not in HEAD (", "--base", "HEAD")
+    head = run(["git", "rev-parse", "--short=8", "HEAD"], project).stdout.strip()
+    assert_not_comparable(project, f"{GUARDED} is not in {head}; ", "--base", head)
+
+
+def test_a_revision_that_is_not_there_is_named(project):
+    message = "--base: 'v1.2' is no revision of this repository"
+    assert_not_comparable(project, message, "--base", "v1.2")
+
+
+def test_a_history_that_is_cut_off_is_named(project, tmp_path):
+    (project / "new.txt").write_text("")
+    commit(project, "one more")
+    shallow = tmp_path / "shallow"
+    run(["git", "clone", "--quiet", "--depth=1", project.as_uri(), str(shallow)], tmp_path)
+    hint = "the history is cut off, fetch it with `git fetch --unshallow`"
+    message = f"--base: 'HEAD~1' is no revision of this repository; {hint}"
+    assert_not_comparable(shallow, message, "--base", "HEAD~1")
+    # A branch whose common commit with main is not there.
+    run(["git", "checkout", "--quiet", "--orphan", "mine"], shallow)
+    commit(shallow, "mine")
+    message = f"this branch and origin/main have no commit in common; {hint}"
+    assert_not_comparable(shallow, message)
+
+
+def test_without_a_main_branch_a_base_is_asked_for(unmeasured, tmp_path):
+    other = tmp_path / "other"
+    run(["git", "clone", "--quiet", unmeasured.as_uri(), str(other)], tmp_path)
+    run(["git", "remote", "remove", "origin"], other)
+    run(["git", "branch", "--move", "trunk"], other)
+    assert_not_comparable(other, "there is no branch origin/main or main; name a revision")
+
+
+def test_a_wrong_parameter_is_named_before_time_is_spent(project):
+    text = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(text.replace("better: lower", "better: less", 1))
+    assert_not_comparable(project, "regression.metrics.ae.reconstruction_mse.better: 'less' is not")
+
+
+def test_a_metric_that_nobody_measures_is_named_before_time_is_spent(project):
+    write_baseline(project, '{"aae.match_ratio": 1.0}')
+    measured = {"ae": {"reconstruction_mse": 0.1}, "aae": {"match_ratio": 1.0}}
+    (project / "reports" / "metrics" / "latent.json").write_text(json.dumps(measured))
+    message = "regression.metrics: 'ae.generated_frechet' is not measured"
+    assert_not_comparable(project, message, "--base", "HEAD")
+
+
+def test_a_baseline_that_is_damaged_is_named(project):
+    write_baseline(project, "{")
+    head = run(["git", "rev-parse", "--short=7", "HEAD"], project).stdout.strip()
+    assert_not_comparable(project, f"{GUARDED} at {head} is damaged: ", "--base", "HEAD")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[1]", "it holds no metrics by name"),
+        ('{"aae.match_ratio": NaN}', "aae.match_ratio is nan, not a finite number"),
+        ('{"aae.match_ratio": "high"}', "aae.match_ratio is 'high', not a finite number"),
+        ('{"aae.match_ratio": null}', "aae.match_ratio is None, not a finite number"),
+        ('{"aae.match_ratio": true}', "aae.match_ratio is True, not a finite number"),
+    ],
+)
+def test_metrics_that_are_no_numbers_are_damaged(text, reason):
+    from aae.regression.gate import numbers  # with dvc, which takes a second
+
+    with pytest.raises(ComparisonError) as error:
+        numbers(text.encode(), "regression.json")
+    assert str(error.value) == f"regression.json is damaged: {reason}"
+
+
+def test_a_whole_number_is_a_number():
+    from aae.regression.gate import numbers
+
+    assert numbers(b'{"aae.match_ratio": 1}', "regression.json") == {"aae.match_ratio": 1}
+
+
+def test_metrics_of_this_tree_that_are_damaged_are_named(project):
+    write_baseline(project, '{"aae.match_ratio": 1.0}')
+    for path, content in (
+        (GUARDED, b'{"aae.match_ratio": "1"}'), (GUARDED, b"\xff\xfe"), (MEASURED, b"<<<<<<< HEAD")
+    ):  # fmt: skip
+        (project / path).write_bytes(content)
+        assert_not_comparable(project, f"{path} is damaged: ", "--base", "HEAD")
+        (project / path).write_text("{}")
+
+
+def test_a_file_that_cannot_be_written_is_named_before_time_is_spent(project):
+    for option, path in (
+        ("--markdown", "params.yaml/comment.md"), ("--json", "aae"), ("--report", "aae")
+    ):  # fmt: skip
+        result = gate(project, option, path)
+        assert result.returncode == 2
+        assert f"{path} cannot be written: " in result.stderr.splitlines()[-1]
+
+
+def test_the_gate_explains_itself(project):
+    answer = gate(project, "--help").stdout
+    for word in ("--base", "--accept", "--markdown", "--json", "ARGS=--accept", "Exits with 0"):
+        assert word in answer
+
+
+@pytest.mark.slow
+def test_a_pipeline_that_fails_is_no_metric_that_is_worse(project):
+    write_baseline(project, '{"aae.match_ratio": 1.0}')
+    write_params(project / "params.yaml", {"regression.overrides": {"latent_dim": 0}})
+    result = gate(project, "--base", "HEAD")
+    assert result.returncode == 2
+    assert "error: latent_dim: 0 is wrong" in result.stderr
+    assert result.stderr.splitlines()[-1] == "could not compare: the pipeline failed, see above"
+
+
+@pytest.mark.slow
+def test_after_ctrl_c_nothing_is_left(project):
+    long = TINY["regression.overrides"] | {"train_ae.epochs": 1000}
+    write_params(project / "params.yaml", TINY | {"regression.overrides": long})
+    write_baseline(project, json.dumps(dict.fromkeys(TINY["regression.metrics"], 1.0)))
+    # What a shell runs in the background ignores the signal, and so would the tests' child.
+    hears = ["env", "--default-signal=INT", sys.executable, "-m", "aae.regression.gate"]
+    process = start([*hears, "--base", "HEAD"], project, PYTHONPATH=str(project))
+    wait_for_line(process.stderr, "Running stage 'train_ae'")
+    assert list((project / ".dvc" / "tmp").rglob("dvc.yaml")), "the copy that it runs in"
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait() == 130
+    assert not list((project / ".dvc" / "tmp").rglob("dvc.yaml"))
+    assert run(["dvc", "exp", "list", "--name-only"], project).stdout == ""
+    assert run(["git", "status", "--porcelain"], project).stdout == ""
+
+
+def test_on_github_the_figures_of_both_commits_have_addresses(monkeypatch):
+    from aae.workspace import git
+    from aae.regression.gate import image_addresses
+
+    assert image_addresses("abc") == ()
+    monkeypatch.setenv("GITHUB_REPOSITORY", "me/aae")
+    monkeypatch.setenv("GITHUB_SERVER_URL", "https://github.example")
+    raw = "https://github.example/me/aae/raw"
+    assert image_addresses("abc") == (f"{raw}/abc", f"{raw}/{git('rev-parse', 'HEAD')}")
+
+
+@pytest.mark.slow
+def test_what_is_worse_fails_but_for_what_is_accepted_on_purpose(tmp_path):
+    project = copy_project(tmp_path / "project", TINY)
+    copy_results(project)
+    (project / GUARDED).write_text("<<<<<<< HEAD")  # which is written anew
+    commit(project, "a damaged baseline")
+    result = gate(project, "--accept", "--json")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["verdict"] == "accepted"
+    assert result.stderr.splitlines()[-1] == f"accepted: commit {GUARDED}"
+    assert run(["dvc", "exp", "list", "--name-only"], project).stdout == "", "none is left behind"
+    mlflow.set_tracking_uri(f"sqlite:///{project / 'mlflow.db'}")
+    names = {experiment.name for experiment in mlflow.search_experiments()}
+    assert names - {"Default"} == {"aae-regression"}
+    assert run(["git", "status", "--porcelain"], project).stdout == f" M {GUARDED}\n"
+    commit(project, "baseline")
+    baseline = json.loads((project / GUARDED).read_text())
+    assert list(baseline) == list(TINY["regression.metrics"])
+
+    # A change that is not committed, with a folder and names that git does not know yet.
+    stage = project / "stages" / "prepare_data.py"
+    for old, new in (
+        ("    write_prepared(", "    halve(splits)\n    write_prepared("),
+        ("\nfrom aae.data.data", "\nfrom aae.halves import halve\nfrom aae.data.data"),
+    ):
+        assert stage.read_text().count(old) == 1
+        stage.write_text(stage.read_text().replace(old, new))
+    (project / "aae" / "halves").mkdir()
+    (project / "aae" / "halves" / "__init__.py").write_text(HALVES)
+    (project / "aae" / "hälften.md").write_text("Images, but half of them.")
+    # What `--accept` would write, for one metric of the two.
+    (project / GUARDED).write_text(json.dumps(baseline | {"ae.reconstruction_mse": 1.0}))
+    result = gate(project, *(f"--{kind}={kind}.out" for kind in ("markdown", "json", "report")))
+    assert result.returncode == 1, result.stderr
+    assert result.stderr.splitlines()[-1].startswith("regression: aae.reconstruction_mse worse")
+    rows = {row["metric"]: row for row in json.loads((project / "json.out").read_text())["rows"]}
+    assert {name: row["baseline"] for name, row in rows.items()} == baseline
+    assert rows["aae.reconstruction_mse"]["verdict"] == "worse"
+    assert rows["ae.reconstruction_mse"]["verdict"] == "accepted"
+    assert rows["ae.reconstruction_mse"]["now"] > baseline["ae.reconstruction_mse"]
+    assert "| aae.reconstruction_mse |" in (project / "markdown.out").read_text()
+    assert "<title>" in (project / "report.out").read_text()

@@ -1,0 +1,122 @@
+"""What the gate catches: the real pipeline of the gate, damaged in ways that have happened."""
+
+import json
+from pathlib import Path
+
+import pytest
+from support import copy_project, copy_results, run
+from test_gate import gate
+
+
+def edit(*changes: tuple[str, str, str]):
+    """Return an edit of a project: in these files, these texts become those."""
+
+    def apply(project: Path) -> None:
+        for name, old, new in changes:
+            text = (project / name).read_text()
+            assert text.count(old) == 1, f"{old} is not once in {name}"
+            (project / name).write_text(text.replace(old, new))
+
+    return apply
+
+
+# Real damage: an edit of the code, and a metric that gets worse by it.
+DAMAGE = {
+    "discriminator step removed": (
+        edit(("aae/training/phases.py", '        self.descend("discriminator", loss + penalty)\n', "")),
+        "aae.match_ratio",
+    ),
+    "prior samples and codes swapped": (
+        edit(
+            (
+                "aae/training/phases.py",
+                "self.discriminator_step(prior_samples, codes.detach())",
+                "self.discriminator_step(codes.detach(), prior_samples)",
+            )
+        ),
+        "aae.match_ratio",
+    ),
+    "generator step does not reach the encoder": (
+        edit(
+            (
+                "aae/training/phases.py",
+                'return self.descend("generator", loss)',
+                "return loss.detach()",
+            )
+        ),
+        "aae.match_ratio",
+    ),
+    "cosine decay dropped": (
+        edit(("aae/training/loop.py", 'if self.settings.schedule == "cosine":', "if False:")),
+        "aae.match_ratio",
+    ),
+    "sigmoid dropped": (
+        edit(("aae/models/networks.py", "(standardised).sigmoid()", "(standardised)")),
+        "ae.generated_frechet",
+    ),
+    "half of the training data": (
+        edit(
+            (
+                "stages/prepare_data.py",
+                "    write_prepared(",
+                '    splits["train"] = splits["train"][range(0, len(splits["train"]), 2)]\n'
+                "    write_prepared(",
+            )
+        ),
+        "ae.reconstruction_mse",
+    ),
+}  # fmt: skip
+HARMLESS = {
+    # The same mathematics, other last digits.
+    "losses computed in another order": edit(
+        (
+            "aae/training/phases.py",
+            ".square().flatten(1).mean(1)",
+            ".square().flatten(1).sum(1) / images[0].numel()",
+        ),
+        ("aae/training/phases.py", "return real + fake", "return fake + real"),
+    ),
+    "another number of threads": edit(),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory) -> Path:
+    """A project with the results that are committed in this one."""
+    root = copy_project(tmp_path_factory.mktemp("guarded"), {})
+    copy_results(root)
+    return root
+
+
+@pytest.fixture
+def copy(guarded, tmp_path) -> Path:
+    """A clone of it."""
+    run(["git", "clone", "--quiet", str(guarded), str(tmp_path / "copy")], tmp_path)
+    return tmp_path / "copy"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_is_caught(copy, damage):
+    apply, metric = DAMAGE[damage]
+    apply(copy)
+    before = run(["git", "status", "--porcelain"], copy).stdout
+    result = gate(copy, "--json", "result.json")
+    assert result.returncode == 1, result.stdout + result.stderr
+    verdicts = {r["metric"]: r for r in json.loads((copy / "result.json").read_text())["rows"]}
+    print(damage, {name: row["verdict"] for name, row in verdicts.items()})
+    assert verdicts[metric]["verdict"] == "worse"
+    assert metric in result.stderr.splitlines()[-1]
+    assert result.stderr.splitlines()[-1].startswith("regression: ")
+    assert "make regression ARGS=--accept" in result.stdout
+    assert run(["git", "status", "--porcelain"], copy).stdout == before + "?? result.json\n"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("change", HARMLESS)
+def test_a_change_without_effect_passes(copy, change):
+    HARMLESS[change](copy)
+    threads = "2" if change == "another number of threads" else "1"
+    result = gate(copy, OMP_NUM_THREADS=threads)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stderr.splitlines()[-1].startswith("pass: ")

@@ -1,0 +1,153 @@
+import base64
+from html.parser import HTMLParser
+
+import pytest
+
+from aae.report.page import render
+
+FIGURES = (
+    "autoencoder_codes", "gap", "prior", "losses", "training_histograms", "codes_by_class",
+    "latent_histogram", "decoded_prior", "reconstructions", "interpolations", "samples",
+)  # fmt: skip
+TESTED = (
+    "sliced_wasserstein", "energy_distance", "mmd2", "ks_statistic", "ks_projected",
+    "c2st_accuracy", "prior_coverage",
+)  # fmt: skip
+FLOOR = (*TESTED, "prior_density", "prior_gap_share")
+REAL = (
+    "generated_frechet", "generated_confidence", "generated_entropy", "generated_precision",
+    "generated_recall", "parzen_log_likelihood", "nearest_training_distance",
+)  # fmt: skip
+OTHER = (
+    "reconstructed_frechet", "reconstructed_confidence", "reconstruction_mse", "knn_accuracy",
+    "probe_accuracy", "silhouette",
+)  # fmt: skip
+MODEL = {
+    **dict.fromkeys((*FLOOR, *REAL, *OTHER), 0.123456),
+    "sliced_wasserstein": 0.5,
+    "match_ratio": 1.23,
+    "floor": {name: {"mean": 0.0504 + 0.01 * k, "q95": 0.1} for k, name in enumerate(FLOOR)},
+    "p_value": dict.fromkeys(TESTED, 0.25) | {"all": 0.31},
+    "follows_prior": True,
+}
+BAD = MODEL | {"match_ratio": 5.08, "follows_prior": False}
+BAD["p_value"] = dict.fromkeys([*TESTED, "all"], 0.005)
+REAL_IMAGES = dict.fromkeys(REAL, 0.777) | {"judge_accuracy": 0.9612}
+METRICS = {"ae": BAD, "aae": MODEL, "real": REAL_IMAGES}
+PANEL = {
+    "title": "Autoencoder", "names": ["code"], "low": [0.0], "high": [1.0], "grid": [2, 1],
+    "decoded": "data:,", "dots": [[0.5, 0.5]], "curves": [], "reconstructions": "data:,",
+}  # fmt: skip
+EXPLORER = {
+    "image_size": [28, 28], "columns": 25, "labels": [0], "class_names": ["none"],
+    "colours": ["#123456"], "originals": "data:,", "models": {"ae": PANEL, "aae": PANEL},
+}  # fmt: skip
+PROVENANCE = {
+    "data": {"source": "mnist-5k", "counts": {"train": 3600, "validation": 400, "test": 1000}},
+    "sha256": {"data": "d" * 64, "ae": "a" * 64, "aae": "b" * 64},
+}
+
+
+class Page(HTMLParser):
+    """Collects every address that a browser would load, the text, and the tags."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.text: list[str] = []
+        self.tags: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        values = dict(attributes)
+        self.addresses += [values[name] for name in ("src", "href") if name in values]
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def make_page(params, **changes) -> str:
+    given = {
+        "metrics": METRICS, "provenance": PROVENANCE, "explorer": EXPLORER, "code": "c" * 64,
+        "figures": {name: name.encode() for name in FIGURES},
+    }  # fmt: skip
+    return render(**given | changes, params=params)
+
+
+def test_the_page_names_no_folder_of_this_machine(make_params):
+    assert "somebody" not in make_page(make_params({"data.root": "/home/somebody/images"}))
+
+
+@pytest.fixture
+def page(make_params) -> Page:
+    return Page(make_page(make_params({})))
+
+
+def text_of(page: Page) -> str:
+    return " ".join(" ".join(page.text).split())  # a non-breaking space is white space, too
+
+
+def test_the_page_loads_nothing(page):
+    assert page.addresses
+    assert all(address.startswith("data:") for address in page.addresses)
+    assert "iframe" not in page.tags
+
+
+def test_every_figure_is_in_it_with_a_caption(page):
+    shown = [base64.b64decode(x.split(",")[1]) for x in page.addresses if "image/png" in x]
+    assert shown == [name.encode() for name in FIGURES]
+    assert page.tags.count("figcaption") >= len(FIGURES)
+
+
+def test_the_verdicts_come_first(page):
+    text = text_of(page)
+    verdicts = text[: text.index("In numbers")]
+    assert verdicts.index("do not follow the prior") < verdicts.index("The codes follow the prior")
+    for part in ("5.1 times as far", "7 tests together: p = 0.005",
+                 "Match ratio 1.23", "p = 0.310"):  # fmt: skip
+        assert part in verdicts
+
+
+def test_the_numbers_are_in_it(page):
+    text = text_of(page)
+    floor = [
+        f"{MODEL['floor'][name]['mean']:.3f}" for name in ("sliced_wasserstein", "ks_statistic")
+    ]
+    for part in ("5.08", "1.23", *floor, "0.777", "96.1 %", "3600", "1000 test images", "b" * 64):
+        assert part in text
+    assert text.count("p = 0.250") == len(TESTED)
+    assert "Normal(loc=0.0, scale=5.0) in 2 dimensions" in text.replace("  ", " ")
+    assert f"SHA-256 of the code {'c' * 64}" in text
+    for part in ("network.hidden [1000, 1000]", "train_aae.learning_rate.generator 0.001"):
+        assert part in text
+
+
+def test_texts_from_parameters_and_data_are_escaped(make_params):
+    name = "</script><script>alert(1)</script>"
+    plain = Page(make_page(make_params({})))
+    explorer = EXPLORER | {"class_names": [name]}
+    page = Page(make_page(make_params({}), explorer=explorer))
+    assert page.tags.count("script") == plain.tags.count("script") == 2
+    assert name in "".join(page.text)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected", "absent"),
+    [
+        ({"prior": "uniform"}, "the line around it", "25, 50, 75 and 95 %"),
+        ({"latent_dim": 1}, "each class on a line of its own", "25, 50, 75 and 95 %"),
+        ({"latent_dim": 2}, "lines that enclose 25, 50, 75 and 95 % of it", "The first"),
+        ({"latent_dim": 20}, "The first 16 of 20 dimensions.", "ranks"),
+        (
+            {"priors.gaussian": {"distribution": "Cauchy", "loc": 0.0, "scale": 1.0}},
+            "distances are between ranks",
+            "The first",
+        ),
+        ({"train_aae.init": "scratch"}, "Epoch 0 is an encoder with random weights", "shifted and"),
+    ],
+)
+def test_captions_say_what_the_figures_show(make_params, changes, expected, absent):
+    text = text_of(Page(make_page(make_params(changes))))
+    assert expected in text
+    assert absent not in text

@@ -1,0 +1,27 @@
+"""The whole pipeline at the parameters that users run first: the longest test, and so the first."""
+
+import json
+
+import pytest
+from support import copy_project, run
+
+
+@pytest.mark.long
+def test_at_the_default_parameters_the_codes_come_near_the_prior(tmp_path):
+    """What the README promises, with nothing made smaller."""
+    root = copy_project(tmp_path / "project", {})
+    run(["dvc", "repro"], root)
+    metrics = json.loads((root / "reports" / "metrics" / "latent.json").read_text())
+    ae, aae = metrics["ae"], metrics["aae"]
+    assert aae["match_ratio"] <= 2.0
+    assert ae["match_ratio"] >= 2 * aae["match_ratio"]
+    assert aae["reconstruction_mse"] <= 1.25 * ae["reconstruction_mse"]
+    assert not ae["follows_prior"]
+    assert metrics["real"]["judge_accuracy"] >= 0.95
+    assert (root / "reports" / "report.html").stat().st_size < 6e6
+
+    # Without a discriminator that learns, nothing draws the codes to the prior.
+    run(["dvc", "exp", "run", "-S", "train_aae.learning_rate.discriminator=0.0"], root)
+    crippled = json.loads((root / "reports" / "metrics" / "latent.json").read_text())["aae"]
+    assert not crippled["follows_prior"]
+    assert crippled["match_ratio"] > 1.5 * aae["match_ratio"]

@@ -1,0 +1,211 @@
+"""The real pipeline gives the same bytes again, also after it was killed or a disk was full."""
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import mlflow
+import pytest
+from support import copy_project, made_once, run, start
+from ruamel.yaml import YAML
+
+from aae.files import file_digest
+
+EVALUATION = {
+    "eval_latent.draws": 19, "eval_latent.references": 2, "eval_latent.subset": 100,
+    "eval_latent.judge_steps": 20,
+}  # fmt: skip
+# Long enough to be killed many times, short enough to be repeated.
+LONG = EVALUATION | {
+    "network.hidden": [256, 256], "network.discriminator_hidden": [256],
+    "train_ae.epochs": 10, "train_aae.epochs": 10, "train_ae.batch_size": 12,
+    "train_aae.batch_size": 12, "snapshots.every": 0, "tracking.histogram_every": 4,
+}  # fmt: skip
+EPOCHS = 10
+# One epoch of networks whose sums torch shares out among its threads.
+WIDE = EVALUATION | {"train_ae.epochs": 1, "train_aae.epochs": 2}
+
+
+def outputs(project: Path) -> dict[str, str]:
+    """Digests of dvc.lock and of all files that the stages have written, by path."""
+    lock = YAML(typ="safe").load(project / "dvc.lock")
+    paths = [
+        project / out["path"] for stage in lock["stages"].values() for out in stage.get("outs", [])
+    ]
+    files = [path for out in paths for path in (sorted(out.rglob("*")) if out.is_dir() else [out])]
+    found = [project / "dvc.lock", *(path for path in files if path.is_file())]
+    return {str(path.relative_to(project)): file_digest(path) for path in found}
+
+
+def wait_for_epoch(process: subprocess.Popen, stage: str, epoch: int) -> None:
+    """Return when a stage has begun, and has said that this epoch or a later one is done."""
+    for line in process.stdout:
+        done = re.match(rf"Running stage '{stage}'|{stage} (\d+)/", line)
+        if done and int(done[1] or 0) >= epoch:
+            return
+    raise AssertionError(process.stderr.read())
+
+
+def end(process: subprocess.Popen, sign: signal.Signals) -> str:
+    """Send a signal to a process and all that it has started; return what it wrote."""
+    os.killpg(process.pid, sign)
+    output, errors = process.communicate()
+    assert process.returncode != 0
+    return output + errors
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A project whose trainings were never interrupted."""
+    return made_once(tmp_path_factory, "whole", LONG)
+
+
+def check_store(project: Path) -> None:
+    """A finished run a stage, with every epoch, image and model once."""
+    mlflow.set_tracking_uri(f"sqlite:///{project / 'mlflow.db'}")
+    mlflow.set_experiment("aae")
+    client = mlflow.MlflowClient()
+    for stage in ("train_ae", "train_aae"):
+        (found,) = mlflow.search_runs(filter_string=f"tags.stage = '{stage}'", output_format="list")
+        assert found.info.status == "FINISHED"
+        history = client.get_metric_history(found.info.run_id, "reconstruction_loss")
+        assert [metric.step for metric in history] == list(range(1, EPOCHS + 1))
+        assert len(found.outputs.model_outputs) == 1
+        assert len(found.inputs.dataset_inputs) == 1
+    images = [item.path for item in client.list_artifacts(found.info.run_id, "images")]
+    steps = sorted(int(path.split("+")[2]) for path in images if path.endswith(".webp"))
+    assert steps == [0, 1, 4, 8, 10]
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_random_points_it_ends_in_the_same_bytes(whole, tmp_path):
+    project = copy_project(tmp_path / "killed", LONG)
+    points = random.Random(0)
+    # The end of a stage is left out: one that DVC has not recorded yet is trained once more.
+    for stage in ("train_ae", "train_aae"):
+        for epoch in sorted(points.randrange(EPOCHS - 1) for _ in range(10)):
+            process = start(["dvc", "repro"], project)
+            wait_for_epoch(process, stage, epoch)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=points.uniform(0, 0.5))
+            end(process, signal.SIGKILL)
+    result = run(["dvc", "repro"], project)
+    assert result.stdout.count("going on from epoch") == 1
+    assert "passed over" not in result.stderr
+    assert outputs(project) == outputs(whole)
+    assert not list((project / "snapshots").iterdir())
+    check_store(project)
+
+
+@pytest.mark.slow
+def test_after_ctrl_c_it_goes_on(whole, tmp_path):
+    project = copy_project(tmp_path / "interrupted", LONG)
+    # What a shell runs in the background ignores the signal, and so would the tests' child.
+    hears = ["env", "--default-signal=INT", sys.executable, "-m"]
+    process = start([*hears, "dvc", "repro"], project)
+    wait_for_epoch(process, "train_aae", 4)
+    printed = end(process, signal.SIGINT)
+    assert "train_aae goes on from epoch" in printed
+    assert "Traceback" not in printed
+    assert "train_aae" not in YAML(typ="safe").load(project / "dvc.lock")["stages"]
+    result = run(["dvc", "repro"], project)
+    assert "going on from epoch" in result.stdout
+    assert outputs(project) == outputs(whole)
+    check_store(project)
+
+
+@pytest.mark.long
+def test_an_experiment_in_a_folder_of_its_own_goes_on(whole, tmp_path):
+    project = tmp_path / "copy"
+    shutil.copytree(whole, project)
+    command = ["dvc", "exp", "run", "--temp", "--set-param", "prior=gamma"]
+    process = start(command, project)
+    wait_for_epoch(process, "train_aae", 4)
+    end(process, signal.SIGKILL)
+    result = run(command, project)
+    assert "going on from epoch" in result.stdout
+    assert "Running stage 'train_ae'" not in result.stdout
+    assert not list((project / "snapshots").iterdir())
+
+
+@pytest.mark.slow
+def test_other_surroundings_give_the_same_bytes(tmp_path):
+    threads = str(max(2, os.cpu_count() or 1))
+    surroundings = {
+        "here": {"PYTHONHASHSEED": "1", "TZ": "UTC", "LC_ALL": "C.UTF-8"},
+        "an der Stelle dort": {
+            "OMP_NUM_THREADS": threads, "PYTHONHASHSEED": "2", "TZ": "Asia/Kathmandu",
+            "LC_ALL": "de_DE.UTF-8", "LANG": "de_DE.UTF-8", "COLUMNS": "40",
+        },
+    }  # fmt: skip
+    found = []
+    for folder, environment in surroundings.items():
+        project = copy_project(tmp_path / folder, WIDE)
+        run(["dvc", "repro"], project, **environment)
+        found.append(outputs(project))
+    assert found[0] == found[1]
+    # Once more, all of it, without what the first time has left in MLflow.
+    (project / "mlflow.db").unlink()
+    shutil.rmtree(project / "mlartifacts")
+    run(["dvc", "repro", "--force"], project)
+    assert outputs(project) == found[0]
+
+
+def mounted(script: str, project: Path, stage: str) -> tuple[int, str, str]:
+    """Run a stage where mounts that a shell script makes are all that it sees of a folder."""
+    namespace = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
+    if subprocess.run([*namespace, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this system lets nobody mount")
+    command = f"{script} && stages/run python stages/{stage}.py; code=$?; ls -A models; exit $code"
+    result = run([*namespace, command], project, check=False)
+    return result.returncode, result.stdout, result.stderr
+
+
+FULL = "mount -t tmpfs -o size=1m none"
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    """A project with prepared data, whose model is larger than a megabyte."""
+    short = LONG | {"train_ae.epochs": 2, "train_aae.epochs": 2}
+    root = copy_project(tmp_path_factory.mktemp("prepared"), short)
+    run(["dvc", "repro", "prepare_data"], root)
+    return root
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_line_and_the_training_goes_on_when_there_is_space(prepared):
+    code, printed, errors = mounted(f"{FULL} models", prepared, "train_ae")
+    assert code == 1
+    assert errors == ("error: models/ae.safetensors cannot be written: No space left on device\n")
+    assert printed.splitlines()[-1].startswith("train_ae 2/2"), "nothing is left in models/"
+    result = run(["python", "stages/train_ae.py"], prepared)
+    assert "going on from epoch" in result.stdout
+    assert (prepared / "models" / "ae.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_without_space_for_snapshots_the_training_warns_and_ends(prepared):
+    (prepared / "snapshots").mkdir(exist_ok=True)
+    code, printed, errors = mounted(f"{FULL} snapshots", prepared, "train_ae")
+    assert code == 0, errors
+    assert "warning: no snapshot: " in errors
+    assert "No space left on device" in errors
+    assert "ae.safetensors" in printed
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_read_only_is_one_line_before_time_is_spent(prepared):
+    script = "mount --bind models models && mount -o remount,bind,ro models"
+    code, printed, errors = mounted(script, prepared, "train_ae")
+    assert code == 1
+    assert errors.count("\n") == 1
+    assert errors.startswith("error: models/")
+    assert errors.endswith("cannot be written: Read-only file system\n")
+    assert "train_ae 1/" not in printed

@@ -1,0 +1,20 @@
+import tempfile
+
+from aae.tracking.spool import load_spooled, save_spooled, spooled
+from aae.sweep.trial import extract, leave_machine, pack_spool
+
+
+def test_what_mlflow_has_not_taken_comes_back_from_a_machine(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    root = tmp_path / "aae-sweep-mine"
+    run, records = {"name": "a training"}, [("text", {"text": "losses"})]
+    save_spooled(root / "mlflow-spool" / "one", run, records)
+    (root / "snapshots").mkdir()
+    archive = pack_spool("mine")
+    assert root.exists(), "until it has arrived"
+    leave_machine("mine")
+    assert not root.exists()
+    extract(archive, tmp_path / "here", "data_filter")
+    (folder,) = spooled(tmp_path / "here")
+    assert load_spooled(folder) == (run, records)
+    assert pack_spool("mine") == b""

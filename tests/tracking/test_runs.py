@@ -1,0 +1,282 @@
+import json
+import os
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from support import commit, run, training_run
+
+from aae.models.checkpoints import save_model
+from aae.files import file_digest
+from aae.models.networks import Architecture, Model
+from aae.tracking.runs import evaluation_run
+from aae.tracking.spool import load_spooled, remove_spooled, save_spooled
+from aae.tracking.sync import sync
+
+ARCHITECTURE = Architecture(image_shape=(1, 4, 4), latent_dim=3, hidden=(8,))
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("repository")
+    (root / ".dvc").mkdir()
+    (root / ".gitignore").write_text("/mlflow.db*\n/mlartifacts\n/.dvc\n")
+    run(["git", "init", "--quiet"], root)
+    commit(root, "empty")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _in_repository(repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_EXP_NAME", "CI"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def newest() -> mlflow.entities.Run:
+    return mlflow.search_runs(max_results=1, output_format="list")[0]
+
+
+def test_a_training_run_holds_parameters_losses_and_tags(repository, monkeypatch):
+    monkeypatch.setenv("DVC_EXP_NAME", "brave-gamma")
+    monkeypatch.setenv("CI", "true")
+    with training_run("train_aae", "gamma", 3, {"seed": 3, "data": {"source": "mnist"}}) as tracked:
+        for epoch in (1, 2):
+            tracked.log_epoch({"epoch": epoch, "generator_loss": 0.5 / epoch})
+        tracked.log_dataset("mnist", "d" * 64)
+    found = newest()
+    assert found.info.status == "FINISHED"
+    assert found.info.run_name == "train_aae gamma seed 3"
+    assert found.data.params == {"seed": "3", "data.source": "mnist"}
+    expected = {"stage": "train_aae", "prior": "gamma", "seed": "3"}
+    expected |= {"dvc_experiment": "brave-gamma", "mlflow.source.name": "stages/train_aae.py"}
+    expected["ci"] = "true"
+    assert expected.items() <= found.data.tags.items()
+    assert found.data.tags["git_dirty"] == "false"
+    assert len(found.data.tags["git_commit"]) == 40
+    assert found.data.tags["data_digest"] == "d" * 64
+    (dataset,) = found.inputs.dataset_inputs
+    assert dataset.dataset.name == "mnist"
+    assert dataset.dataset.digest == "d" * 32
+    history = mlflow.MlflowClient().get_metric_history(found.info.run_id, "generator_loss")
+    assert [(m.step, m.value) for m in history] == [(1, 0.5), (2, 0.25)]
+    assert (repository / "mlflow.db").is_file()
+    assert found.info.artifact_uri.startswith((repository / "mlartifacts").as_uri())
+
+
+@pytest.mark.parametrize("address", ["sqlite:///mine.db", "mine", "file:mine"])
+def test_a_store_named_in_a_copy_of_the_repository_is_in_the_repository(
+    tmp_path, monkeypatch, address
+):
+    queued = tmp_path / ".dvc" / "tmp" / "exps" / "tmp1234"
+    queued.mkdir(parents=True)
+    monkeypatch.chdir(queued)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # else MLflow wants a database
+    with training_run("train_ae", "none", 0, {}) as tracked:
+        tracked.log_image(np.zeros((8, 9, 3), np.uint8), "latent_histogram", 0)
+    assert list(queued.iterdir()) == []
+    assert (tmp_path / address.rpartition("/")[2].removeprefix("file:")).exists()
+    found = newest()
+    assert found.info.artifact_uri.startswith(tmp_path.as_uri())
+    assert mlflow.MlflowClient().list_artifacts(found.info.run_id, "images")
+
+
+def test_passwords_in_parameters_and_tags_are_not_recorded(repository, monkeypatch):
+    monkeypatch.setenv("DVC_EXP_NAME", "https://me:hunter2@host/name")
+    with training_run("train_ae", "none", 0, {"data": {"root": "https://me:hunter2@host/images"}}):
+        pass
+    found = newest()
+    assert "ci" not in found.data.tags
+    assert found.data.params == {"data.root": "https://host/images"}
+    assert found.data.tags["dvc_experiment"] == "https://host/name"
+    assert b"hunter2" not in (repository / "mlflow.db").read_bytes()
+
+
+def test_what_stages_write_does_not_make_the_tree_dirty_and_all_else_does(repository):
+    for path, dirty in ((repository / "dvc.lock", "false"), (repository / "other", "true")):
+        path.write_text("changed")
+        with training_run("train_ae", "none", 0, {}):
+            pass
+        assert newest().data.tags["git_dirty"] == dirty
+        path.unlink()
+
+
+def test_an_error_in_a_training_fails_its_run():
+    with pytest.raises(RuntimeError), training_run("train_ae", "none", 0, {}):
+        raise RuntimeError
+    assert newest().info.status == "FAILED"
+
+
+def evaluate(run, folder: Path, value: float, prefix: str = "") -> None:
+    """Log an evaluation of three bins."""
+    (folder / "figures").mkdir(exist_ok=True)
+    (folder / "figures" / "losses.png").write_bytes(b"png")
+    bins = pd.DataFrame({"low": [0, 1, 2], "codes": [value] * 3})
+    metrics = {"match_ratio": value, "floor": {"sliced_wasserstein": {"mean": 0.1}}}
+    tags = {"distribution": f"Gamma(rate={value})"}
+    run.log_evaluation(metrics, bins, folder / "figures", prefix, tags)
+
+
+def test_the_evaluation_lands_in_the_run_that_trained_the_model(tmp_path):
+    paths = [tmp_path / f"{seed}.safetensors" for seed in (0, 1)]
+    run_ids = []
+    for seed, path in enumerate(paths):
+        save_model(Model(ARCHITECTURE, seed), path)
+        with training_run("train_aae", "gamma", 0, {}) as tracked:
+            tracked.log_model(path, ARCHITECTURE)
+        run_ids.append(newest().info.run_id)
+    ended = mlflow.get_run(run_ids[0]).info.end_time
+    for value in (1.0, 1.5):  # the second takes the place of the first
+        with evaluation_run(paths[0], "train_aae", "gamma", 0) as tracked:
+            evaluate(tracked, tmp_path, value)
+    first, second = (mlflow.get_run(run_id) for run_id in run_ids)
+    assert (first.info.status, first.info.end_time) == ("FINISHED", ended)
+    assert first.data.metrics == {"match_ratio": 1.5, "floor/sliced_wasserstein.mean": 0.1}
+    table = mlflow.artifacts.load_text(f"{first.info.artifact_uri}/latent_histogram.csv")
+    assert table == "low,codes\n0,1.5\n1,1.5\n2,1.5\n"
+    names = [item.path for item in mlflow.MlflowClient().list_artifacts(run_ids[0], "figures")]
+    assert names == ["figures/losses.png"]
+    assert second.data.metrics == {}
+
+
+def test_an_autoencoder_keeps_an_evaluation_for_each_prior(tmp_path):
+    path = tmp_path / "ae.safetensors"
+    save_model(Model(ARCHITECTURE, seed=5), path)
+    with training_run("train_ae", "none", 0, {}) as tracked:
+        tracked.log_model(path, ARCHITECTURE)
+    for prior, value in (("gamma", 3.0), ("gaussian", 4.0)):
+        with evaluation_run(path, "train_ae", "none", 0) as tracked:
+            evaluate(tracked, tmp_path, value, f"{prior}/")
+    found = newest()
+    assert found.data.metrics["gamma/match_ratio"] == 3.0
+    assert found.data.metrics["gaussian/match_ratio"] == 4.0
+    assert found.data.tags["gamma/distribution"] == "Gamma(rate=3.0)"
+    for prior in ("gamma", "gaussian"):
+        mlflow.artifacts.load_text(f"{found.info.artifact_uri}/{prior}/latent_histogram.csv")
+
+
+def test_a_model_that_no_run_trained_gets_a_run_that_says_so(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_model(Model(ARCHITECTURE, seed=7), path)
+    for value in (1.0, 2.0):
+        with evaluation_run(path, "train_aae", "gamma", 0) as tracked:
+            evaluate(tracked, tmp_path, value)
+    found = mlflow.search_runs(
+        filter_string=f"tags.model_digest = '{file_digest(path)}'", output_format="list"
+    )
+    assert len(found) == 1
+    assert found[0].info.run_name == "train_aae gamma seed 0 (trained elsewhere)"
+    assert found[0].info.status == "FINISHED"
+    expected = {"trained_elsewhere": "true", "stage": "train_aae", "prior": "gamma"}
+    assert expected.items() <= found[0].data.tags.items()
+    assert found[0].data.metrics["match_ratio"] == 2.0
+
+
+def test_images_are_a_series_over_epochs():
+    with training_run("train_aae", "gamma", 0, {}) as tracked:
+        for epoch in (1, 10):
+            tracked.log_image(np.full((8, 9, 3), epoch, np.uint8), "latent_histogram", epoch)
+    artifacts = mlflow.MlflowClient().list_artifacts(newest().info.run_id, "images")
+    names = sorted(item.path for item in artifacts if item.path.endswith(".png"))
+    assert [name.split("+")[:3] for name in names] == [
+        ["images/latent_histogram", "step", "1"], ["images/latent_histogram", "step", "10"]
+    ]  # fmt: skip
+
+
+def test_a_logged_model_decodes_codes_into_images(tmp_path):
+    path = tmp_path / "model.safetensors"
+    model = Model(ARCHITECTURE, seed=0)
+    save_model(model, path)
+    with training_run("train_aae", "gamma", 0, {}) as tracked:
+        tracked.log_model(path, ARCHITECTURE)
+    (logged,) = newest().outputs.model_outputs
+    uri = f"models:/{logged.model_id}"
+    info = mlflow.models.get_model_info(uri)
+    assert info.signature.inputs.to_dict()[0]["tensor-spec"]["shape"] == (-1, 3)
+    assert info.signature.outputs.to_dict()[0]["tensor-spec"]["shape"] == (-1, 1, 4, 4)
+    assert info.saved_input_example_info is not None
+    requirements = Path(mlflow.pyfunc.get_model_dependencies(uri)).read_text()
+    assert "torch==2.13.0" in requirements.splitlines()
+    assert "+" not in requirements, "a local build is in no package index"
+
+    (tmp_path / "codes.json").write_text(json.dumps({"inputs": [[0.0, 1.0, 2.0], [0.5, 0.5, 0.5]]}))
+    command = ["mlflow", "models", "predict", "--model-uri", uri, "--env-manager", "local"]
+    files = ["--input-path", "codes.json", "--output-path", "images.json"]
+    # Elsewhere than in the project: what the model needs is logged along with it.
+    run([*command, *files], tmp_path, MLFLOW_TRACKING_URI=mlflow.get_tracking_uri())
+    images = json.loads((tmp_path / "images.json").read_text())["predictions"]
+    codes = np.array([[0.0, 1.0, 2.0], [0.5, 0.5, 0.5]], np.float32)
+    expected = model.decoder(torch.from_numpy(codes)).detach()
+    np.testing.assert_allclose(images, expected, atol=1e-6)
+
+
+def test_a_spooled_run_whose_files_are_its_own_can_be_written_again_and_again(tmp_path):
+    folder, weights = tmp_path / "spool" / "run", tmp_path / "weights"
+    weights.write_text("weights")
+    records = save_spooled(folder, {}, [("end", {}), ("model", {"weights": weights})])
+    weights.unlink()
+    del records[0]  # it has been uploaded
+    for _ in range(2):
+        records = save_spooled(folder, {}, records)
+    ((_, arguments),) = records
+    assert arguments["weights"].read_text() == "weights"
+    assert load_spooled(folder) == ({}, [("model", arguments)])
+
+
+def test_a_spooled_run_survives_being_written_again(tmp_path):
+    folder = tmp_path / "spool" / "run"
+    image = np.full((2, 3, 3), 7, np.uint8)
+    save_spooled(folder, {"name": "first"}, [("image", {"image": image}), ("end", {})])
+    run_, records = load_spooled(folder)
+    save_spooled(folder, run_ | {"id": "1"}, records[:1])
+    run_, records = load_spooled(folder)
+    assert run_ == {"name": "first", "id": "1"}
+    ((kind, arguments),) = records
+    assert kind == "image"
+    np.testing.assert_array_equal(arguments["image"], image)
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_a_spooled_run_that_cannot_be_read_stops_no_other(repository, capsys):
+    image = np.zeros((2, 3, 3), np.uint8)
+    damages = (
+        ("first", "0-image.npy", 10),
+        ("second", "0-image.npy", 0),
+        ("third", "run.json", 10),
+    )
+    for name, file, size in damages:
+        folder = repository / "mlflow-spool" / name
+        save_spooled(folder, {"name": name, "tags": {}}, [("image", {"image": image})])
+        os.truncate(folder / file, size)
+    with training_run("train_ae", "none", 5, {}):
+        pass
+    assert newest().data.tags["seed"] == "5"
+    warnings = capsys.readouterr().err
+    count, left = sync(repository)
+    assert count == 0
+    for name, reason in zip(("first", "second", "third"), left, strict=True):
+        assert f"warning: mlflow-spool/{name}: it cannot be read: " in warnings
+        assert reason.startswith(f"mlflow-spool/{name}: it cannot be read: ")
+        assert reason.endswith("delete that folder if it is of no use")
+        remove_spooled(repository / "mlflow-spool" / name)
+
+
+def test_a_spooled_run_that_goes_while_it_is_read_is_told_from_a_damaged_one(tmp_path):
+    save_spooled(tmp_path / "run", {"name": "other"}, [])
+    remove_spooled(tmp_path / "run")
+    with pytest.raises(FileNotFoundError):
+        load_spooled(tmp_path / "run")
+
+
+def test_the_environment_chooses_store_and_experiment(tmp_path, monkeypatch):
+    uri = f"sqlite:///{tmp_path / 'elsewhere.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
+    with training_run("train_ae", "none", 0, {}):
+        pass
+    assert mlflow.get_tracking_uri() == uri
+    assert mlflow.get_experiment(newest().info.experiment_id).name == "mine"

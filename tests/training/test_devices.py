@@ -1,0 +1,179 @@
+"""A training on a GPU; without one, that it is refused and that a step mixes no devices."""
+
+import pytest
+import scipy.stats
+import torch
+from support import SIZES
+from test_prior import NAMES, PRIORS
+from test_prior import prior as make_prior
+
+from aae.training.devices import rounding, training_device
+from aae.errors import ParameterError, TrainingError
+from aae.models.networks import Architecture, Model, apply
+from aae.params import Precision
+from aae.seeding import stream
+from aae.training.phases import AdversarialTraining
+
+with_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+
+
+@pytest.fixture
+def train_on(make_params, digits):
+    """Return a function that makes the same training on a device, in a precision."""
+    params = make_params({"train_aae.batch_size": 20, "train_aae.epochs": 10})
+
+    def make(device: str, precision: Precision = "float32") -> AdversarialTraining:
+        model = Model(Architecture(**SIZES), seed=0).to(device)
+        images = (digits[:45], digits[45:], params.seed)
+        return AdversarialTraining(model, params.latent_prior, params.train_aae, *images, precision)
+
+    return make
+
+
+@without_gpu
+def test_without_a_gpu_cuda_is_refused_and_auto_is_the_processor():
+    with pytest.raises(
+        ParameterError, match=r"device: 'cuda' needs a GPU and there is none; use 'cpu' or 'auto'"
+    ):
+        training_device("cuda")
+    assert training_device("auto") == training_device("cpu") == torch.device("cpu")
+
+
+def test_tf32_is_refused_where_no_gpu_has_it(train_on):
+    message = r"precision: 'tf32' needs a GPU that has it, and device: cuda; use 'float32', "
+    with pytest.raises(ParameterError, match=message):
+        train_on("cpu", "tf32")
+
+
+def test_products_are_rounded_until_the_block_ends_however_it_ends():
+    products, seen = torch.backends.cuda.matmul, []
+    before = products.fp32_precision
+
+    def end_in_an_error(precision: Precision) -> None:
+        with rounding(precision):
+            seen.append(products.fp32_precision)
+            raise KeyError
+
+    for precision in ("float32", "tf32", "float32"):
+        with pytest.raises(KeyError):
+            end_in_an_error(precision)
+        assert products.fp32_precision == before
+    assert seen == [before, "tf32", before]
+
+
+def test_a_step_has_all_of_its_tensors_on_the_device_of_the_model(train_on):
+    # Of the device "meta" tensors have shapes and no values; one of the processor among them is
+    # an error, as it is on a GPU.
+    training = train_on("meta")
+    losses = training.train_batch(training.batch(torch.arange(20))) | training.validate()
+    assert len(losses) == 3
+    assert {loss.device.type for loss in losses.values()} == {"meta"}
+
+
+@with_gpu
+def test_on_a_gpu_a_step_does_what_it_does_on_the_processor(train_on):
+    here, there = train_on("cpu"), train_on("cuda")
+    for _ in range(30):
+        batch = here.batch(torch.arange(20))
+        losses = there.train_batch({name: tensor.to("cuda") for name, tensor in batch.items()})
+        for name, loss in here.train_batch(batch).items():
+            assert losses[name].item() == pytest.approx(loss.item(), rel=1e-3)
+
+
+@with_gpu
+def test_on_a_gpu_a_training_is_the_same_each_time_and_like_the_processors(train_on):
+    here, there, again = (list(train_on(device).epochs()) for device in ("cpu", "cuda", "cuda"))
+    assert there == again
+    # With other samples of the prior, as 50 others on the processor, these differ by up to 0.01.
+    for name in ("reconstruction_loss", "generator_loss"):
+        for one, other in zip(here, there, strict=True):
+            assert other[name] == pytest.approx(one[name], rel=0.03)
+
+
+@with_gpu
+def test_tf32_trains_as_float32_does_but_for_rounding(make_params, digits):
+    params = make_params({"train_aae.batch_size": 20, "train_aae.epochs": 10})
+    sizes = SIZES | {"hidden": (256, 256), "discriminator_hidden": (256, 256)}
+    losses = {}
+    for precision in ("float32", "tf32"):
+        model = Model(Architecture(**sizes), seed=0).to("cuda")
+        images = (digits[:45], digits[45:], 0)
+        training = AdversarialTraining(
+            model, params.latent_prior, params.train_aae, *images, precision
+        )
+        losses[precision] = list(training.epochs())
+    for exact, rounded in zip(losses["float32"], losses["tf32"], strict=True):
+        assert exact != rounded
+        assert rounded == pytest.approx(exact, rel=2**-6)
+
+
+@with_gpu
+@pytest.mark.parametrize(("name", "arguments", "reference"), PRIORS, ids=NAMES)
+def test_a_gpu_draws_samples_of_the_prior_itself_and_nothing_waits(name, arguments, reference):
+    prior = make_prior(name, arguments).to("cuda")
+    prior.sample(1, stream(0, "first use"))
+    state = torch.cuda.get_rng_state()
+    try:
+        torch.cuda.set_sync_debug_mode("error")
+        samples, again = (prior.sample(4000, stream(0, "test")) for _ in range(2))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert samples.device.type == "cuda"
+    assert torch.equal(samples, again)
+    assert torch.equal(torch.cuda.get_rng_state(), state)
+    for dimension in samples.cpu().numpy().T:
+        # A true distribution fails once in 10,000 seeds; the seed is fixed.
+        assert scipy.stats.kstest(dimension, reference.cdf).pvalue > 1e-4
+
+
+@with_gpu
+def test_a_process_without_a_gpu_of_its_own_is_refused(monkeypatch):
+    count = torch.cuda.device_count()
+    monkeypatch.setenv("LOCAL_RANK", str(count))
+    with pytest.raises(ParameterError, match=rf"device: 'cuda' .* machine, and there are {count};"):
+        training_device("cuda")
+
+
+@with_gpu
+def test_a_training_that_diverges_on_a_gpu_is_named(train_on):
+    training = train_on("cuda")
+    for optimiser in training.optimisers.values():
+        optimiser.initial_rate = 1e30
+    with pytest.raises(TrainingError, match=r"reconstruction_loss is nan in epoch 1, .* lower lea"):
+        list(training.epochs())
+
+
+@with_gpu
+def test_outputs_are_where_the_inputs_are(digits):
+    model = Model(Architecture(**SIZES), seed=0).to("cuda")
+    for device in ("cpu", "cuda"):
+        assert apply(model.encoder, digits.to(device)).device.type == device
+
+
+@with_gpu
+def test_in_an_epoch_nothing_waits_for_the_gpu(train_on):
+    training = train_on("cuda")
+    forbidden = []
+
+    def forbid_waiting() -> None:
+        # From the second of three steps to the third, with all that the loop does in between: in
+        # the first epoch as it is, in the last as it was recorded.
+        wait = training.step % 3 != 1
+        torch.cuda.set_sync_debug_mode("default" if wait else "error")
+        forbidden.append(not wait)
+
+    try:
+        assert len(list(training.epochs(forbid_waiting))) == 10
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert sum(forbidden) == 10
+
+
+@with_gpu
+def test_a_training_goes_on_from_another_devices_snapshot(train_on):
+    first, second = train_on("cuda"), train_on("cpu")
+    next(first.epochs())
+    second.load_state({name: tensor.cpu() for name, tensor in first.state().items()})
+    assert second.step == first.step
+    assert next(second.epochs())["epoch"] == 2

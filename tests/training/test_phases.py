@@ -1,0 +1,366 @@
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from support import SIZES, make_digits
+
+from aae.training.devices import has_bf16
+from aae.errors import TrainingError
+from aae.models.networks import Architecture, Model, apply, pixels
+from aae.training.phases import AdversarialTraining, AutoencoderTraining, initialise
+
+
+@pytest.fixture
+def model() -> Model:
+    return Model(Architecture(**SIZES), seed=0)
+
+
+@pytest.fixture
+def make_training(make_params, model, digits):
+    def make(**changes) -> AdversarialTraining:
+        changes = {"train_aae.batch_size": 20, **changes}
+        params = make_params({key.replace("__", "."): value for key, value in changes.items()})
+        return AdversarialTraining(
+            model, params.latent_prior, params.train_aae, digits[:45], digits[45:], params.seed
+        )
+
+    return make
+
+
+def changed_networks(model: Model, before: dict) -> set[str]:
+    return {
+        name.split(".")[0]
+        for name, value in model.state_dict().items()
+        if not torch.equal(value, before[name])
+    }
+
+
+def test_each_step_changes_its_own_networks_and_no_other(make_training, model, digits):
+    training = make_training()
+    images = pixels(digits[:20])
+    prior_samples = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
+    steps = {
+        "reconstruction": (
+            lambda: training.reconstruction_step(images),
+            {"encoder", "decoder"},
+        ),
+        "discriminator": (
+            lambda: training.discriminator_step(prior_samples, training.encoder(images).detach()),
+            {"discriminator"},
+        ),
+        "generator": (lambda: training.generator_step(training.encoder(images)), {"encoder"}),
+    }
+    for name, (step, own) in steps.items():
+        before = copy.deepcopy(model.state_dict())
+        step()
+        assert changed_networks(model, before) == own, name
+
+
+def test_each_step_lowers_its_own_loss(make_training, digits):
+    training = make_training()
+    images = pixels(digits[:20])
+    prior_samples = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
+    for step in (
+        lambda: training.reconstruction_step(images),
+        lambda: training.discriminator_step(prior_samples, training.encoder(images).detach()),
+        lambda: training.generator_step(training.encoder(images)),
+    ):
+        losses = [step().item() for _ in range(20)]
+        assert losses[-1] < losses[0]
+
+
+def test_the_losses_are_those_of_the_paper(make_training, model, digits):
+    training = make_training()
+    images = pixels(digits[:20])
+    prior_samples = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
+    codes = model.encoder(images)
+    real = model.discriminator(prior_samples).sigmoid()
+    fake = model.discriminator(codes).sigmoid()
+    # min over D of -E[log D(prior sample)] - E[log(1 - D(code))]; min over the encoder of -E[log D]
+    discriminator = -(real.log().mean() + (1 - fake).log().mean())
+    generator = -fake.log().mean()
+    reconstruction = (model.decoder(codes) - images).square().mean()
+    # The generator's step comes first: it leaves the discriminator as it is.
+    torch.testing.assert_close(training.generator_step(codes), generator.detach())
+    found = training.discriminator_step(prior_samples, codes.detach())
+    torch.testing.assert_close(found, discriminator.detach())
+    model.load_state_dict(Model(Architecture(**SIZES), seed=0).state_dict())
+    torch.testing.assert_close(training.reconstruction_step(images), reconstruction.detach())
+
+
+def test_the_encoder_learns_in_the_direction_of_what_passes_for_a_prior_sample(
+    make_training, model, digits
+):
+    training = make_training()
+    images = pixels(digits[:20])
+    before = model.discriminator(model.encoder(images)).mean().item()
+    for _ in range(10):
+        training.generator_step(model.encoder(images))
+    assert model.discriminator(model.encoder(images)).mean().item() > before
+
+
+def test_the_gradient_penalty_is_in_units_of_the_prior(make_training, model):
+    """A discriminator and a prior blown up by the same factor take the same step."""
+    gradients = []
+    samples = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
+    codes = torch.randn(20, 2, generator=torch.Generator().manual_seed(1))
+    for scale in (1.0, 50.0):
+        model.load_state_dict(Model(Architecture(**SIZES), seed=0).state_dict())
+        training = make_training(priors__gaussian__scale=scale, train_aae__gradient_penalty=10.0)
+        model.discriminator.set_units(training.prior.mean, training.prior.scale)
+        training.discriminator_step(samples * scale, codes * scale)
+        gradients.append(model.discriminator.layers[0].weight.grad.clone())
+    torch.testing.assert_close(*gradients)
+
+
+def test_the_gradient_penalty_adds_its_gradient(make_training, model):
+    samples = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
+    weight = model.discriminator.layers[0].weight
+    gradients = {}
+    for penalty in (0.0, 1.0):
+        model.load_state_dict(Model(Architecture(**SIZES), seed=0).state_dict())
+        training = make_training(priors__gaussian__scale=2.0, train_aae__gradient_penalty=penalty)
+        training.discriminator_step(samples.clone(), samples)
+        gradients[penalty] = weight.grad.clone()
+    model.load_state_dict(Model(Architecture(**SIZES), seed=0).state_dict())
+    # By hand: the input gradient of a network with one hidden layer of ReLU.
+    first, last = model.discriminator.layers[0], model.discriminator.layers[-1]
+    active = (samples @ first.weight.T + first.bias > 0).float()
+    input_gradient = (active * last.weight) @ first.weight
+    by_hand = (2.0 * input_gradient).square().sum(1).mean()
+    (expected,) = torch.autograd.grad(by_hand, first.weight)
+    torch.testing.assert_close(gradients[1.0] - gradients[0.0], expected, atol=1e-6, rtol=1e-4)
+
+
+def test_an_epoch_sees_every_image_once(make_training, digits):
+    training = make_training(train_aae__epochs=1)
+    seen = []
+    step = training.train_batch
+    training.train_batch = lambda batch: seen.append(batch["images"]) or step(batch)
+    list(training.epochs())
+    assert [len(images) for images in seen] == [20, 20, 5]
+    images = (torch.cat(seen) * 255).round().to(torch.uint8)
+
+    def rows(batch: torch.Tensor) -> list[bytes]:
+        return sorted(image.numpy().tobytes() for image in batch)
+
+    assert rows(images) == rows(digits[:45])
+    assert not torch.equal(images, digits[:45])
+
+
+def test_every_epoch_has_an_order_of_its_own(make_training):
+    training = make_training(train_aae__epochs=2)
+    seen = []
+    step = training.train_batch
+    training.train_batch = lambda batch: seen.append(batch["images"]) or step(batch)
+    first, second = (torch.cat(seen[3 * k : 3 * k + 3]) for k, _ in enumerate(training.epochs()))
+    assert not torch.equal(first, second)
+
+
+def losses_by_hand(model: Model, images, prior_samples) -> dict[str, float]:
+    """The three losses of a batch, as the paper writes them."""
+    codes = model.encoder(images)
+    real, fake = (model.discriminator(x).sigmoid() for x in (prior_samples, codes))
+    return {
+        "reconstruction_loss": (model.decoder(codes) - images).square().mean().item(),
+        "discriminator_loss": -(real.log().mean() + (1 - fake).log().mean()).item(),
+        "generator_loss": -fake.log().mean().item(),
+    }
+
+
+def test_losses_of_an_epoch_are_means_over_its_images_and_over_the_validation_images(
+    make_training, model, digits
+):
+    rates = dict.fromkeys(("reconstruction", "discriminator", "generator"), 0.0)
+    training = make_training(train_aae__epochs=1, train_aae__learning_rate=rates)
+    batches = []
+    step = training.train_batch
+    training.train_batch = lambda batch: batches.append(dict(batch)) or step(batch)
+    (found,) = training.epochs()
+    expected = dict.fromkeys(losses_by_hand(model, **batches[0]), 0.0)
+    for batch in batches:  # of 20, 20 and 5 images
+        for name, loss in losses_by_hand(model, **batch).items():
+            expected[name] += loss * len(batch["images"]) / 45
+    held_out = losses_by_hand(model, pixels(digits[45:]), training.validation_prior)
+    expected |= {f"validation_{name}": loss for name, loss in held_out.items()}
+    assert found == pytest.approx({"epoch": 1, **expected}, rel=1e-5)
+
+
+def test_every_optimiser_has_the_betas_of_the_settings(make_training):
+    training = make_training(train_aae__beta1=0.3, train_aae__beta2=0.7)
+    assert len(training.optimisers) == 3
+    assert {optimiser.betas for optimiser in training.optimisers.values()} == {(0.3, 0.7)}
+
+
+def test_a_weight_that_a_loss_does_not_reach_is_told(make_training):
+    training = make_training()
+    with pytest.raises(AssertionError, match="does not depend on every weight"):
+        training.descend("generator", training.encoder.layers[0].weight.sum())
+
+
+def test_epochs_have_the_columns_of_the_history_and_the_reconstruction_improves(make_training):
+    rates = {"reconstruction": 1e-3, "discriminator": 1e-3, "generator": 1e-3}
+    changes = {"train_aae__learning_rate": rates, "train_aae__warmup": 0.0}
+    epochs = list(make_training(train_aae__epochs=30, **changes).epochs())
+    assert [losses["epoch"] for losses in epochs] == list(range(1, 31))
+    names = ["reconstruction_loss", "discriminator_loss", "generator_loss"]
+    assert list(epochs[0]) == ["epoch", *names, *(f"validation_{name}" for name in names)]
+    for name in ("reconstruction_loss", "validation_reconstruction_loss"):
+        assert epochs[-1][name] < 0.7 * epochs[0][name]
+
+
+def test_the_autoencoder_learns_to_reconstruct(make_params, model, digits):
+    params = make_params({"train_ae.batch_size": 20, "train_ae.epochs": 30})
+    training = AutoencoderTraining(model, params.train_ae, digits[:45], digits[45:], params.seed)
+    before = copy.deepcopy(model.discriminator.state_dict())
+    epochs = list(training.epochs())
+    assert list(epochs[0]) == ["epoch", "reconstruction_loss", "validation_reconstruction_loss"]
+    for name in ("reconstruction_loss", "validation_reconstruction_loss"):
+        assert epochs[-1][name] < 0.8 * epochs[0][name]
+    expected = F.mse_loss(
+        apply(model.decoder, apply(model.encoder, digits[45:])), digits[45:] / 255
+    )
+    assert epochs[-1]["validation_reconstruction_loss"] == pytest.approx(expected.item())
+    assert all(
+        torch.equal(value, before[k]) for k, value in model.discriminator.state_dict().items()
+    )
+
+
+@pytest.mark.parametrize("rate", [5e-3, 0.0], ids=["adversarial", "generator switched off"])
+def test_the_generator_step_is_what_pulls_the_codes_to_the_prior(make_params, model, rate):
+    images = make_digits(600)
+    changes = {
+        "train_aae.init": "scratch", "train_aae.epochs": 40, "train_aae.batch_size": 50,
+        "train_aae.learning_rate": {
+            "reconstruction": 5e-3, "discriminator": 5e-3, "generator": rate
+        },
+        "priors.gaussian.loc": 40.0, "priors.gaussian.scale": 2.0,
+    }  # fmt: skip
+    params = make_params(changes)
+    prior, settings = params.latent_prior, params.train_aae
+    training = AdversarialTraining(model, prior, settings, images[:450], images[450:], 0)
+    initialise(model, prior, settings, model, images[:450])
+    list(training.epochs())
+    codes = (apply(model.encoder, images[450:]) - 40) / 2
+    close = bool((codes.mean(0).abs() < 0.6).all() and ((codes.std(0) - 1).abs() < 0.4).all())
+    assert close == (rate > 0)
+
+
+def rates_by_epoch(make_training, **changes) -> list[list[float]]:
+    """Rates of the three optimisers in the last step of eight epochs, relative to those set."""
+    training = make_training(train_aae__epochs=8, **changes)
+    settings = training.settings.learning_rate.model_dump()
+    return [
+        [optimiser.rate / settings[name] for name, optimiser in training.optimisers.items()]
+        for _ in training.epochs()
+    ]
+
+
+def test_cosine_decays_the_rates_to_zero_and_constant_keeps_them(make_training):
+    constant = {"train_aae__schedule": "constant", "train_aae__warmup": 0.0}
+    assert rates_by_epoch(make_training, **constant) == pytest.approx(np.ones((8, 3)))
+    cosine = {"train_aae__schedule": "cosine", "train_aae__warmup": 0.0}
+    # Three steps an epoch, the last of which are steps 2, 5, … of 24.
+    expected = [(1 + math.cos(math.pi * (3 * k - 1) / 24)) / 2 for k in range(1, 9)]
+    for rates in np.transpose(rates_by_epoch(make_training, **cosine)):
+        assert rates == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_rates_rise_over_the_warmup(make_training):
+    changes = {"train_aae__schedule": "constant", "train_aae__warmup": 0.5}
+    rates = np.array(rates_by_epoch(make_training, **changes))[:, 0]
+    # Three steps an epoch, of which twelve warm up.
+    assert rates == pytest.approx([3 / 12, 6 / 12, 9 / 12, 1, 1, 1, 1, 1])
+
+
+def test_a_learning_rate_of_zero_keeps_a_network_as_it_is(make_training, model):
+    training = make_training(train_aae__epochs=1, train_aae__learning_rate={
+        "reconstruction": 1e-3, "discriminator": 0.0, "generator": 1e-3
+    })  # fmt: skip
+    before = copy.deepcopy(model.state_dict())
+    list(training.epochs())
+    assert changed_networks(model, before) == {"encoder", "decoder"}
+
+
+@pytest.mark.parametrize("standardise", [True, False])
+def test_a_warm_start_has_the_priors_moments_and_the_autoencoders_reconstructions(
+    make_params, digits, standardise
+):
+    changes = {"prior": "gamma", "train_aae.standardise": standardise}
+    params = make_params(changes)
+    autoencoder = Model(Architecture(**SIZES), seed=1)
+    model = Model(Architecture(**SIZES), seed=0)
+    initialise(model, params.latent_prior, params.train_aae, autoencoder, digits)
+    codes = apply(model.encoder, digits)
+    torch.testing.assert_close(codes.mean(0), torch.tensor([2.0, 2.0]))
+    torch.testing.assert_close(codes.std(0), torch.tensor([2.0, 2.0]).sqrt())
+    before = apply(autoencoder.decoder, apply(autoencoder.encoder, digits))
+    torch.testing.assert_close(apply(model.decoder, codes), before)
+    units = torch.tensor([2.0, 2.0]).sqrt() if standardise else torch.ones(2)
+    for network in (model.encoder, model.decoder, model.discriminator):
+        torch.testing.assert_close(network.scale, units)
+
+
+def test_a_start_from_scratch_takes_nothing_of_the_autoencoder(make_params, digits):
+    params = make_params({"train_aae.init": "scratch"})
+    model = Model(Architecture(**SIZES), seed=0)
+    before = copy.deepcopy(dict(model.named_parameters()))
+    autoencoder = Model(Architecture(**SIZES), seed=1)
+    initialise(model, params.latent_prior, params.train_aae, autoencoder, digits)
+    assert all(torch.equal(value, before[name]) for name, value in model.named_parameters())
+
+
+def test_training_repeats_and_reads_no_global_generator(make_training, model):
+    results = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        model.load_state_dict(Model(Architecture(**SIZES), seed=0).state_dict())
+        results.append(list(make_training(train_aae__epochs=3).epochs()))
+    assert results[0] == results[1]
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(make_training):
+    training = make_training(train_aae__learning_rate={
+        "reconstruction": 1e38, "discriminator": 1e-3, "generator": 1e-3
+    })  # fmt: skip
+    with pytest.raises(TrainingError, match="discriminator_loss is nan in epoch 1, step 1 of 3"):
+        list(training.epochs())
+
+
+def test_a_loss_that_breaks_in_the_last_step_of_an_epoch_is_caught(make_params, model, digits):
+    params = make_params({"train_ae.batch_size": 100, "train_ae.learning_rate": 1e20})
+    training = AutoencoderTraining(model, params.train_ae, digits, digits, params.seed)
+    with pytest.raises(TrainingError, match="validation_reconstruction_loss is nan in epoch 1"):
+        list(training.epochs())
+
+
+def test_a_weight_that_is_not_finite_stops_the_training_though_the_losses_are(make_training, model):
+    """A pixel that is white whatever the code: the sigmoid hides the weight."""
+    torch.nn.init.constant_(model.decoder.layers[-1].bias, torch.inf)
+    message = r"decoder.layers.2.bias is not finite in epoch 1, step 3 of 3"
+    with pytest.raises(TrainingError, match=message):
+        list(make_training().epochs())
+
+
+def test_bf16_trains_as_float32_does_but_for_rounding(make_params, digits):
+    params = make_params({"train_aae.batch_size": 20, "train_aae.epochs": 10})
+    losses = {}
+    for precision in ("float32", "bf16"):
+        model = Model(Architecture(**SIZES), seed=0)
+        training = AdversarialTraining(
+            model, params.latent_prior, params.train_aae, digits[:45], digits[45:], 0, precision
+        )
+        losses[precision] = list(training.epochs())
+        assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    for exact, rounded in zip(losses["float32"], losses["bf16"], strict=True):
+        assert exact != rounded
+        assert rounded == pytest.approx(exact, rel=2**-6)  # bfloat16 has 8 bits
+
+
+def test_auto_is_bf16_where_the_device_has_it(make_params, model, digits):
+    settings = make_params({}).train_ae
+    training = AutoencoderTraining(model, settings, digits, digits, 0, "auto")
+    assert training.precision == ("bf16" if has_bf16(training.device) else "float32")
