@@ -1,9 +1,9 @@
-# Every target sets up what it needs: `make repro` in a fresh clone is enough.
+# Every target sets up what it needs: `make repro` works in a fresh clone.
 .DEFAULT_GOAL := help
 .PHONY: help setup repro experiments ui test test-slow test-long regression lint bench lock clean
 
 BIN := .venv/bin
-# Of the tests: one more than there are cores, since some wait for servers and queues.
+# Test processes: one more than there are cores, since some tests wait for servers and queues.
 WORKERS = $(shell $(BIN)/python -c 'import os; print(os.cpu_count() + 1)')
 
 help: ## print this list
@@ -14,11 +14,12 @@ setup: .venv/installed ## make .venv with the locked packages (the other targets
 repro: setup ## run the pipeline: data, both trainings, evaluation, report
 	$(BIN)/dvc repro
 
-experiments: setup ## list the experiments: match ratio, KS, reconstruction error, verdict, seed, prior
-	$(BIN)/dvc exp show --drop '.*' --keep 'Experiment|^prior$$|^seed$$|^(match_ratio|ks_statistic|reconstruction_mse|follows_prior)$$'
+# Prior and seed, and every measure in a file of metrics; no dependencies and no other parameters.
+experiments: setup ## list the experiments with prior, seed and headline measures
+	$(BIN)/dvc exp show --drop '.*[./]|(aae|stages|latent_dim|precision|device|launcher)$$'
 
 ui: setup ## open the experiments in MLflow, on loopback at the address that it prints
-	$(BIN)/python -m aae.ui
+	$(BIN)/aae ui
 
 test: setup ## run the tests, all but the slow ones
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
@@ -30,12 +31,13 @@ test-long: setup ## run the longest: what the gate catches, default parameters, 
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal -m long
 
 regression: setup ## does this tree make a metric worse? Compares with the main branch, or BASE=REV
-	$(BIN)/python -m aae.regression $(if $(BASE),--base '$(BASE)') $(ARGS)
+	$(BIN)/aae regression $(if $(BASE),--base '$(BASE)') $(ARGS)
 
-lint: setup ## check style, formatting and types
+lint: setup ## check style, formatting, types, and which room imports which
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 bench: setup ## measure the training step beside others, how it grows, what tracking and snapshots cost
 	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[benchmark]'
@@ -43,8 +45,8 @@ bench: setup ## measure the training step beside others, how it grows, what trac
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/tracking.py
 
-# The local version label (+cpu, +cu130) of torch is cut off: the same lock serves every build. So is
-# the project itself, which `dev` names for the sake of its other extras.
+# The local version label of torch (+cpu, +cu130) is removed, so that the lock fits every build, and the
+# project itself, which `dev` names for its extra.
 lock: setup ## renew requirements.lock from pyproject.toml
 	$(BIN)/pip-compile --quiet --upgrade --extra dev --strip-extras --allow-unsafe --no-annotate --no-header \
 	    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
@@ -54,8 +56,8 @@ lock: setup ## renew requirements.lock from pyproject.toml
 clean: ## delete .venv, so that the next target sets up anew
 	rm -rf .venv
 
-# The first python that is new enough wins. A set-up that fails leaves no stamp and starts over. Half
-# of its time is gone with a pip of today, and with bytecode that all cores compile in the place of pip.
+# Takes the first python that is new enough. A set-up that fails leaves no stamp and starts again. A new
+# pip, and bytecode that all cores compile instead of pip, halve the time.
 .venv/installed: requirements.lock pyproject.toml
 	@for python in $(PYTHON) python3 python3.11 python3.12 python3.13 python3.14 ""; do \
 	    test -n "$$python" || { echo "error: Python 3.11 or newer is needed and none of python3," \

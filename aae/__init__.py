@@ -1,13 +1,34 @@
-"""Adversarial autoencoders: an autoencoder whose codes follow a prior of the user's choice.
+"""Adversarial autoencoders: an autoencoder whose codes follow a prior of your choice.
 
 Makhzani et al., *Adversarial Autoencoders*, 2015, https://arxiv.org/abs/1511.05644.
+
+Example:
+    >>> import aae
+    >>> aae.Architecture(image_shape=(1, 28, 28), latent_dim=2, hidden=(1000,)).latent_dim
+    2
 """
 
-import atexit
-import gc
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-# The garbage collector has a round for every 700 objects more, and the libraries that are imported
-# make hundreds of thousands, which stay: its rounds would be a quarter of the time of the imports.
-gc.set_threshold(10_000)
-# The last round, at the end of the process, takes a second and frees what goes anyway.
-atexit.register(gc.freeze)
+if TYPE_CHECKING:
+    from aae.models import Architecture, Model
+    from aae.models import load_model as load
+    from aae.priors import Prior
+
+__all__ = ["Architecture", "Model", "Prior", "load"]
+
+_HOMES = {
+    "Architecture": ("aae.models", "Architecture"),
+    "Model": ("aae.models", "Model"),
+    "Prior": ("aae.priors", "Prior"),
+    "load": ("aae.models", "load_model"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it is asked for: torch alone takes more than a second."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _HOMES[name]
+    return getattr(import_module(module), attribute)

@@ -37,7 +37,11 @@ class OutputError(AAEError):
 
 
 class TrackingError(AAEError):
-    """A record that MLflow refuses."""
+    """A record that MLflow refuses, or a store that cannot be used."""
+
+
+class StoreAwayError(TrackingError):
+    """A store that does not answer, for now."""
 
 
 class ComparisonError(AAEError):
@@ -49,7 +53,12 @@ class SweepError(AAEError):
 
 
 def unknown(value: object, known: Iterable[str], kind: str) -> str:
-    """Say that ``value`` is not among the ``known`` ones of its ``kind``, and which is nearest.
+    """Say that ``value`` is not one of the ``known`` values, and which of them is nearest.
+
+    Args:
+        value: what was given.
+        known: what would be right.
+        kind: what all of these are, such as "in priors" or "a choice".
 
     Example:
         >>> unknown("gama", ["gaussian", "gamma"], "in priors")
@@ -62,7 +71,7 @@ def unknown(value: object, known: Iterable[str], kind: str) -> str:
 
 
 def without_password(text: str) -> str:
-    """Return a text without the users and passwords of addresses in it.
+    """Return a text without the user names and passwords of the addresses in it.
 
     Example:
         >>> without_password("no answer from postgresql://me:p@ss/w@host/db?password=secret")

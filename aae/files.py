@@ -1,4 +1,4 @@
-"""Writing files whole or not at all."""
+"""Files that are written whole or not at all, and their digests."""
 
 import errno
 import hashlib
@@ -13,19 +13,20 @@ from typing import TYPE_CHECKING
 
 from aae.errors import OutputError
 
-if TYPE_CHECKING:  # pandas takes half a second, and some stages need it for nothing else
+if TYPE_CHECKING:  # importing pandas takes half a second, and some stages do not need it
     import pandas as pd
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that takes its place when the block ends well.
+    """Yield a temporary path that replaces ``path`` when the block ends without an error.
 
-    After an error nothing of it is left, and what stood at ``path`` stands as before. After a loss
-    of power there is one or the other: what was written reaches the disk before it gets its name.
+    After an error ``path`` is as it was, and nothing of the temporary file is left. After a loss of
+    power the file is the old or the new one, never half of it: its content reaches the disk before
+    it gets its name.
 
     Raises:
-        OutputError: if it cannot be written.
+        OutputError: if the file or folder cannot be written.
 
     Example:
         >>> import pathlib, tempfile
@@ -35,7 +36,7 @@ def replacing(path: Path) -> Iterator[Path]:
         >>> target.read_text()
         'whole'
     """
-    # Always the same one, so that what a killed process has left is overwritten.
+    # Always the same name, so that the next attempt overwrites what a killed process has left.
     folder = path.parent / f".{path.name}.partial"
     try:
         with _naming(path):
@@ -45,6 +46,8 @@ def replacing(path: Path) -> Iterator[Path]:
             yield temporary
             for written in (temporary, *temporary.rglob("*")):
                 _to_disk(written)
+            if temporary.is_dir() and path.is_dir():  # no system call replaces a full folder
+                path.rename(folder / "replaced")
             temporary.replace(path)
             _to_disk(path.parent)
     finally:
@@ -52,7 +55,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _to_disk(path: Path) -> None:
-    """Wait until a file or the names in a folder are on the disk."""
+    """Wait until a file, or the list of names in a folder, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -61,10 +64,10 @@ def _to_disk(path: Path) -> None:
 
 
 def check_writable(*paths: Path) -> None:
-    """Find out now, and not after hours of work, that an output cannot be written.
+    """Make sure, before hours of work, that these files can be written.
 
     Raises:
-        OutputError: names the first such path, and why.
+        OutputError: names the first that cannot, and why.
     """
     for path in paths:
         with _naming(path):
@@ -77,7 +80,7 @@ def check_writable(*paths: Path) -> None:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Say of what an error of the system keeps an output from being written."""
+    """Turn an error of the operating system into one that names the output."""
     try:
         yield
     except OSError as error:
@@ -91,10 +94,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, values: Mapping) -> None:
-    """Write values as JSON, a line each.
+    """Write values as JSON, one on each line.
 
     Raises:
-        OutputError: if it cannot be written, or a value is not finite, for which JSON has no word.
+        OutputError: if the file cannot be written, or a value is not finite, as JSON demands.
     """
     try:
         text = json.dumps(values, indent=2, allow_nan=False)
@@ -104,7 +107,7 @@ def write_json(path: Path, values: Mapping) -> None:
 
 
 def to_csv(table: "pd.DataFrame", header: bool = True) -> str:
-    """Return a table as CSV, its numbers in full precision."""
+    """Return a table as CSV with numbers in full precision."""
     return table.to_csv(index=False, header=header, lineterminator="\n")
 
 
@@ -114,13 +117,13 @@ def write_csv(path: Path, table: "pd.DataFrame") -> None:
 
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file of any size."""
+    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def tree_digest(*paths: Path) -> str:
-    """Return the SHA-256 of files and of all files in folders, their names included."""
+    """Return the SHA-256 of files, and of all files in folders, including their names."""
     digest = hashlib.sha256()
     for path in paths:
         files = sorted(path.rglob("*")) if path.is_dir() else [path]

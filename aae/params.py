@@ -1,9 +1,7 @@
-"""Typed and validated view of params.yaml, where the defaults stand: there are none here."""
+"""Typed view of params.yaml, which holds every default: there are none here."""
 
-import math
 import re
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -12,38 +10,32 @@ from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from aae.priors.distributions import make_distribution
 from aae.errors import ParameterError, unknown
-from aae.priors.prior import Prior
 
-# Where all parameters stand, in the folder that a stage runs in.
+# The parameters, in the folder that a stage runs in.
 PARAMS = Path("params.yaml")
 
-# The upper limits are beyond what anybody needs, and below what would take all memory.
+# Upper limits are beyond what anybody needs, and below what would take all memory.
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
-Share = Annotated[float, Field(gt=0, lt=1)]
-ShareOrZero = Annotated[float, Field(ge=0, lt=1)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+FractionOrZero = Annotated[float, Field(ge=0, lt=1)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 # Not strict: YAML has lists and no tuples.
 Layers = Annotated[tuple[Count, ...], Field(min_length=1, strict=False)]
-Schedule = Literal["cosine", "constant"]
 Precision = Literal["float32", "tf32", "bf16", "auto"]
 Device = Literal["cpu", "cuda", "auto"]
 
-
-# What may start the training stages.
-LAUNCHERS = r"^(python|torchrun)( .*)?$"
 # What would be right, where pydantic says it in Python's terms.
 RIGHT = {
     "tuple_type": "a list is needed, such as [1000]",
-    "too_short": "a list with something in it is needed",
+    "too_short": "a list with at least one entry is needed",
     "dict_type": "values by name are needed",
     "string_pattern_mismatch": "it must begin with python or torchrun",
 }
 
 
 class _Section(BaseModel):
-    # Strict: a "50" or a 50.0 where 50 is due is a slip of the pen, not a number of epochs.
+    # Strict: a "50" or a 50.0 where 50 is expected is a mistake, not a number of epochs.
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
@@ -52,8 +44,8 @@ class Data(_Section):
 
     source: Literal["mnist-5k", "mnist", "fashion-mnist"]
     root: str
-    test_share: Share
-    validation_share: Share
+    test_share: Fraction
+    validation_share: Fraction
 
 
 class PriorEntry(_Section):
@@ -80,38 +72,37 @@ class Network(_Section):
     discriminator_hidden: Layers
 
 
-class TrainAE(_Section):
-    """Training of the autoencoder."""
+class TrainingSettings(_Section):
+    """What both trainings have: their length, and how the learning rates rise and decay."""
 
     epochs: Count
     batch_size: Count
+    beta1: FractionOrZero
+    beta2: FractionOrZero
+    warmup: FractionOrZero
+    schedule: Literal["cosine", "constant"]
+
+
+class TrainAE(TrainingSettings):
+    """Training of the autoencoder."""
+
     learning_rate: NotNegative
-    beta1: ShareOrZero
-    beta2: ShareOrZero
-    warmup: ShareOrZero
-    schedule: Schedule
 
 
 class LearningRates(_Section):
-    """Step sizes of the three optimisers of the adversarial autoencoder."""
+    """Learning rates of the three optimisers of the adversarial autoencoder."""
 
     reconstruction: NotNegative
     discriminator: NotNegative
     generator: NotNegative
 
 
-class TrainAAE(_Section):
+class TrainAAE(TrainingSettings):
     """Training of the adversarial autoencoder."""
 
-    epochs: Count
-    batch_size: Count
     init: Literal["ae", "scratch"]
     standardise: bool
     learning_rate: LearningRates
-    beta1: ShareOrZero
-    beta2: ShareOrZero
-    warmup: ShareOrZero
-    schedule: Schedule
     gradient_penalty: NotNegative
 
 
@@ -137,20 +128,14 @@ class Tracking(_Section):
     histogram_every: Count
 
 
-class Report(_Section):
-    """The page; it has no parameters yet."""
-
-
 class Guard(_Section):
     """A metric that must not get worse.
 
     Attributes:
-        better: which way is better.
         absolute: by how much it may be worse than the baseline, in units of the metric.
-        relative: the same as a share of the baseline. One of the two is given.
+        relative: the same as a share of the baseline. Exactly one of the two is given.
     """
 
-    better: Literal["lower", "higher"]
     absolute: NotNegative | None = None
     relative: NotNegative | None = None
 
@@ -162,15 +147,10 @@ class Guard(_Section):
 
     def tolerance(self, baseline: float) -> float:
         """By how much a value may be worse than the baseline, in units of the metric."""
-        size = self.absolute if self.relative is None else self.relative * abs(baseline)
-        assert size is not None
-        return size
-
-    def loss(self, baseline: float, value: float) -> float:
-        """By how much a value is worse than the baseline; infinitely, if it is not finite."""
-        if not math.isfinite(value):
-            return math.inf
-        return value - baseline if self.better == "lower" else baseline - value
+        if self.absolute is not None:
+            return self.absolute
+        assert self.relative is not None
+        return self.relative * abs(baseline)
 
 
 class Regression(_Section):
@@ -188,7 +168,7 @@ class Params(_Section):
     latent_dim: Annotated[int, Field(ge=1, le=1024)]
     precision: Precision
     device: Device
-    launcher: Annotated[str, Field(pattern=LAUNCHERS)]
+    launcher: Annotated[str, Field(pattern=r"^(python|torchrun)( .*)?$")]
     prior: str
     priors: dict[str, PriorEntry]
     network: Network
@@ -197,46 +177,38 @@ class Params(_Section):
     eval_latent: EvalLatent
     snapshots: SnapshotSettings
     tracking: Tracking
-    report: Report
     regression: Regression
-
-    @cached_property
-    def latent_prior(self) -> Prior:
-        """The chosen prior over codes of ``latent_dim`` dimensions."""
-        entry = self.priors[self.prior]
-        return Prior(make_distribution(entry.distribution, entry.arguments), self.latent_dim)
 
 
 def load_params(path: Path) -> Params:
-    """Read params.yaml and check every value in it.
+    """Read params.yaml; whether its distributions exist, :func:`aae.priors.check_priors` knows.
 
     Raises:
         ParameterError: in one line, each wrong key with its value and what would be right.
     """
     try:
-        # The parser of DVC itself: both must see the same values.
+        # The same parser as DVC's: both must see the same values.
         values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ParameterError(f"{path}: {error.strerror}") from error
-    except (YAMLError, ValueError) as error:  # ValueError: a date or a number that is none
+    except (YAMLError, ValueError) as error:  # ValueError: a date that does not exist
         raise ParameterError(f"{path} is not YAML: {error}") from error
     if not isinstance(values, dict):
         raise ParameterError(f"{path} holds {type(values).__name__}, not parameters by name")
+    return parse_params(values)
+
+
+def parse_params(values: Mapping[str, Any]) -> Params:
+    """Turn nested values into parameters, as :func:`load_params` does."""
     try:
         params = Params.model_validate(values)
     except ValidationError as error:
         raise ParameterError("; ".join(map(_explain, error.errors()))) from error
+    for name in params.priors:
+        if not re.fullmatch("[A-Za-z0-9_-]+", name):  # it is part of a dotted name in dvc.yaml
+            raise ParameterError(f"priors.{name}: a name may have letters, digits, _ and - only")
     if params.prior not in params.priors:
         raise ParameterError(f"prior: {unknown(params.prior, params.priors, 'in priors')}")
-    for name, entry in params.priors.items():
-        if not re.fullmatch("[A-Za-z0-9_-]+", name):  # dvc.yaml has it in a name with dots
-            raise ParameterError(f"priors.{name}: a name of letters, digits, _ and - is needed")
-        try:
-            distribution = make_distribution(entry.distribution, entry.arguments)
-            if name == params.prior:  # only the chosen one must have latent_dim dimensions
-                Prior(distribution, params.latent_dim)
-        except ParameterError as error:
-            raise ParameterError(f"priors.{name}.{error}") from error
     return params
 
 
@@ -257,7 +229,7 @@ def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _explain(error: ErrorDetails) -> str:
-    """Say which key, which value, and what would be right."""
+    """Say which key is wrong, its value, and what would be right."""
     key = ".".join(map(str, error["loc"]))
     match error["type"]:
         case "missing":
@@ -267,8 +239,7 @@ def _explain(error: ErrorDetails) -> str:
         case "literal_error":
             return f"{key}: {unknown(error['input'], _choices(error), 'a choice')}"
         case "model_type":
-            names = ", ".join(_siblings((*error["loc"], ""))) or "no parameters yet"
-            right = f"it is a section with {names}"
+            right = f"it is a section with {', '.join(_siblings((*error['loc'], '')))}"
         case kind:
             right = RIGHT.get(kind, error["msg"].removeprefix("Value error, "))
     return f"{key}: {error['input']!r} is wrong: {right}"
@@ -281,10 +252,10 @@ def _choices(error: ErrorDetails) -> list[str]:
 
 
 def _siblings(location: tuple[int | str, ...]) -> list[str]:
-    """Names of the parameters next to the one at ``location``."""
+    """Names of the parameters in the section of the one at ``location``."""
     section: Any = Params
     for key in location[:-1]:
-        # In a section, what its parameters are; in a dict, what its values are.
+        # A section knows its parameters, a dict the type of its values.
         by_name = isinstance(section, type) and issubclass(section, BaseModel)
         section = section.model_fields[str(key)].annotation if by_name else get_args(section)[1]
     return list(section.model_fields)

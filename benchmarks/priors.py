@@ -31,7 +31,7 @@ from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.table import Table
 
 from aae.models.checkpoints import load_model, save_model
-from aae.data.data import read_source, split_source
+from aae.data import read_source, split_source
 from aae.errors import ParameterError
 from aae.files import tree_digest
 from aae.models.networks import Architecture, Model, apply, pixels
@@ -202,14 +202,14 @@ def train_aae(prior: str, seed: int, changes: list[str], autoencoder: Path) -> d
     for _ in AdversarialTraining(model, target, settings, train, validation, seed).epochs():
         pass
     images = splits["test"].images
-    codes = apply(model.encoder, images)
-    mse = F.mse_loss(apply(model.decoder, codes), pixels(images)).item()
+    codes = model.encode(images)
+    mse = F.mse_loss(model.decode(codes), pixels(images)).item()
     # Enough for the floor; p-values are not shown.
     evaluation = params.eval_latent.model_copy(update={"draws": 39})
     test = PriorTest(target, len(codes), evaluation, seed)
     # As many training images, for how much of the distance is a lack of generalisation.
     some = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[: len(codes)]
-    on_train = test(apply(model.encoder, train[some]))["match_ratio"]
+    on_train = test(model.encode(train[some]))["match_ratio"]
     return {"reconstruction_mse": mse, "train_match_ratio": on_train, **test(codes)}
 
 

@@ -40,7 +40,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from aae.models.networks import Architecture, Model
+from aae.models import Architecture, Model
 from aae.params import load_params
 from aae.pipeline.stage import set_arithmetic
 from aae.training.phases import AdversarialTraining, initialise

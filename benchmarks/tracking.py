@@ -149,7 +149,7 @@ def run_stage(stage: str) -> dict[str, float]:
         from aae.tracking import runs
 
         if stage == "train_aae":  # it draws for MLflow alone
-            from aae import figures
+            from aae.report import figures
 
             figures.draw_latent_histograms = timed("epochs", figures.draw_latent_histograms)
             figures.to_array = timed("epochs", figures.to_array)

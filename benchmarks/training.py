@@ -59,10 +59,10 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from aae.data.data import read_source
+from aae.data import read_source
 from aae.training.devices import has_bf16, rounding, training_device, training_precision
 from aae.errors import DataError, ParameterError
-from aae.models.networks import Architecture, Model
+from aae.models import Architecture, Model
 from aae.params import Device, Precision, load_params
 from aae.seeding import stream
 from aae.pipeline.stage import set_arithmetic

@@ -1,9 +1,9 @@
-"""Read the images, check them, split them, and store them where training can map them to memory.
+"""Read the images, check them, split them, and store them where a training can map them to memory.
 
 Reads the source that params.yaml names; writes data/prepared.
 """
 
-from aae.data.data import check_source, image_root, read_source, split_source, write_prepared
+from aae.data import check_source, image_root, read_source, split_source, write_prepared
 from aae.params import Params
 from aae.pipeline.stage import run_stage
 

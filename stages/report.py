@@ -1,6 +1,6 @@
-"""Put results and figures into one page that opens from disk.
+"""Put results and figures into one page, which opens without a server.
 
-Reads what the evaluation wrote; writes reports/report.html.
+Reads what eval_latent wrote and params.yaml; writes reports/report.html.
 """
 
 import json
@@ -8,8 +8,8 @@ from pathlib import Path
 
 from aae.files import tree_digest, write_text
 from aae.params import Params
-from aae.report.page import render
 from aae.pipeline.stage import run_stage
+from aae.report.page import render
 
 METRICS = Path("reports/metrics/latent.json")
 PROVENANCE = Path("reports/provenance.json")

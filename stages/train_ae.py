@@ -5,50 +5,41 @@ reports/metrics/train_ae.json.
 """
 
 from pathlib import Path
-from typing import Any
 
-from aae.models.checkpoints import save_model
-from aae.data.data import prepared_meta, read_prepared
-from aae.training.devices import training_device
-from aae.training.distributed import is_leader
+from aae.data import prepared_meta, read_prepared
 from aae.files import check_writable, write_csv, write_json
-from aae.models.networks import Architecture, Model
+from aae.models import Architecture, Model, save_model
 from aae.params import Params
 from aae.pipeline.session import follow, training_session
 from aae.pipeline.stage import run_stage
-from aae.training.phases import AutoencoderTraining
+from aae.training import Batches, Training, autoencoder_phases
+from aae.training.devices import training_device
+from aae.training.distributed import is_leader
 
 MODEL = Path("models/ae.safetensors")
 HISTORY = Path("reports/history/ae.csv")
 METRICS = Path("reports/metrics/train_ae.json")
-# Of the parameters, as in dvc.yaml; the data are tracked as well.
-DETERMINED_BY: dict[str, Any] = {
-    "seed": True, "precision": True, "device": True, "data": True, "latent_dim": True,
-    "network": {"hidden"}, "train_ae": True,
-}  # fmt: skip
 
 
 def main(params: Params) -> None:
     """Train, and record every epoch."""
-    device = training_device(params.device)
     check_writable(MODEL, HISTORY, METRICS)
     images, validation = read_prepared("train").images, read_prepared("validation").images
-    meta = prepared_meta()
     architecture = Architecture(
-        image_shape=meta["image_shape"], latent_dim=params.latent_dim, hidden=params.network.hidden
+        image_shape=prepared_meta()["image_shape"],
+        latent_dim=params.latent_dim,
+        hidden=params.network.hidden,
     )
-    model = Model(architecture, params.seed).to(device)
-    training = AutoencoderTraining(
-        model, params.train_ae, images, validation, params.seed, params.precision
-    )
+    model = Model(architecture, params.seed).to(training_device(params.device))
+    batches = Batches(images, validation, None, params.seed, model.device)
+    phases = autoencoder_phases(model, params.train_ae)
+    training = Training(model, phases, batches, params.train_ae, params.precision)
 
     if not is_leader():
         follow(training)
         return
 
-    resolved = {"precision": training.precision, "device": device.type}
-    determined_by = params.model_dump(include=DETERMINED_BY) | resolved
-    with training_session("train_ae", params, determined_by, training) as session:
+    with training_session("train_ae", params, training, reused=True) as session:
         session.train()
         save_model(model, MODEL)
         write_csv(HISTORY, session.history)

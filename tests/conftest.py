@@ -1,9 +1,23 @@
 """Fixtures that several tests need; what they are made of is in support.py."""
 
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from servers import Server
+from support import make_digits, write_idx, write_params
+
+from aae.data import SPLITS, Images
+from aae.params import Params
+from aae.pipeline.parameters import read_params
+
+
 @pytest.fixture
 def make_params(tmp_path: Path) -> Callable[[dict], Params]:
     """Load the project's params.yaml with changes, given by dotted name; None deletes a key."""
-    return lambda changes: load_params(write_params(tmp_path / "params.yaml", changes))
+    return lambda changes: read_params(write_params(tmp_path / "params.yaml", changes))
 
 
 @pytest.fixture
@@ -55,5 +69,3 @@ def server(started, repository, monkeypatch) -> Server:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", started.uri)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", repository.parent.name)
     return started
-
-

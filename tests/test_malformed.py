@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from support import ROOT
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 from safetensors.torch import save
+from support import ROOT
 
-from aae.models.checkpoints import FORMAT, load_model, save_model
-from aae.data.data import Source, check_source, read_source
+from aae.data import Source, check_source, read_source
 from aae.errors import AAEError, DataError, ModelError, ParameterError, SnapshotError
-from aae.models.networks import Architecture, Model
+from aae.models import Architecture, Model
+from aae.models.checkpoints import FORMAT, load_model, save_model
 from aae.params import load_params
 from aae.training.snapshots import read_snapshot, write_snapshot
 

@@ -8,9 +8,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from support import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from support import ROOT
 
 # What `python3 -c PROGRAM` meets: a Python 3.10.
 OLD_PYTHON = f"""#!/bin/sh
@@ -88,7 +88,9 @@ def test_the_lock_pins_every_requirement_to_a_version_that_it_admits():
         assert wanted.specifier.contains(versions[canonicalize_name(wanted.name)]), text
 
 
-def test_every_requirement_has_its_reason_in_the_readme():
-    readme = (ROOT / "README.md").read_text()
+def test_every_requirement_has_its_reason_in_a_comment():
+    """On its line, or in the lines above it."""
+    lines = (ROOT / "pyproject.toml").read_text().splitlines()
     for text in requirements():
-        assert f"| {Requirement(text).name} |" in readme
+        (number,) = (n for n, line in enumerate(lines) if f'"{text}"' in line)
+        assert "#" in lines[number] or lines[number - 1].lstrip().startswith("#"), text

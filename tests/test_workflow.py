@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from support import ROOT
 from ruamel.yaml import YAML
+from support import ROOT
 
 FILE = ROOT / ".github" / "workflows" / "ci.yml"
 WORKFLOW = YAML(typ="safe").load(FILE)

@@ -1,10 +1,10 @@
 """torchvision's data sets, also where its compiled operators cannot be loaded.
 
-torchvision is compiled against one build of torch. Beside another one (the usual torchvision next
-to a CPU build of torch) its library of operators does not load, and then `import torchvision` dies
-with "operator torchvision::nms does not exist": it describes two operators to torch that only that
-library declares. Declaring the two here lets the import through; data sets call neither. Where the
-library loads, the operators are there and nothing is declared.
+torchvision is compiled for one build of torch. With another one (the usual torchvision and a CPU
+build of torch) its library of operators does not load, and `import torchvision` ends with "operator
+torchvision::nms does not exist": it registers kernels for two operators that only that library
+declares. Declaring the two here lets the import pass; data sets call neither. Where the library
+loads, the operators exist and nothing is declared.
 """
 
 from importlib.util import find_spec

@@ -1,4 +1,4 @@
-"""Distances between two samples, here of codes and of the prior."""
+"""Distances between two samples: here, of codes and of the prior."""
 
 from functools import cached_property
 
@@ -10,20 +10,20 @@ from scipy.spatial.distance import cdist
 
 Array = NDArray[np.float64]
 
-# Neighbours that make the ball around a sample of the prior. Naeem et al. 2020, section 4.1
-NEIGHBOURS = 5
+# The ball around a sample of the prior reaches to this neighbour. Naeem et al. 2020, section 4.1
+BALL_NEIGHBOUR = 5
 # Parts of the cross-validation of the classifier.
 FOLDS = 5
 
 
 class Sample:
-    """Points [n, d], and what several distances need to know of them.
+    """Points [n, d], and what several distances need to know about them.
 
     Args:
         points: the points, in random order.
         directions: unit vectors [d, k].
-        few: how many points stand for all where cost grows with the square of their number.
-        bandwidth: of the kernel, see :func:`mmd2`.
+        few: number of points that are used where the cost grows with the square of their number.
+        bandwidth: bandwidth of the kernel, see :func:`kernel_sum`.
     """
 
     def __init__(self, points: Array, directions: Array, few: int, bandwidth: float) -> None:
@@ -54,7 +54,7 @@ class Sample:
 
     @cached_property
     def spread(self) -> float:
-        """Mean distance between two points, chosen with replacement."""
+        """Mean distance between two points, drawn with replacement."""
         return float(self.own_distances.mean())
 
     @cached_property
@@ -66,15 +66,15 @@ class Sample:
 
     @cached_property
     def radii(self) -> Array:
-        """Distance [m] from each of the few to its fifth neighbour, see :data:`NEIGHBOURS`."""
-        return np.partition(self.own_distances, NEIGHBOURS, axis=1)[:, NEIGHBOURS]
+        """Distance [m] from each of the few to its fifth neighbour, see :data:`BALL_NEIGHBOUR`."""
+        return np.partition(self.own_distances, BALL_NEIGHBOUR, axis=1)[:, BALL_NEIGHBOUR]
 
 
 def sliced_wasserstein(codes: Sample, reference: Sample) -> float:
-    """Sliced 2-Wasserstein distance between samples of one size, in units of the codes.
+    """Sliced 2-Wasserstein distance between samples of the same size, in units of the codes.
 
     The root mean square, over the directions, of the 2-Wasserstein distances between the projected
-    samples, each of which is that between the sorted values. Bonneel et al. 2015,
+    samples, each of which is the distance between the sorted values. Bonneel et al. 2015,
     https://doi.org/10.1007/s10851-014-0506-3.
     """
     return float(np.sqrt(np.mean((codes.projected - reference.projected) ** 2)))
@@ -84,18 +84,18 @@ def energy_distance(codes: Sample, reference: Sample) -> float:
     """Energy distance 2 E|x − y| − E|x − x'| − E|y − y'|, in units of the codes.
 
     Zero if and only if the distributions are equal. Székely and Rizzo 2013,
-    https://doi.org/10.1016/j.jspi.2013.03.018; the square of what SciPy, in one dimension, calls by
-    this name.
+    https://doi.org/10.1016/j.jspi.2013.03.018; SciPy's function of this name, for one dimension,
+    returns the square root.
     """
     between = float(codes.distances_to(reference).mean())
     return 2 * between - codes.spread - reference.spread
 
 
 def mmd2(codes: Sample, reference: Sample) -> float:
-    """Squared maximum mean discrepancy, unbiased: around zero, and below it too, for equal samples.
+    """Squared maximum mean discrepancy, unbiased: around zero, also below it, for equal samples.
 
-    Gretton et al. 2012, equation 3, https://jmlr.org/papers/v13/gretton12a.html, without unit. For
-    the kernel, which is characteristic, see :func:`kernel_sum`.
+    Gretton et al. 2012, equation 3, https://jmlr.org/papers/v13/gretton12a.html, without unit. The
+    kernel, see :func:`kernel_sum`, is characteristic.
     """
     distances = codes.distances_to(reference)
     between = kernel_sum(distances, codes.bandwidth) / distances.size
@@ -103,19 +103,19 @@ def mmd2(codes: Sample, reference: Sample) -> float:
 
 
 def kernel_sum(distances: Array, bandwidth: float) -> float:
-    """Sum, over all distances, of the kernel: the mean of three Gaussian ones.
+    """Sum of the kernel over all distances; the kernel is the mean of three Gaussian ones.
 
-    Their standard deviations are 1, 1/2 and 1/4 times the bandwidth, which is the median distance
-    between two samples of the prior; the narrow ones see holes and modes that it hides.
+    Their standard deviations are 1, 1/2 and 1/4 times the bandwidth, the median distance between
+    two samples of the prior; the narrow ones find holes and modes that the wide one misses.
     """
     total = 0.0
-    # Twice as fast in parts that the processor's cache holds and torch keeps to one thread.
+    # Twice as fast in parts that fit into the CPU's cache, and which torch does not split further.
     for part in torch.from_numpy(distances).flatten().split(2**15):
-        # The limit keeps powers out of the range of numbers so small that they are slow.
+        # The limit keeps the powers out of the range of denormal numbers, which are slow.
         wide = part.square().mul_(-0.5 / bandwidth**2).clamp_(min=-44).exp_()
         middle = wide.square().square_()  # half the standard deviation is the fourth power
         narrow = middle.square().square_()
-        # NumPy adds up in the same order with any number of threads.
+        # NumPy sums in the same order for any number of threads.
         total += float(narrow.add_(middle).add_(wide).numpy().sum())
     return total / 3
 
@@ -133,7 +133,7 @@ def largest_ks_statistic(codes: Array, reference: Array) -> float:
     largest = 0
     for pair in np.concatenate([codes, reference], axis=1):
         order = np.argsort(pair, kind="stable")  # fast for two sorted parts
-        # Difference of the two functions behind each value, times n m: whole numbers.
+        # Difference of the two functions after each value, times n·m: whole numbers.
         difference = np.where(order < n, m, -n).cumsum()
         ordered = pair[order]
         last_of_equals = np.append(ordered[1:] > ordered[:-1], True)
@@ -144,8 +144,8 @@ def largest_ks_statistic(codes: Array, reference: Array) -> float:
 def c2st_accuracy(codes: Array, reference: Array) -> float:
     """Accuracy of a classifier that tells codes [n, d] from prior samples [m, d]; 0.5 is guessing.
 
-    Classifier two-sample test, Lopez-Paz and Oquab 2017, https://arxiv.org/abs/1610.06545: nearest
-    neighbours, as many as the root of the number of examples, cross-validated.
+    Classifier two-sample test, Lopez-Paz and Oquab 2017, https://arxiv.org/abs/1610.06545:
+    cross-validated nearest neighbours, as many as the square root of the number of examples.
     """
     from sklearn.model_selection import StratifiedKFold
 
@@ -153,12 +153,12 @@ def c2st_accuracy(codes: Array, reference: Array) -> float:
     labels = np.repeat([0, 1], [len(codes), len(reference)])
     neighbours = range(1, 1 + max(1, int(len(examples) ** 0.5)))
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
-    # SciPy's tree and not scikit-learn's classifier, whose checks take longer than the search.
+    # With SciPy's tree: the checks of scikit-learn's classifier take longer than the search.
     accuracies = [
         np.mean((labels[train][nearest].mean(axis=1) > 0.5) == labels[test])
         for train, test in folds.split(examples, labels)
-        # A balanced one ends the process over many points at 0 where numbers too small for their
-        # precision are taken for 0, as in a stage.
+        # A balanced tree ends the process when many points are at 0 and denormal numbers are
+        # flushed to 0, as they are in a stage.
         for tree in [KDTree(examples[train], balanced_tree=False)]
         for nearest in [tree.query(examples[test], neighbours)[1]]
     ]
@@ -168,13 +168,15 @@ def c2st_accuracy(codes: Array, reference: Array) -> float:
 def coverage_and_density(distances: Array, radii: Array) -> tuple[float, float]:
     """Coverage and density of real samples by others, Naeem et al. 2020, equations 3 and 4.
 
-    Around each real sample lies a ball that reaches to its fifth neighbour. Coverage, from 0 to 1,
-    is the share of balls with another sample in them; density is how many balls such a sample is
-    in, over five: 1 on average for samples of one distribution. https://arxiv.org/abs/2002.09797
+    Around each real sample is a ball that reaches to its fifth neighbour. Coverage, from 0 to 1, is
+    the share of balls that contain another sample; density is the number of balls that such a
+    sample is in, divided by five: 1 on average for samples of the same distribution.
+    https://arxiv.org/abs/2002.09797
 
     Args:
         distances: from each of the others to each real sample [n, m].
         radii: of the balls around the real samples [m].
     """
     inside = distances <= radii
-    return float(inside.any(axis=0).mean()), float(inside.sum() / (NEIGHBOURS * len(distances)))
+    density = inside.sum() / (BALL_NEIGHBOUR * len(distances))
+    return float(inside.any(axis=0).mean()), float(density)

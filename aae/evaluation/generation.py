@@ -1,9 +1,10 @@
-"""Is what the decoder makes of the prior real? Decoded prior samples against test images.
+"""Are images decoded from the prior realistic, and are they copies?
 
-The article's claim that a code from a gap decodes to a weird image becomes a number here.
+Decoded prior samples are compared with test images, so that the claim that a code from a gap
+decodes to a strange image becomes a number.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -13,11 +14,11 @@ from scipy.special import logsumexp
 from scipy.stats import entropy
 from torch import Tensor
 
-from aae.data.data import Images
+from aae.data import Images
 from aae.evaluation.judge import train_judge
-from aae.models.networks import Decoder, apply, pixels
+from aae.models.networks import apply, pixels
 from aae.params import EvalLatent
-from aae.priors.prior import Prior
+from aae.priors import Prior
 from aae.progress import ShowProgress, silent
 from aae.seeding import stream
 
@@ -25,8 +26,8 @@ Array = NDArray[np.float64]
 
 # Probability from which the judge is confident of a class.
 CONFIDENT = 0.9
-# Neighbours that make the ball around an image. Kynkäänniemi et al. 2019, section 3.1
-NEIGHBOURS = 3
+# The ball around an image reaches to this neighbour. Kynkäänniemi et al. 2019, section 3.1
+BALL_NEIGHBOUR = 3
 # Widths of Parzen windows that are tried on the validation images, in units of pixel values.
 WINDOWS = np.geomspace(0.05, 0.5, 11)
 
@@ -34,14 +35,14 @@ WINDOWS = np.geomspace(0.05, 0.5, 11)
 def frechet_distance(first: Array, second: Array) -> float:
     """Fréchet distance between the Gaussians with mean and covariance of features [n, k], [m, k].
 
-    As in the Fréchet inception distance (Heusel et al. 2017, https://arxiv.org/abs/1706.08500), but
-    in the features of our own judge: a number to compare models by, and no FID. Squared, in units
-    of the features.
+    The Fréchet inception distance (Heusel et al. 2017, https://arxiv.org/abs/1706.08500) in the
+    features of our own judge: it compares models, and cannot be compared with a published FID.
+    Squared, in units of the features.
     """
     means = ((first.mean(0) - second.mean(0)) ** 2).sum()
     covariances = np.cov(first.T), np.cov(second.T)
-    # The trace of the root of their product. Not POT's, which is not a number where a feature is
-    # the same for all images and its variance zero.
+    # The trace of the square root of their product. POT's is not a number where a feature is the
+    # same for all images.
     root = np.sqrt(np.linalg.eigvals(covariances[0] @ covariances[1]).real.clip(min=0)).sum()
     return float(means + np.trace(covariances[0]) + np.trace(covariances[1]) - 2 * root)
 
@@ -55,7 +56,7 @@ def precision_and_recall(generated: Array, real: Array) -> tuple[float, float]:
     """
 
     def share_within(points: Array, others: Array) -> float:
-        radii = np.partition(cdist(others, others), NEIGHBOURS, axis=1)[:, NEIGHBOURS]
+        radii = np.partition(cdist(others, others), BALL_NEIGHBOUR, axis=1)[:, BALL_NEIGHBOUR]
         return float((cdist(points, others) <= radii).any(axis=1).mean())
 
     return share_within(generated, real), share_within(real, generated)
@@ -64,10 +65,10 @@ def precision_and_recall(generated: Array, real: Array) -> tuple[float, float]:
 def parzen_log_likelihood(centres: Array, images: Array, validation: Array) -> float:
     """Mean log-likelihood of images [n, p] under Parzen windows around others [m, p], in nats.
 
-    A Gaussian of one width stands on each of the ``centres``; the width is the one of
-    :data:`WINDOWS` that suits the validation images best. The measure of Makhzani et al. 2015,
-    table 1. It is weak in many dimensions: it may prefer centres of clusters to images, and
-    grows with the number of centres (Theis et al. 2016, https://arxiv.org/abs/1511.01844).
+    The density is the mean of Gaussians around the ``centres``; their width is the one of
+    :data:`WINDOWS` under which the validation images are most likely. The measure of Makhzani et
+    al. 2015, table 1. It is weak in many dimensions: it may prefer centres of clusters to images,
+    and grows with the number of centres (Theis et al. 2016, https://arxiv.org/abs/1511.01844).
     """
     pixel_count = centres.shape[1]
 
@@ -94,12 +95,12 @@ def nearest_images(images: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class GenerationTest:
-    """Measures of what decoders make of a prior.
+    """Measures of the images that decoders make of prior samples.
 
     Args:
         splits: labelled images by split: train, validation, test.
         classes: number of classes.
-        prior: what is decoded are its samples, as many as there are test images.
+        prior: as many of its samples are decoded as there are test images.
         settings: the section ``eval_latent`` of params.yaml.
         seed: the seed of params.yaml.
         progress: shows how far the training of the judge is.
@@ -126,35 +127,37 @@ class GenerationTest:
         self.test = some(test, len(test))
         self.validation = _flat(some(splits["validation"].images, self.few))
         self.features = self._features(self.test)
-        # What training images, in the place of generated ones, and test images themselves score.
+        # The scores of training images instead of generated ones, and of the test images.
         self.real = self._measure(some(self.train, len(test))) | self._judge(self.test)
         self.real["nearest_training_distance"] = self._nearest_training_distance(self.test)
         correct = self.judge.probabilities(test).argmax(1) == splits["test"].labels
         self.real["judge_accuracy"] = correct.double().mean().item()
 
-    def __call__(self, decoder: Decoder, reconstructions: Tensor) -> dict[str, float]:
+    def __call__(
+        self, decode: Callable[[Tensor], Tensor], reconstructions: Tensor
+    ) -> dict[str, float]:
         """Measure the images that a decoder makes of samples of the prior.
 
         Args:
-            decoder: the decoder.
-            reconstructions: what it makes of the codes of the test images [n, C, H, W]: no image of
-                a sample can be expected to be better.
+            decode: from codes [n, d] to images [n, C, H, W].
+            reconstructions: the decoded codes of the test images [n, C, H, W]; decoded samples
+                cannot be expected to be better.
 
         Returns:
             generated_frechet: see :func:`frechet_distance`.
             generated_precision, generated_recall: see :func:`precision_and_recall`.
             generated_confidence: share of images that the judge gives a class with a probability
                 of 0.9 or more.
-            reconstructed_frechet, reconstructed_confidence: the same of the reconstructions. These
-                are of the very images that they are compared with: perfect ones are at a Fréchet
-                distance of 0, and perfect samples at that of training images, see ``real``.
-            generated_entropy: of the classes that it gives, in nats; ln 10 if all ten are equally
-                frequent, 0 if it is one alone.
+            reconstructed_frechet, reconstructed_confidence: the same of the reconstructions, which
+                are compared with their own originals: the Fréchet distance of perfect ones is 0,
+                and that of perfect samples the one of training images, see ``real``.
+            generated_entropy: entropy of the classes that the judge sees, in nats: ln 10 if ten
+                classes are equally frequent, 0 if there is only one.
             parzen_log_likelihood: of test images, see :func:`parzen_log_likelihood`.
-            nearest_training_distance: median root mean squared difference, in pixel values from 0
-                to 1, to the nearest training image. Far below that of test images: copies.
+            nearest_training_distance: median root mean squared difference to the nearest training
+                image, in pixel values from 0 to 1. Copies are far below that of test images.
         """
-        images = apply(decoder, self.codes)
+        images = decode(self.codes)
         return {
             **self._measure(images),
             **self._judge(images),
@@ -188,7 +191,8 @@ class GenerationTest:
         return distances.median().item()
 
     def _features(self, images: Tensor) -> Array:
-        return apply(self.judge.features, images).double().numpy()
+        features = apply(self.judge.features, images, torch.device("cpu"))
+        return features.double().numpy()
 
 
 def _flat(images: Tensor) -> Array:

@@ -1,22 +1,23 @@
-"""The judge: a small classifier of real images, through whose eyes generated ones are looked at."""
+"""The judge: a small classifier of real images, in whose features generated ones are compared."""
 
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim import Adam
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from aae.training.adam import Adam, cosine
-from aae.data.data import Images
+from aae.data import Images
 from aae.models.networks import apply, pixels
 from aae.progress import ShowProgress, silent
 from aae.seeding import stream
 
 BATCH_SIZE = 100
 LEARNING_RATE = 2e-3
-# Pixels by which a batch is shifted at most: no image is seen twice in quite the same way.
+# Largest shift of a batch in pixels: the judge hardly ever sees the same image twice.
 SHIFT = 1
-# Width of the last layer before the classes, in which images are compared.
+# Units of the last layer before the classes, in which images are compared.
 FEATURES = 64
 
 
@@ -26,7 +27,7 @@ class Judge(nn.Module):
     Args:
         image_shape: channels, height and width.
         classes: number of classes.
-        generator: where the initial weights come from.
+        generator: source of the initial weights.
     """
 
     def __init__(
@@ -56,40 +57,41 @@ class Judge(nn.Module):
         return self.classify(self.features(images))
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """Return what each image is taken for [N, classes]; any number of images."""
-        return apply(self, images).softmax(1)
+        """Return the probability of each class [N, classes], for any number of images."""
+        return apply(self, images, torch.device("cpu")).softmax(1)
 
 
 def train_judge(
     train: Images, classes: int, steps: int, seed: int, progress: ShowProgress = silent
 ) -> Judge:
-    """Train a judge on labelled images, the same one for any number of threads.
+    """Train a judge on labelled images; the number of threads does not change the result.
 
     Args:
         train: the training images.
         classes: number of classes.
-        steps: number of batches; the same for any number of images, so that time is bounded.
+        steps: number of batches.
         seed: the seed of params.yaml.
         progress: shows how many batches are done.
     """
     threads = torch.get_num_threads()
-    # Gradients of convolutions are summed in an order that depends on the number of threads.
+    # The order in which gradients of convolutions are summed depends on the number of threads.
     torch.set_num_threads(1)
     try:
         judge = Judge(train.images.shape[1:], classes, stream(seed, "weights of the judge"))
-        # A third faster on a CPU. The stub of `to` knows this argument for tensors only.
+        # A third faster on a CPU. In torch's stubs only tensors have this argument.
         judge = judge.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimiser = Adam(judge.parameters(), LEARNING_RATE)
+        optimiser = Adam(judge.parameters(), LEARNING_RATE, fused=True)
+        decay = CosineAnnealingLR(optimiser, steps)
         order = stream(seed, "batches of the judge")
-        for step in progress(range(steps), steps, "steps of the judge"):
+        for _ in progress(range(steps), steps, "steps of the judge"):
             batch = train[torch.randint(len(train), (BATCH_SIZE,), generator=order)]
             shift = torch.randint(-SHIFT, SHIFT + 1, (2,), generator=order).tolist()
             images = pixels(batch.images).roll(shift, dims=(2, 3))
             loss = F.cross_entropy(judge(images), batch.labels.long())
-            optimiser.set_rate(LEARNING_RATE * cosine(step / steps))
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
+            decay.step()
     finally:
         torch.set_num_threads(threads)
     return judge

@@ -1,10 +1,10 @@
 """Do the codes follow the prior? Two-sample tests of codes against samples of the prior.
 
-A distance between codes and prior samples says nothing alone: two samples of the prior itself are
-some distance apart. The prior can be sampled at will, so what a distance would be if the codes did
-follow it, its noise floor, is found by putting fresh prior samples in the place of the codes. The
-share of them that are as far away as the codes is a p-value, and an exact one: a Monte Carlo test,
-Davison and Hinkley 1997, section 4.2, https://doi.org/10.1017/CBO9780511802843.
+A distance between codes and prior samples means nothing by itself: two samples of the prior are
+also some distance apart. But any number of samples can be drawn from the prior. Its noise floor,
+what the distance would be if the codes followed the prior, is found by replacing the codes by fresh
+prior samples. The share of these that are as far away as the codes is an exact p-value: a Monte
+Carlo test, Davison and Hinkley 1997, section 4.2, https://doi.org/10.1017/CBO9780511802843.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -24,16 +24,23 @@ from aae.evaluation.distances import (
     mmd2,
     sliced_wasserstein,
 )
+from aae.evaluation.measures import MEASURES
 from aae.params import EvalLatent
-from aae.priors.prior import Prior
+from aae.priors import Prior
 from aae.progress import ShowProgress, silent
 from aae.seeding import stream
 
-# Share of models that are said not to follow the prior although they do.
+# Level of the verdict: the share of models with perfect codes that are said not to follow the
+# prior.
 LEVEL = 0.05
-# Of the random directions, those along which distribution functions are compared.
+# The tests behind the verdict.
+TESTS = (
+    "sliced_wasserstein", "energy_distance", "mmd2", "ks_statistic", "ks_projected",
+    "c2st_accuracy", "prior_coverage",
+)  # fmt: skip
+# Number of random directions along which distribution functions are compared.
 KS_DIRECTIONS = 20
-# Share of prior samples that have a point nearer to a place than a gap there begins.
+# A place is in a gap if no code is as near to it as this share of prior samples have a point.
 NEAR = 0.99
 
 
@@ -41,22 +48,16 @@ class PriorTest:
     """The tests of codes against a prior, calibrated for one number of codes.
 
     Args:
-        prior: the distribution that codes are compared with. If it has no variance (Cauchy),
-            distances to it are infinite or decided by its few largest samples: codes and samples
-            are then compared by their ranks in the prior, from 0 to 1 in each dimension. If its
-            dimensions have standard deviations of their own, all are first scaled to the mean of
-            these: a wide one would hide how the others depend on it.
+        prior: the distribution that codes are compared with. If it has no variance (Cauchy), its
+            few largest samples would decide the distances: codes and samples are then compared by
+            their ranks in the prior, from 0 to 1 in each dimension. If its dimensions have
+            different standard deviations, all are first scaled to the mean of these, since a wide
+            dimension would hide how the others depend on it.
         count: number of codes.
         settings: the section ``eval_latent`` of params.yaml.
         seed: the seed of params.yaml.
         progress: shows how many samples of the prior are measured.
     """
-
-    # In which direction a test's statistic grows with the distance from the prior.
-    TESTS = {  # noqa: RUF012
-        "sliced_wasserstein": 1, "energy_distance": 1, "mmd2": 1, "ks_statistic": 1,
-        "ks_projected": 1, "c2st_accuracy": 1, "prior_coverage": -1,
-    }  # fmt: skip
 
     def __init__(
         self,
@@ -85,8 +86,8 @@ class PriorTest:
             rows = list(progress(measured, settings.draws, "samples of the prior"))
         nearest = [distances for _, distances in rows]
         self.near = np.quantile(nearest, NEAR, axis=0, method="weibull")
-        # Codes stand beside all samples, each sample beside the others, whose quantile among all
-        # is this, a little lower one.
+        # The codes are compared with all samples, each sample with the others only, for which the
+        # quantile is this slightly lower one.
         near = np.quantile(nearest, NEAR, axis=0)
         self.null = [_with_gaps(means, distances, near) for means, distances in rows]
 
@@ -95,17 +96,18 @@ class PriorTest:
 
         Returns:
             sliced_wasserstein, energy_distance, mmd2, ks_statistic (over dimensions), ks_projected
-            (over random directions), prior_coverage, prior_density: see :mod:`aae.evaluation.distances`;
-            each the mean over ``settings.references`` prior samples.
+            (over random directions), prior_coverage, prior_density: see
+            :mod:`aae.evaluation.distances`; each the mean over ``settings.references`` prior
+            samples.
             c2st_accuracy: see there; against one of these samples.
-            prior_gap_share: share of prior samples that have no code as near as 99 % of other
-            samples of the prior, as large as the codes are many, have a point there.
-            match_ratio: sliced_wasserstein over the mean of its floor; 1 is a perfect match at
-            this number of codes.
-            floor: of each of these, if the codes were prior samples, the mean and the value beyond
-            which one in twenty samples is: the 95 % quantile "q95", or "q05" where less is worse.
+            prior_gap_share: share of prior samples without a code as near as 99 % of other samples
+            of the prior, of the same size, have a point.
+            match_ratio: sliced_wasserstein divided by the mean of its floor; 1 is a perfect match
+            at this number of codes.
+            floor: what each of these would be if the codes were prior samples: the mean, and the
+            quantile that one in twenty exceeds, "q95", or "q05" where lower is worse.
             p_value: for each test, the share of prior samples that are as far from the prior as
-            the codes; under "all" that of all tests at once.
+            the codes; under "all" that of all tests together.
             follows_prior: whether all tests together cannot tell codes from prior samples at 5 %.
         """
         measured = _with_gaps(*self._measure(codes[self.order]), self.near)
@@ -121,32 +123,28 @@ class PriorTest:
 
     def _floor(self, name: str) -> dict[str, float]:
         values = [row[name] for row in self.null]
-        less_is_worse = self.TESTS.get(name) == -1
-        bad = {"q05": 0.05} if less_is_worse else {"q95": 0.95}
-        # Beyond which another sample is with exactly this probability.
+        lower_is_worse = MEASURES[name].better == "higher"
+        bad = {"q05": 0.05} if lower_is_worse else {"q95": 0.95}
+        # The quantile that another sample exceeds with exactly this probability.
         quantiles = {
             key: float(np.quantile(values, share, method="weibull")) for key, share in bad.items()
         }
         return {"mean": float(np.mean(values)), **quantiles}
 
     def _p_values(self, measured: dict[str, float]) -> dict[str, float]:
-        """P-value of every test, and of their smallest among the smallest of prior samples.
+        """P-value of every test, and of the smallest of these among those of prior samples.
 
-        The last one takes account of there being several tests, and of how they depend on each
-        other. Westfall and Young 1993, section 2.3 (single-step minP). Between equally small ones
-        the next smallest decide: with few draws each test has a sample that is its extreme.
+        The last one accounts for the number of tests and for how they depend on each other.
+        Westfall and Young 1993, section 2.3 (single-step minP). If the smallest are equal, the next
+        smallest decide: with few draws every test has a sample that is its extreme.
         """
-        rows = np.array(
-            [
-                [sign * row[name] for name, sign in self.TESTS.items()]
-                for row in [measured, *self.null]
-            ]
-        )
-        # For the codes and for each prior sample in their place: how many are as far away.
+        signs = [-1 if MEASURES[name].better == "higher" else 1 for name in TESTS]
+        rows = np.array([[row[name] for name in TESTS] for row in [measured, *self.null]]) * signs
+        # For the codes and for each prior sample in their place: the share that is as far away.
         shares = np.mean(rows[None, :, :] >= rows[:, None, :], axis=1)
         codes, *samples = np.sort(shares, axis=1).tolist()
         overall = (1 + sum(row <= codes for row in samples)) / len(rows)
-        return {**dict(zip(self.TESTS, shares[0].tolist(), strict=True)), "all": overall}
+        return {**dict(zip(TESTS, shares[0].tolist(), strict=True)), "all": overall}
 
     def _sample(self, codes: Tensor, bandwidth: float) -> Sample:
         if not self.prior.has_variance:
@@ -156,14 +154,14 @@ class PriorTest:
         return Sample(codes.double().numpy(), self.directions, self.settings.subset, bandwidth)
 
     def _measure(self, codes: Tensor) -> tuple[dict[str, float], Array]:
-        """Return the mean of every statistic over the references, and how near codes come to them.
+        """Return the mean of every statistic over the references, and how near the codes come.
 
-        The latter are distances [references, m] from each of the few to the nearest of the codes.
+        The latter are distances [references, m] from each of the few to the nearest code.
         """
         sample = self._sample(codes, self.bandwidth)
         rows = [self._compare(sample, reference) for reference in self.references]
         means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-        # Against one of them, since this one takes as long as the others together.
+        # Against one reference only: it takes as long as all other statistics together.
         means["c2st_accuracy"] = c2st_accuracy(sample.few, self.references[0].few)
         nearest = [sample.distances_to(reference).min(axis=0) for reference in self.references]
         return means, np.array(nearest)

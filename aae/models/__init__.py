@@ -1,1 +1,6 @@
-""""""
+"""The networks, the model that owns them, and its file."""
+
+from aae.models.checkpoints import load_model, save_model
+from aae.models.model import Architecture, Model
+
+__all__ = ["Architecture", "Model", "load_model", "save_model"]

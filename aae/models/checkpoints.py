@@ -1,4 +1,4 @@
-"""The saved model: a safetensors file with all that is needed to build the networks again."""
+"""The file of a model: safetensors, with what is needed to build the networks again."""
 
 from pathlib import Path
 
@@ -9,15 +9,15 @@ from safetensors.torch import save
 
 from aae.errors import ModelError
 from aae.files import replacing
-from aae.models.networks import Architecture, Model
+from aae.models.model import Architecture, Model
 
-# The one key of the metadata. Its number changes when older files can no longer be read.
-# (One key, since safetensors writes several in an order that changes from run to run.)
+# The only key of the metadata: safetensors would write several in an order that changes from run to
+# run. Its number changes when older files can no longer be read.
 FORMAT = "aae-model-1"
 
 
 def save_model(model: Model, path: Path) -> None:
-    """Write weights and architecture, the same bytes for the same model."""
+    """Write weights and architecture; the same model gives the same bytes."""
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     content = save(tensors, metadata={FORMAT: model.architecture.model_dump_json()})
     with replacing(path) as temporary:
@@ -25,11 +25,11 @@ def save_model(model: Model, path: Path) -> None:
 
 
 def load_model(path: Path) -> Model:
-    """Read a model; nothing in the file is run.
+    """Read a model; no code in the file is run.
 
     Raises:
-        ModelError: if the file is missing, damaged, of another version, or its tensors are not
-            those of its architecture.
+        ModelError: if the file is missing, damaged or of another version, or if its tensors do not
+            fit its architecture.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -38,7 +38,9 @@ def load_model(path: Path) -> Model:
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path}: {error}") from error
     if FORMAT not in metadata:
-        raise ModelError(f"{path}: its metadata has no {FORMAT!r}, it is no model of this version")
+        raise ModelError(
+            f"{path}: its metadata have no {FORMAT!r}, it is not a model of this version"
+        )
     for name, tensor in tensors.items():
         if tensor.dtype != torch.float32:
             raise ModelError(f"{path}: {name} is {tensor.dtype}, torch.float32 is expected")

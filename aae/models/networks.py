@@ -4,29 +4,25 @@ The sizes are those of Makhzani et al. 2015 (https://arxiv.org/abs/1511.05644), 
 connected layers with ReLU, linear codes, sigmoid pixels.
 
 All three may see codes in units of the prior: with its mean m and standard deviation s, the encoder
-emits z = m + s·e(x), decoder and discriminator start from (z − m) / s. What their layers see is
-then of size one whatever the prior, and one learning rate serves all.
+emits z = m + s·e(x), and decoder and discriminator start from (z − m) / s. Whatever the prior,
+their layers then see values of size one, and one learning rate serves all.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from aae.seeding import stream
-
-# Images or codes that pass through a network at a time outside training: bounds the memory.
+# Images or codes that pass through a network at a time outside of training: bounds the memory.
 CHUNK = 2048
 
 
 def _layers(sizes: Sequence[int], generator: torch.Generator | None) -> nn.Sequential:
-    """Linear layers with ReLU in between; torch's default initialisation, from ``generator``.
+    """Linear layers with ReLU in between, with torch's default initialisation from ``generator``.
 
-    Without a generator the weights have a shape and no memory: they are to be loaded.
+    Without a generator the weights have a shape and no memory, until a file is loaded into them.
     """
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):
@@ -51,7 +47,7 @@ class _Standardised(nn.Module):
         self.register_buffer("scale", torch.ones(latent_dim))
 
     def set_units(self, mean: Tensor, scale: Tensor) -> None:
-        """Take codes in units of ``mean`` [d] and ``scale`` [d] from now on."""
+        """Use codes in units of ``mean`` [d] and ``scale`` [d] from now on."""
         self.mean.copy_(mean)
         self.scale.copy_(scale)
 
@@ -63,7 +59,7 @@ class Encoder(_Standardised):
         image_shape: channels, height and width.
         hidden: units of the hidden layers.
         latent_dim: dimensions d of a code.
-        generator: where the initial weights come from; None if they are to be loaded.
+        generator: source of the initial weights; None if they are loaded afterwards.
     """
 
     def __init__(
@@ -86,9 +82,9 @@ class Decoder(_Standardised):
 
     Args:
         image_shape: channels, height and width.
-        hidden: units of the hidden layers, as the encoder has them; the decoder reverses them.
+        hidden: units of the encoder's hidden layers; the decoder has them in reverse order.
         latent_dim: dimensions d of a code.
-        generator: where the initial weights come from; None if they are to be loaded.
+        generator: source of the initial weights; None if they are loaded afterwards.
     """
 
     def __init__(
@@ -114,7 +110,7 @@ class Discriminator(_Standardised):
     Args:
         hidden: units of the hidden layers.
         latent_dim: dimensions d of a code.
-        generator: where the initial weights come from; None if they are to be loaded.
+        generator: source of the initial weights; None if they are loaded afterwards.
     """
 
     def __init__(
@@ -127,63 +123,12 @@ class Discriminator(_Standardised):
         return self.layers((codes - self.mean) / self.scale).squeeze(1)
 
 
-# Limits on what a damaged file may ask for.
-Size = Annotated[int, Field(ge=1, le=2**20)]
-Layers = Annotated[tuple[Size, ...], Field(min_length=1, max_length=100)]
-
-
-class Architecture(BaseModel):
-    """What is needed to build the networks again; saved beside their weights.
-
-    Attributes:
-        image_shape: channels, height and width.
-        latent_dim: dimensions of a code.
-        hidden: units of the encoder's hidden layers.
-        discriminator_hidden: units of the discriminator's, None for an autoencoder without one.
-        prior: name, distribution and arguments of the prior, None for an autoencoder.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    image_shape: tuple[Size, Size, Size]
-    latent_dim: Size
-    hidden: Layers
-    discriminator_hidden: Layers | None = None
-    prior: dict[str, Any] | None = None
-
-
-class Model(nn.Module):
-    """An autoencoder and, if its architecture has one, the discriminator of its codes.
-
-    Args:
-        architecture: sizes of the networks.
-        seed: the seed of params.yaml, for the initial weights; None if they are to be loaded.
-    """
-
-    discriminator: Discriminator | None
-
-    def __init__(self, architecture: Architecture, seed: int | None) -> None:
-        super().__init__()
-        self.architecture = a = architecture
-
-        def generator(network: str) -> torch.Generator | None:
-            return None if seed is None else stream(seed, f"weights of the {network}")
-
-        self.encoder = Encoder(a.image_shape, a.hidden, a.latent_dim, generator("encoder"))
-        self.decoder = Decoder(a.image_shape, a.hidden, a.latent_dim, generator("decoder"))
-        self.discriminator = None
-        if a.discriminator_hidden is not None:
-            self.discriminator = Discriminator(
-                a.discriminator_hidden, a.latent_dim, generator("discriminator")
-            )
-
-
 @torch.no_grad()
 def rescale_codes(encoder: Encoder, decoder: Decoder, shift: Tensor, scale: Tensor) -> None:
-    """Let the encoder emit (z − shift) / scale where it emitted z, and the decoder undo it.
+    """Let the encoder emit (z − shift) / scale instead of z, and the decoder undo it.
 
-    Exact: the affine map is folded into the encoder's last and the decoder's first layer, and what
-    the decoder makes of an image's code stays the same to rounding.
+    This is exact: the affine map goes into the encoder's last and the decoder's first layer, and
+    reconstructions stay the same up to rounding.
 
     Args:
         encoder: changed in place.
@@ -206,24 +151,24 @@ def pixels(images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def apply(network: nn.Module, inputs: Tensor) -> Tensor:
+def apply(network: Callable[[Tensor], Tensor], inputs: Tensor, device: torch.device) -> Tensor:
     """Return a network's outputs for any number of inputs, without gradients and in bounded memory.
 
     Args:
-        network: encoder, decoder or discriminator.
+        network: from tensors [n, …] to tensors [n, …].
         inputs: [N, …]; uint8 images are turned into values from 0 to 1.
+        device: where the network is.
 
     Returns:
-        the outputs, on the device of the inputs whatever that of the network is.
+        the outputs, on the device of the inputs.
     """
-    device = next(network.parameters()).device
     outputs = torch.empty(0)
-    for k, chunk in enumerate(inputs.split(CHUNK)):
-        x = chunk.to(device)
+    for start in range(0, len(inputs), CHUNK):
+        x = inputs[start : start + CHUNK].to(device)
         found = network(pixels(x) if x.dtype == torch.uint8 else x)
-        if k == 0:
-            # One tensor: those of all chunks would be kept between the large ones that come and
-            # go, whose memory glibc then neither uses again nor gives back.
+        if start == 0:
+            # One tensor for all chunks: small ones between the large ones that come and go would
+            # fragment the memory, which glibc then neither reuses nor returns.
             outputs = found.new_empty(len(inputs), *found.shape[1:])
-        outputs[k * CHUNK : (k + 1) * CHUNK] = found
+        outputs[start : start + CHUNK] = found
     return outputs.to(inputs.device)

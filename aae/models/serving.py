@@ -1,7 +1,7 @@
 """The decoder as MLflow serves it: codes in, images out.
 
 A logged model names this module as its loader (https://mlflow.org/docs/latest/ml/model/, "custom
-loader module"); the weights come from a safetensors file, and nothing is unpickled.
+loader module"); the weights are read from a safetensors file, and nothing is unpickled.
 """
 
 from pathlib import Path
@@ -12,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 
 from aae.models.checkpoints import load_model
-from aae.models.networks import Decoder, apply
+from aae.models.model import Model
 
 
 class ServedDecoder:
     """Decodes codes [N, d] into images [N, C, H, W] with values from 0 to 1."""
 
-    def __init__(self, decoder: Decoder) -> None:
-        self.decoder = decoder
+    def __init__(self, model: Model) -> None:
+        self.model = model
 
     def predict(
         self,
@@ -27,9 +27,9 @@ class ServedDecoder:
         params: dict[str, Any] | None = None,  # noqa: ARG002 (MLflow passes it)
     ) -> NDArray[np.float32]:
         """Return the images of codes."""
-        return apply(self.decoder, torch.from_numpy(np.asarray(codes, np.float32))).numpy()
+        return self.model.decode(torch.from_numpy(np.asarray(codes, np.float32))).numpy()
 
 
 def _load_pyfunc(data_path: str) -> ServedDecoder:
-    """Read a saved model; the name is the one that MLflow calls."""
-    return ServedDecoder(load_model(Path(data_path)).decoder)
+    """Read a saved model; MLflow calls this function by its name."""
+    return ServedDecoder(load_model(Path(data_path)))

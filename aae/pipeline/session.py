@@ -1,32 +1,32 @@
-"""A training stage: recorded in MLflow, shown, and going on from a snapshot if it was killed."""
+"""A training stage: tracked, shown, and resumed from a snapshot if it was killed."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
-from aae.data.data import prepared_digest, prepared_meta
-from aae.training.loop import Training
+from aae.data import prepared_digest, prepared_meta
 from aae.params import Params
+from aae.pipeline.parameters import stage_parameters
+from aae.pipeline.resume import keep_snapshots
 from aae.progress import show_epochs
-from aae.tracking.recording import Run
-from aae.tracking.runs import training_run
-from aae.training.snapshots import Snapshots, keep_snapshots
+from aae.tracking.run import Run, training_run
+from aae.training import Training
+from aae.training.snapshots import Snapshots
 
 
 @dataclass
 class Session:
-    """A training stage at work.
+    """A running training stage.
 
     Attributes:
         stage: its name.
         training: what it trains.
-        notes: JSON values that grow with the training and survive when it is killed. Under
-            "history" are the losses of all epochs.
-        run: where it is recorded.
-        snapshots: where it goes on from.
+        notes: JSON values that grow with the training and survive when it is killed. "history"
+            holds the losses of all epochs.
+        run: the run that it is recorded in.
+        snapshots: its snapshots.
     """
 
     stage: str
@@ -37,17 +37,18 @@ class Session:
 
     @property
     def history(self) -> pd.DataFrame:
-        """The losses, a row an epoch."""
+        """The losses, one row for each epoch."""
         return pd.DataFrame(self.notes["history"])
 
     def train(self, after_epoch: Callable[[int], None] | None = None) -> None:
         """Train to the end.
 
         Args:
-            after_epoch: called with 0 before the training and with its number after every epoch.
+            after_epoch: called with 0 before the training, and with the number of every epoch
+                after it.
         """
         history = self.notes["history"]
-        for losses in history:  # of a training that goes on; the run may lack some
+        for losses in history:  # of a resumed training; the run may lack some
             self.run.log_epoch(losses)
         if after_epoch and not self.snapshots.resumed:
             after_epoch(0)
@@ -59,34 +60,41 @@ class Session:
                 after_epoch(len(history))
 
     def _between_steps(self) -> None:
-        # The run first: what a snapshot has behind it is not recorded again.
+        # The run first: what comes before a snapshot is not recorded again.
         self.snapshots.save_when_due(self.run.keep)
 
 
 def follow(training: Training) -> None:
-    """Train along with the leader to the end; it alone shows, records and writes."""
+    """Train along with the leader to the end; the leader alone shows, records and writes."""
     for _ in training.epochs():
         pass
 
 
 @contextmanager
 def training_session(
-    stage: str, params: Params, determined_by: Mapping[str, Any], training: Training, *notes: str
+    stage: str, params: Params, training: Training, *notes: str, reused: bool = False
 ) -> Iterator[Session]:
-    """Begin a training stage, or go on with it, and end its run and its snapshots with the block.
+    """Start a training stage, or resume it, and end its run and its snapshots with the block.
 
     Args:
         stage: its name.
         params: all parameters.
-        determined_by: those that determine its outcome, nested; they are logged.
         training: the training at its start.
         notes: names of further lists for the notes.
+        reused: whether other trials of a sweep may need the same training.
     """
     kept: dict[str, list] = {name: [] for name in ("history", *notes)}
+    determined_by = stage_parameters(stage, params)
     prior = params.prior if "prior" in determined_by else "none"
+    # What "auto" stands for here.
+    determined_by |= {
+        "precision": training.precision, "device": training.model.device.type
+    }  # fmt: skip
+    logged = {"data": params.data.model_dump(), **determined_by}
+    every = params.snapshots.every
     with (
-        keep_snapshots(stage, determined_by, params.snapshots.every, training, kept) as snapshots,
-        training_run(stage, prior, params.seed, determined_by, snapshots.id) as run,
+        keep_snapshots(stage, determined_by, every, training, kept, reused) as (snapshots, name),
+        training_run(stage, prior, params.seed, logged, name) as run,
     ):
         run.log_dataset(prepared_meta()["source"], prepared_digest())
         yield Session(stage, training, kept, run, snapshots)

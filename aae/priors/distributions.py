@@ -1,7 +1,7 @@
-"""Distributions by name: what an entry of ``priors`` in params.yaml may say.
+"""The distributions that an entry of ``priors`` in params.yaml can name.
 
-Every continuous class of ``torch.distributions`` of numbers or vectors that is described by numbers
-alone can be named, and the two classes of this file.
+These are the continuous classes of ``torch.distributions`` whose arguments are numbers, and the two
+classes of this file.
 """
 
 import inspect
@@ -27,12 +27,13 @@ def centres(count: int) -> Tensor:
 
 
 class GaussianRing(Distribution):
-    """Gaussians on a ring in the plane, equally probable, each elongated along its radius.
+    """A mixture of Gaussians on a ring in the plane, each elongated along its radius.
 
-    Makhzani et al. 2015, https://arxiv.org/abs/1511.05644, figure 2: ten of them.
+    All components are equally probable. Makhzani et al. 2015, https://arxiv.org/abs/1511.05644,
+    figure 2, has ten of them.
 
     Args:
-        components: how many.
+        components: number of Gaussians.
         radius: distance of their means from the origin.
         radial_std: standard deviation along the radius.
         tangential_std: standard deviation across it.
@@ -61,7 +62,7 @@ class GaussianRing(Distribution):
 
     @cached_property
     def _count(self) -> int:
-        """How many components, a number that no GPU has to be asked for again."""
+        """Number of components, read once: on a GPU, reading it means waiting."""
         return int(self.components)
 
     def _directions(self, component: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,7 +79,7 @@ class GaussianRing(Distribution):
 
     @property
     def variance(self) -> Tensor:
-        """Variance [2] of each dimension: that of the means, and the mean one around them."""
+        """Variance [2] of each dimension: of the means, plus the mean variance around them."""
         along, across = self._directions(torch.arange(self._count))
         around = (self.radial_std * along) ** 2 + (self.tangential_std * across) ** 2
         return (self.radius * along).var(0, correction=0) + around.mean(0)
@@ -95,13 +96,13 @@ class GaussianRing(Distribution):
 
 
 class SwissRoll(Distribution):
-    """A spiral r ∝ φ in the plane that unrolls from the origin, with Gaussian noise around it.
+    """A spiral r ∝ φ in the plane that starts at the origin, with Gaussian noise around it.
 
-    Makhzani et al. 2015, https://arxiv.org/abs/1511.05644, figure 4. Far from the origin it is
-    equally dense along its length.
+    Makhzani et al. 2015, https://arxiv.org/abs/1511.05644, figure 4. Except near the origin, the
+    density is the same along its length.
 
     Args:
-        turns: how often it goes round.
+        turns: number of turns.
         radius: distance of its end from the origin.
         noise: standard deviation of the noise, in each dimension.
     """
@@ -120,10 +121,10 @@ class SwissRoll(Distribution):
         super().__init__(self.radius.shape, torch.Size([2]), validate_args)
 
     def _roll(self, share: Tensor) -> Tensor:
-        """Points [..., 2] that have ``share`` of the spiral's length before them, far out."""
-        way = share.sqrt()  # the length of a spiral grows with the square of its radius
-        angle = 2 * math.pi * self.turns * way
-        return self.radius * way[..., None] * torch.stack([angle.cos(), angle.sin()], dim=-1)
+        """Points [..., 2] of the spiral at a ``share`` of its length from the origin."""
+        radius = share.sqrt()  # the length of a spiral grows with the square of its radius
+        angle = 2 * math.pi * self.turns * radius
+        return self.radius * radius[..., None] * torch.stack([angle.cos(), angle.sin()], dim=-1)
 
     @property
     def mean(self) -> Tensor:
@@ -142,7 +143,7 @@ class SwissRoll(Distribution):
         return points + self.noise * torch.randn(*sample_shape, 2, device=device)
 
 
-# Of matrices, and of angles: what torch calls their mean and variance is none along a line.
+# Distributions of matrices and of angles, which have no mean and variance along a line.
 NOT_ON_A_LINE = (
     torch.distributions.LKJCholesky, torch.distributions.Wishart, torch.distributions.VonMises,
 )  # fmt: skip
@@ -150,14 +151,15 @@ OWN = {cls.__name__: cls for cls in (GaussianRing, SwissRoll)}
 
 
 def make_distribution(name: str, arguments: Mapping[str, Any]) -> Distribution:
-    """Return the distribution of this name, with its arguments checked.
+    """Return the distribution of this name, after checking its arguments.
 
     Args:
         name: a continuous class of ``torch.distributions``, or a class of this file.
         arguments: its arguments, numbers or lists of numbers.
 
     Raises:
-        ParameterError: naming the key below the prior, the value, and what would be right.
+        ParameterError: naming the key in the entry of the prior, its value, and what would be
+        right.
 
     Example:
         >>> make_distribution("Normal", {"loc": 0.0, "scale": 5.0})
@@ -181,19 +183,19 @@ def make_distribution(name: str, arguments: Mapping[str, Any]) -> Distribution:
     tensors = {key: torch.tensor(value, dtype=torch.float32) for key, value in arguments.items()}
     try:
         distribution = cls(**tensors, validate_args=True)  # type: ignore[arg-type]
-    except Exception as error:  # every class has its own way to refuse its arguments
+    except Exception as error:  # every class raises its own error for wrong arguments
         given = ", ".join(f"{key}={value}" for key, value in arguments.items())
         raise ParameterError(f"distribution: {name}({given}) does not exist: {error}") from error
     if distribution.batch_shape:
         raise ParameterError(
             f"distribution: {name} got lists of length {list(distribution.batch_shape)}, "
-            f"give numbers: its components are independent and alike"
+            f"give numbers: its components are independent and have the same distribution"
         )
     return distribution
 
 
 def _continuous_distributions() -> dict[str, type[Distribution]]:
-    """Continuous classes of torch.distributions that are described by numbers alone."""
+    """The continuous classes of torch.distributions whose arguments are numbers."""
     return {
         name: cls
         for name in torch.distributions.__all__
@@ -218,7 +220,7 @@ def _needs_another_distribution(cls: type[Distribution]) -> bool:
 
 def _is_discrete(cls: type[Distribution]) -> bool:
     support = cls.support
-    # A class whose support depends on its arguments has a property in its place.
+    # Where the support depends on the arguments, the class has a property instead.
     return getattr(support, "is_discrete", False)
 
 
@@ -229,15 +231,15 @@ def _check_argument(cls: type[Distribution], key: str, value: object) -> None:
         tensor = torch.tensor(torch.nan)
     if isinstance(value, bool) or not tensor.isfinite().all():
         raise ParameterError(f"{key}: {value!r} is not a finite number or a list of such")
-    if key == "temperature" and not (tensor > 0).all():  # which torch leaves unchecked
+    if key == "temperature" and not (tensor > 0).all():  # torch does not check it
         raise ParameterError(f"{key}: {value!r} is not greater than 0")
     constraints = cls.arg_constraints
     constraint = constraints.get(key) if isinstance(constraints, dict) else None
     if constraint is None or is_dependent(constraint):
-        return  # the class itself checks it, with the other arguments at hand
+        return  # the class checks it together with the other arguments
     try:
         valid = constraint.check(tensor).all()
-    except (RuntimeError, IndexError):  # a number where a vector or a matrix is due
+    except (RuntimeError, IndexError):  # a number instead of a vector or a matrix
         valid = False
     if not valid:
         raise ParameterError(f"{key}: {value!r} does not satisfy {constraint} of {cls.__name__}")

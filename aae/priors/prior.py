@@ -1,8 +1,7 @@
-"""The latent priors p(z), as torch.distributions.
+"""A prior p(z) over codes, made of a ``torch.distributions.Distribution``.
 
-A univariate distribution (see :mod:`aae.priors.distributions`) is extended to ``latent_dim`` dimensions by
-independent components; a multivariate one (``MultivariateNormal``, ``GaussianRing``) must have as
-many dimensions as the codes.
+A univariate distribution becomes one of ``latent_dim`` independent components; a multivariate one
+(``MultivariateNormal``, ``GaussianRing``) must have as many dimensions as the codes.
 """
 
 import math
@@ -13,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Transform, constraints
 
-from aae.priors.distributions import centres
 from aae.errors import ParameterError
+from aae.priors.distributions import centres
 from aae.seeding import stream
 
-# Size of the sample that stands in where a distribution has no closed form for something.
+# Size of the sample that replaces a closed form where a distribution has none.
 REFERENCE_SIZE = 2**16
 
 
@@ -29,8 +28,8 @@ class Prior:
         latent_dim: number of dimensions d of a code.
 
     Raises:
-        ParameterError: if the distribution is multivariate and its size is not ``latent_dim``, or
-            if single precision cannot hold its samples.
+        ParameterError: if the distribution is multivariate and does not have ``latent_dim``
+            dimensions, or if single precision cannot represent its samples.
 
     Example:
         >>> prior = Prior(torch.distributions.Gamma(2.0, 1.0), latent_dim=2)
@@ -50,7 +49,7 @@ class Prior:
         self.distribution = distribution
         self.latent_dim = latent_dim
         self.device = torch.device("cpu")
-        # Codes are kept in single precision, which tells 10^7 values apart.
+        # Codes are float32, which distinguishes about 10^7 values.
         fits = self.scale.isfinite() & (self.scale > 1e-5 * self.mean.abs())
         if not fits.all():
             raise ParameterError(
@@ -62,28 +61,27 @@ class Prior:
         )
         if (low == high).any():
             raise ParameterError(
-                f"distribution: {distribution} has half of its samples at one place, as far as "
-                "single precision can tell"
+                f"distribution: {distribution} has half of its samples at one place in single "
+                "precision"
             )
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """Draw codes [count, d], determined by the generator and the kind of device.
+        """Draw samples [count, d]; the generator and the kind of device determine them.
 
-        ``torch.distributions`` reads the global generator of its device and takes no other. It is
-        therefore seeded from ``generator``, one of the processor, for the time of the call and put
-        back afterwards.
+        ``torch.distributions`` can only draw from the global generator of its device. That one is
+        therefore seeded from ``generator``, a generator of the CPU, and restored after the call.
         """
         seed = torch.randint(2**62, (), generator=generator).item()
         shape = (count, self.latent_dim) if self.univariate else (count,)
-        # Both draw the same numbers, but `Normal.sample` looks at its parameters first, for which
-        # it would wait for a GPU.
+        # Both draw the same numbers, but `Normal.sample` first reads its parameters, and would
+        # wait for a GPU.
         found = self.distribution
         draw = found.rsample if found.has_rsample else found.sample
         read = torch.default_generator
         if self.device.type == "cuda":
             read = torch.cuda.default_generators[self.device.index]
-        # In the place of `torch.random.fork_rng` and `torch.manual_seed`, which take seven times
-        # longer than the rest.
+        # `torch.random.fork_rng` and `torch.manual_seed` would take seven times as long as the
+        # rest of this function.
         state = read.get_state()
         try:
             read.manual_seed(int(seed))
@@ -93,7 +91,7 @@ class Prior:
             read.set_state(state)
 
     def to(self, device: torch.device | str) -> Self:
-        """Return a copy with samples, mean and scale on a device; the rest is for processors."""
+        """Return a copy whose samples, mean and scale are on a device; the rest needs a CPU."""
         moved = _to(self, torch.device(device), {})
         moved.device = moved.mean.device
         return moved
@@ -123,17 +121,17 @@ class Prior:
 
     @property
     def mean(self) -> Tensor:
-        """Mean [d]; the median where a mean or a standard deviation does not exist."""
+        """Mean [d]; the median where mean or standard deviation do not exist or are not known."""
         return self._location_and_scale[0]
 
     @property
     def scale(self) -> Tensor:
-        """Standard deviation [d]; from the interquartile range where it does not exist."""
+        """Standard deviation [d]; where it is missing, estimated from the interquartile range."""
         return self._location_and_scale[1]
 
     @property
     def support(self) -> tuple[Tensor, Tensor]:
-        """Lower and upper end [d] of each dimension's support; infinite where there is none."""
+        """Lower and upper end [d] of the support of each dimension; infinite where it has none."""
         constraint = self.distribution.support
         while isinstance(constraint, constraints.independent):
             constraint = constraint.base_constraint
@@ -149,15 +147,15 @@ class Prior:
     def density(self, points: Tensor, dimension: int) -> Tensor:
         """Marginal density of one dimension at ``points`` [n]; zero outside the support.
 
-        Exact for a univariate distribution; for a multivariate one, whose marginals have no
-        closed form in general, the histogram of a large sample.
+        Exact for a univariate distribution. The marginals of a multivariate one have no closed
+        form in general: it is the histogram of a large sample.
         """
         if not self.univariate:
             density, edges = torch.histogram(self._reference[:, dimension], 100, density=True)
             bins = torch.bucketize(points, edges) - 1
             inside = (bins >= 0) & (bins < len(density))
             return torch.where(inside, density[bins.clamp(0, len(density) - 1)], 0.0)
-        # The ends of the support are left out: a density may be infinite or undefined there.
+        # At the ends of the support a density may be infinite or undefined.
         inside = self.distribution.support.check(points)  # type: ignore[union-attr]
         some_point_inside = self._reference[0, dimension]
         log_density = self.distribution.log_prob(torch.where(inside, points, some_point_inside))
@@ -166,8 +164,8 @@ class Prior:
     def bin_densities(self, edges: Tensor, dimension: int) -> Tensor:
         """Mean marginal density [n] of one dimension between successive ``edges`` [n + 1].
 
-        Exact where the distribution has a cdf, else by Chebyshev-Gauss quadrature: the closer to
-        an end of the support, where a density may be infinite, the closer are the points.
+        Exact where the distribution has a cdf, else by Chebyshev-Gauss quadrature, whose points
+        are denser towards the ends of the support, where a density may be infinite.
         """
         low, high = (end[dimension].item() for end in self.support)
         within = edges.clamp(low, high)
@@ -177,7 +175,7 @@ class Prior:
                 below = self.distribution.cdf(within.double())
                 return (below.diff() / edges.double().diff()).float()
             except (NotImplementedError, ValueError):
-                pass  # has none, or, as Gumbel, refuses values that are far away
+                pass  # it has no cdf, or, like Gumbel, refuses values that are far away
         angles = math.pi * centres(20)
         points = within[:-1, None] + within.diff()[:, None] * (angles / 2).sin() ** 2
         found = self.density(points.flatten(), dimension).unflatten(0, points.shape)
@@ -200,10 +198,10 @@ class Prior:
     def grid(self, points: int) -> Tensor:
         """Equally probable codes [points², d] for decoding, from one or two dimensions.
 
-        In one dimension they are quantiles, in order. In two, those of dimension 1 and, among the
-        codes there, those of dimension 2: code i · points + j is the j-th of the i-th. For
-        independent dimensions that is the grid of all pairs of quantiles; for others every code is
-        one of a large sample, so that none falls where the prior has nothing.
+        In one dimension they are quantiles, in order. In two, code i · points + j is at quantile i
+        of dimension 1 and, among the samples near that, at quantile j of dimension 2. For
+        independent dimensions that is the grid of all pairs of quantiles; for others every code
+        comes from a large sample, so that none lies where the prior has no mass.
         """
         if self.latent_dim == 1:
             return self.quantiles(centres(points**2))
@@ -218,15 +216,15 @@ class Prior:
         )
 
     def ranks(self, codes: Tensor) -> Tensor:
-        """Share of a large sample of the prior that is below each value of codes [n, d]."""
+        """Rank of each value of codes [n, d]: the share of a large sample of the prior below it."""
         ordered = self._reference.sort(0).values.T.contiguous()
         return (torch.searchsorted(ordered, codes.T.contiguous()) / REFERENCE_SIZE).T
 
 
 def _to(part: Any, device: torch.device, copies: dict[int, Any]) -> Any:
-    """A copy of a prior, or of a part of one, with its tensors on a device.
+    """Return a copy of a prior, or of a part of one, with its tensors on a device.
 
-    ``torch.distributions`` has nothing for it.
+    ``torch.distributions`` has no such method.
     """
     if isinstance(part, Tensor):
         return part.to(device)

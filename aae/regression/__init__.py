@@ -1,1 +1,1 @@
-""""""
+"""The gate: does a change make a metric worse?"""

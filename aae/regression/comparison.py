@@ -1,10 +1,12 @@
-"""Which guarded metrics got worse: the judgement of the gate, and how it is shown."""
+"""Which guarded metrics got worse, and how that is shown."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rich.table import Table
 
+from aae.evaluation.measures import MEASURES
 from aae.params import Guard
 
 HOW_TO_ACCEPT = (
@@ -23,10 +25,10 @@ class Row:
     Attributes:
         metric: model and name, such as ``aae.match_ratio``.
         baseline: its value at the baseline; None if there is none.
-        now: its value in this tree; None if it is not guarded any more.
+        now: its value in this tree; None if it is no longer guarded.
         tolerance: by how much ``now`` may exceed the baseline, or fall short of it if negative.
-        verdict: "same" (within the tolerance), "better", "worse", "accepted" (worse, as the metrics
-            say that are committed with this tree), "new" or "no longer guarded".
+        verdict: "same" (within the tolerance), "better", "worse", "accepted" (worse, but no worse
+            than the metrics that are committed with this tree), "new" or "no longer guarded".
     """
 
     metric: str
@@ -36,7 +38,7 @@ class Row:
     verdict: str
 
     def cells(self) -> list[str]:
-        """Return what stands in the row, but for the verdict."""
+        """Return the cells of the row, without the verdict."""
         known = self.baseline is not None and self.now is not None
         values = [
             _text(self.baseline, ".4g"),
@@ -57,7 +59,7 @@ class Comparison:
 
     Attributes:
         base: commit of the baseline.
-        title: what the baseline is called.
+        title: name of the baseline.
         rows: the metrics.
         figures: paths of the committed figures that differ from the baseline's.
     """
@@ -74,12 +76,12 @@ class Comparison:
 
     @property
     def may_be_accepted(self) -> bool:
-        """Whether the baseline lacks something that this tree has."""
+        """Whether this tree has metrics that a new baseline would keep."""
         return any(self._named(verdict) for verdict in ("worse", "better", "new"))
 
     @property
     def summary(self) -> str:
-        """What came out, in one line."""
+        """The result, in one line."""
         if self.failed:
             return f"regression: {self._named('worse')} worse than at {self.title}"
         parts = [f"pass: {len(self.rows)} metrics, none worse than at {self.title}"]
@@ -105,8 +107,8 @@ class Comparison:
         """Return the table for a comment, and the figures that changed.
 
         Args:
-            before: address below which the baseline's files are shown.
-            after: the same of this tree's; without them figures are named only.
+            before: address of the baseline's files.
+            after: address of this tree's files; without the two, figures are only named.
         """
         lines = [_line(TITLES), "| --- | --: | --: | --: | --: | --- |"]
         lines += [
@@ -141,7 +143,7 @@ def compare_metrics(
         baseline: metrics at the baseline; one that it lacks is new, and is not judged.
         now: metrics of this tree. One that is not finite is worse.
         accepted: metrics that were committed with this tree. Where they differ from the baseline,
-            a worse metric has been accepted, as long as it is not worse than they say.
+            a worse metric has been accepted, unless it is worse than they say.
     """
     rows = []
     for name, guard in guards.items():
@@ -149,14 +151,22 @@ def compare_metrics(
         if before is None:
             rows.append(Row(name, None, after, None, "new"))
             continue
-        loss, tolerance = guard.loss(before, after), guard.tolerance(before)
+        better, tolerance = MEASURES[name.partition(".")[2]].better, guard.tolerance(before)
+        loss = _loss(better, before, after)
         verdict = "worse" if loss > tolerance else "better" if loss < -tolerance else "same"
         claimed = accepted.get(name, before)
         if verdict == "worse" and claimed != before:
-            known = guard.loss(claimed, after) <= guard.tolerance(claimed)
+            known = _loss(better, claimed, after) <= guard.tolerance(claimed)
             verdict = "accepted" if known else "worse"
-        limit = tolerance if guard.better == "lower" else -tolerance
+        limit = -tolerance if better == "higher" else tolerance
         rows.append(Row(name, before, after, limit, verdict))
     for name in baseline.keys() - guards.keys():
         rows.append(Row(name, baseline[name], None, None, "no longer guarded"))
     return rows
+
+
+def _loss(better: str | None, baseline: float, value: float) -> float:
+    """By how much a value is worse than the baseline; infinitely, if it is not finite."""
+    if not math.isfinite(value):
+        return math.inf
+    return baseline - value if better == "higher" else value - baseline

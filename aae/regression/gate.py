@@ -1,18 +1,5 @@
-"""The gate: does a change make a metric worse?
+"""The gate: a smaller pipeline, run from scratch, against the committed metrics of a baseline."""
 
-    make regression                    against the merge base with the main branch
-    make regression BASE=v1.2          against any revision or tag
-    make regression ARGS=--accept      take this tree's metrics as the new baseline
-
-Re-runs a smaller pipeline (`regression.overrides` of params.yaml) from scratch, in a copy of the
-working tree with all that is not committed yet, and compares the metrics that `regression.metrics`
-guards with those that reports/metrics/regression.json holds at the baseline.
-
-Exits with 0 if no metric is worse by more than its tolerance, with 1 if one is, with 2 if they
-could not be compared; the last line says what came out.
-"""
-
-import argparse
 import json
 import math
 import os
@@ -24,79 +11,73 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+import joblib
 from dvc.api import metrics_show, read
 from dvc.exceptions import DvcException
 from rich.console import Console
 
-from aae.regression.comparison import HOW_TO_ACCEPT, Comparison, compare_metrics
 from aae.errors import AAEError, ComparisonError, OutputError, unknown, without_password
-from aae.workspace import git, mlflow_experiment
-from aae.files import check_writable, write_json, write_text
-from aae.params import PARAMS, load_params
+from aae.evaluation.measures import MEASURES
+from aae.files import write_json, write_text
+from aae.params import PARAMS
+from aae.pipeline.parameters import read_params
+from aae.regression.comparison import HOW_TO_ACCEPT, Comparison, compare_metrics
+from aae.tracking.store import experiment_name
+from aae.workspace import git
 
 # What the pipeline measures, and what of it is compared.
 MEASURED = Path("reports/metrics/latent.json")
 GUARDED = Path("reports/metrics/regression.json")
 PAGE = Path("reports/report.html")
 FIGURES = "reports/figures"
-# Where the main branch may be, the shared one first.
+# The main branch, the shared one first.
 MAIN_BRANCHES = ("origin/main", "main")
-# By which a comment on a pull request is found again.
-MARKER = "<!-- metrics of aae.regression.gate -->"
+# Marks the comment on a pull request, so that it is found again.
+MARKER = "<!-- metrics of aae regression -->"
 
 
-def main() -> None:
-    """Run the gate and say what came out."""
-    parser = argparse.ArgumentParser(
-        prog="python -m aae.regression.gate", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument("--base", metavar="REV", help="revision to compare with")
-    parser.add_argument(
-        "--accept", action="store_true", help=f"write {GUARDED}, which is then to be committed"
-    )
-    where = "; to the standard output, in place of the table, without FILE"
-    for option, reader in (("--markdown", "a comment on a pull request"), ("--json", "machines")):
-        parser.add_argument(
-            option, nargs="?", const="-", metavar="FILE", help=f"write it for {reader}{where}"
-        )
-    parser.add_argument("--report", metavar="FILE", help="where to put the page of the run")
-    options = parser.parse_args()
-    files = [x for x in (options.markdown, options.json, options.report) if x not in (None, "-")]
+def run_gate(
+    base: str | None, accept: bool, markdown: str | None, as_json: str | None, page: Path | None
+) -> int:
+    """Run the gate and print the result.
+
+    Args:
+        base: revision to compare with; the merge base with the main branch if None.
+        accept: write what is measured to reports/metrics/regression.json.
+        markdown: file for a comment on a pull request, "-" for the standard output.
+        as_json: file for machines, "-" for the standard output.
+        page: where to put the page of the run, if it is wanted.
+
+    Returns:
+        The exit status: 0 if no metric is worse, 1 if one is, 2 if they could not be compared.
+    """
     try:
-        check_writable(*map(Path, files))
-    except OutputError as error:
-        parser.error(str(error))
-    try:
-        comparison = compare(options.base, options.accept, options.report)
+        comparison = compare(base, accept, page)
     except (AAEError, DvcException) as error:
         reason = f"could not compare: {without_password(str(error))}"
         code, summary, table, results = 2, reason, "", {"verdict": "could not compare"}
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
     else:
         code, summary = int(comparison.failed), comparison.summary
         table = comparison.markdown(*image_addresses(comparison.base))
         verdict = "regression" if code else "pass"
-        if options.accept:
+        if accept:
             code, summary, verdict = 0, f"accepted: commit {GUARDED}", "accepted"
         results = {"verdict": verdict} | asdict(comparison)
-        if "-" not in (options.markdown, options.json):
+        if "-" not in (markdown, as_json):
             Console().print(comparison.table())
-            if comparison.may_be_accepted and not options.accept:
+            if comparison.may_be_accepted and not accept:
                 print(HOW_TO_ACCEPT)
     try:
-        write(options.markdown, f"{MARKER}\n### Metrics\n\n{summary}\n\n{table}")
-        write(options.json, json.dumps(results | {"summary": summary}, indent=2) + "\n")
+        _write(markdown, f"{MARKER}\n### Metrics\n\n{summary}\n\n{table}")
+        _write(as_json, json.dumps(results | {"summary": summary}, indent=2) + "\n")
     except OutputError as error:
         code, summary = 2, f"{summary}; {error}"
     sys.stdout.flush()
     print(summary, file=sys.stderr)
-    sys.exit(code)
+    return code
 
 
-def write(target: str | None, text: str) -> None:
+def _write(target: str | None, text: str) -> None:
     """Write a text to a file, to the standard output ("-") or nowhere."""
     if target == "-":
         print(text, end="")
@@ -104,7 +85,7 @@ def write(target: str | None, text: str) -> None:
         write_text(Path(target), text)
 
 
-def compare(base: str | None, accept: bool, page: str | None) -> Comparison:
+def compare(base: str | None, accept: bool, page: Path | None) -> Comparison:
     """Compare this tree, as it is on disk, with a baseline.
 
     Args:
@@ -116,7 +97,7 @@ def compare(base: str | None, accept: bool, page: str | None) -> Comparison:
         ComparisonError: if there is nothing to compare with, or the pipeline fails.
         ParameterError: if a value in params.yaml is wrong.
     """
-    settings = load_params(PARAMS).regression
+    settings = read_params(PARAMS).regression
     commit, title = find_base(base)
     try:
         baseline = guarded_at(commit)
@@ -127,9 +108,9 @@ def compare(base: str | None, accept: bool, page: str | None) -> Comparison:
     if not baseline and not accept:
         raise ComparisonError(f"{GUARDED} is not in {title}; {HOW_TO_ACCEPT}")
     committed = {} if accept or not GUARDED.exists() else numbers(GUARDED.read_bytes(), GUARDED)
-    if MEASURED.exists():  # a name that is wrong is found before time is spent
+    if MEASURED.exists():  # find a wrong name before time is spent
         check_names(settings.metrics, by_model(parse(MEASURED.read_bytes(), MEASURED)))
-    now = measure("regression", settings.overrides, Path(page) if page else None)
+    now = measure("regression", settings.overrides, page)
     check_names(settings.metrics, now)
     rows = compare_metrics(settings.metrics, baseline, now, committed)
     if accept:
@@ -139,7 +120,7 @@ def compare(base: str | None, accept: bool, page: str | None) -> Comparison:
 
 
 def parse(content: bytes, name: object) -> dict[str, Any]:
-    """Return the metrics in a file, which an error names."""
+    """Return the metrics in a file; an error names it."""
     try:
         metrics = json.loads(content)
     except ValueError as error:
@@ -150,7 +131,7 @@ def parse(content: bytes, name: object) -> dict[str, Any]:
 
 
 def numbers(content: bytes, name: object) -> dict[str, float]:
-    """Return the guarded metrics in a file, which an error names."""
+    """Return the guarded metrics in a file; an error names it."""
     metrics = parse(content, name)
     for metric, value in metrics.items():
         if type(value) not in (int, float) or not math.isfinite(value):
@@ -168,13 +149,13 @@ def find_base(name: str | None) -> tuple[str, str]:
         ComparisonError: if there is none; says what to do.
     """
     if git("rev-parse", "HEAD") is None:
-        raise ComparisonError("this is no git repository, or it has no commit")
+        raise ComparisonError("this is not a git repository, or it has no commit")
     shallow = git("rev-parse", "--is-shallow-repository") == "true"
     hint = "; the history is cut off, fetch it with `git fetch --unshallow`" if shallow else ""
     if name is not None:
         commit = git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
         if commit is None:
-            raise ComparisonError(f"--base: {name!r} is no revision of this repository{hint}")
+            raise ComparisonError(f"--base: {name!r} is not a revision of this repository{hint}")
         return commit, name if commit.startswith(name) else f"{name} ({commit[:7]})"
     branch = next((x for x in MAIN_BRANCHES if git("rev-parse", "--verify", "--quiet", x)), None)
     if branch is None:
@@ -199,34 +180,38 @@ def measure(
 ) -> dict[str, float]:
     """Run the pipeline from scratch and return what it measures, by model and metric.
 
-    It runs as a DVC experiment in a folder of its own, with all that is in this one and not
-    committed yet, and this one stays as it is. In MLflow it has an experiment of its own, lest it
-    be compared with the whole pipeline.
+    It runs as a DVC experiment in a copy of this folder, uncommitted changes included, and leaves
+    this folder as it is. In MLflow it has an experiment of its own, so that nobody compares it with
+    the whole pipeline.
 
     Args:
-        name: of the experiment, which is removed in the end.
+        name: of the experiment, which is removed at the end.
         overrides: parameters by dotted name.
         page: where to put its page, if it is wanted.
-        log: where it shows its progress.
+        log: where it prints its progress.
 
     Raises:
         ComparisonError: if the pipeline fails.
     """
-    # Work trees of one repository have their experiments in common.
+    # The work trees of a repository share their experiments.
     name = f"{name}-{git('rev-parse', '--short', 'HEAD')}-{uuid.uuid4().hex[:8]}"
     changes = [f"--set-param={key}={json.dumps(value)}" for key, value in overrides.items()]
-    # A folder that git does not know is copied as one: DVC makes none for a file.
+    # Folders that git does not know are copied as a whole: DVC creates none for a single file.
     listed = git("ls-files", "-z", "--others", "--exclude-standard", "--directory") or ""
     copied = [f"--copy-paths={path}" for path in listed.split("\0") if path]
     dvc = [sys.executable, "-m", "dvc", "exp"]
+    environment = {
+        "OMP_NUM_THREADS": str(joblib.cpu_count()),  # nothing else is queued
+        **os.environ,
+        "MLFLOW_EXPERIMENT_NAME": f"{experiment_name()}-regression",
+    }
     run = subprocess.Popen(
         [*dvc, "run", "--temp", "--name", name, *changes, *copied],
-        env=os.environ | {"MLFLOW_EXPERIMENT_NAME": f"{mlflow_experiment()}-regression"},
-        stdout=log, stderr=log,
+        env=environment, stdout=log, stderr=log,
     )  # fmt: skip
     try:
         run.wait()
-    except KeyboardInterrupt:  # of which DVC knows: it removes its copy of this folder
+    except KeyboardInterrupt:  # DVC gets it too, and removes its copy of this folder
         run.wait()
         raise
     if run.returncode:
@@ -246,7 +231,7 @@ def by_model(measures: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
         for model, values in measures.items()
         if isinstance(values, dict)
         for name, value in values.items()
-        if isinstance(value, float)
+        if isinstance(value, float) and name in MEASURES
     }
 
 
@@ -263,7 +248,3 @@ def image_addresses(base: str) -> tuple[str, str] | tuple[()]:
         return ()
     repository = f"{os.environ['GITHUB_SERVER_URL']}/{os.environ['GITHUB_REPOSITORY']}"
     return f"{repository}/raw/{base}", f"{repository}/raw/{git('rev-parse', 'HEAD')}"
-
-
-if __name__ == "__main__":
-    main()

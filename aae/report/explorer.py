@@ -1,7 +1,7 @@
-"""What the latent explorer of the page shows, worked out beforehand: its script has no decoder.
+"""The data of the page's latent explorer, computed beforehand: its script has no decoder.
 
-Each model has a grid of decoded images over the plane of its codes; between the points of the grid
-the script blends. Positions are shares of the plane's width and height, from the bottom left.
+Each model has a grid of decoded images over the plane of its codes, between which the script
+blends. Positions are shares of the plane's width and height, from the bottom left.
 """
 
 import base64
@@ -12,18 +12,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from aae.data.data import Images
-from aae.evaluation.densities import Plane, plane_density
-from aae.report.figures import CLASS_COLOURS, TITLES, contour_lines
-from aae.models.networks import Model, apply, pixels
-from aae.priors.prior import Prior
+from aae.data import Images
+from aae.models import Model
+from aae.models.networks import pixels
+from aae.priors import Prior
+from aae.report.figures import CLASS_COLOURS, contour_lines
+from aae.report.plane import Plane, plane_density
+from aae.report.titles import TITLES
 from aae.seeding import stream
 
 # Decoded images along each side of a plane, and along a line of one-dimensional codes.
 GRID, LINE = 40, 400
 # Test images shown as dots.
 DOTS = 500
-# Grey levels of the images: a page must not be too large to send.
+# Grey levels of the images, few enough to keep the page small.
 LEVELS = 32
 # Images in a row of a sheet.
 COLUMNS = 25
@@ -36,10 +38,10 @@ def explorer_data(
     class_names: Sequence[str],
     prior: Prior,
 ) -> dict:
-    """Return all that the explorer shows, as JSON values.
+    """Return the data of the explorer as JSON values.
 
     Args:
-        models: the two models, "ae" and "aae".
+        models: the models.
         codes: codes of the test images by model.
         test: the test images.
         class_names: names of the classes.
@@ -70,12 +72,12 @@ def _explore(model: Model, codes: Tensor, shown: Tensor, labels: Tensor, prior: 
     positions = (plane.coordinates(shown) - low) / (high - low)
     if prior.latent_dim == 1:
         steps = torch.linspace(0, 1, LINE)[:, None]
-        # Each class has a line of its own, above them the density of the prior as a curve.
+        # Each class has its own line; above them is the density of the prior as a curve.
         lines = (labels[:, None] + 0.5) / (int(labels.max()) + 1)
         positions = torch.cat([positions, lines], dim=1)
         edges = low + (high - low) * (torch.arange(LINE + 1) - 0.5) / (LINE - 1)
         heights = prior.bin_densities(edges, 0)
-        # A prior that is narrower than a step may be missed, and be 0 everywhere.
+        # A prior that is narrower than a step may be 0 at all of them.
         highest = heights.max().clamp(min=1e-30)
         curves = [torch.stack([steps[:, 0], 0.95 * heights / highest], dim=1)]
         grid = [LINE, 1]
@@ -87,7 +89,7 @@ def _explore(model: Model, codes: Tensor, shown: Tensor, labels: Tensor, prior: 
             (torch.from_numpy(line).float() - low) / (high - low) for line in contour_lines(density)
         ]
         grid = [GRID, GRID]
-    decoded = apply(model.decoder, plane.codes(low + (high - low) * steps))
+    decoded = model.decode(plane.codes(low + (high - low) * steps))
     return {
         "names": plane.names,
         "low": _rounded(low),
@@ -96,12 +98,12 @@ def _explore(model: Model, codes: Tensor, shown: Tensor, labels: Tensor, prior: 
         "decoded": _sheet(decoded, COLUMNS if prior.latent_dim == 1 else GRID),
         "dots": _rounded(positions),
         "curves": [_rounded(curve) for curve in curves],
-        "reconstructions": _sheet(apply(model.decoder, shown), COLUMNS),
+        "reconstructions": _sheet(model.decode(shown), COLUMNS),
     }
 
 
 def _sheet(images: Tensor, columns: int) -> str:
-    """Return images [N, C, H, W] from 0 to 1, row by row on one PNG, as an address."""
+    """Return images [N, C, H, W] from 0 to 1 as the data URL of one PNG, row by row."""
     missing = -len(images) % columns
     padded = torch.cat([images, images.new_zeros(missing, *images.shape[1:])])
     levels = (padded * (LEVELS - 1)).round() / (LEVELS - 1) * 255
@@ -113,5 +115,5 @@ def _sheet(images: Tensor, columns: int) -> str:
 
 
 def _rounded(values: Tensor) -> list:
-    # Four digits after the point: finer than a pixel, and the same from run to run.
+    # Four digits after the decimal point are finer than a pixel.
     return (values.double() * 1e4).round().div(1e4).tolist()

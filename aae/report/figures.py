@@ -1,7 +1,7 @@
 """Figures of codes, prior and losses, drawn with matplotlib.
 
-One look throughout: the prior is black, in the plane as contours; the autoencoder's codes are
-orange, the adversarial autoencoder's are blue, and every class keeps its colour.
+The same colours everywhere: the prior is black, in the plane as contours; every model and every
+class has a colour of its own.
 """
 
 from collections.abc import Sequence
@@ -19,30 +19,30 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aae.evaluation.densities import Plane, PlaneDensity, latent_histogram, plane_density
-from aae.files import replacing
-from aae.priors.prior import Prior
+from aae.evaluation.histograms import latent_histogram
+from aae.priors import Prior
+from aae.report.plane import Plane, PlaneDensity, plane_density
+from aae.report.titles import COLOURS, TITLES
 from aae.seeding import stream
 
-COLOURS = {"ae": "#d95f02", "aae": "#1f78b4", "prior": "black"}
-TITLES = {"ae": "Autoencoder", "aae": "Adversarial autoencoder"}
+PRIOR_COLOUR = "black"
 # Ten colours that people with colour vision deficiencies tell apart. https://arxiv.org/abs/2107.02270
 CLASS_COLOURS = [mpl.colors.to_hex(colour) for colour in mpl.color_sequences["petroff10"]]
 DPI = 110
-# Panels of a histogram beyond these add no information that one can take in.
+# More panels of histograms than these cannot be taken in.
 MAX_PANELS = 16
 MAX_TRAINING_DIMENSIONS = 4
-# Dots that a plane of codes can hold before they hide each other.
+# More dots in a plane of codes would hide each other.
 MAX_DOTS = 2000
-# What a loss is when codes and prior samples are the same and the discriminator guesses. The
-# discriminator's is the sum of two cross-entropies.
-EQUILIBRIA = {"discriminator": 2 * np.log(2), "generator": np.log(2)}
+# The losses of opponents when codes cannot be told from prior samples and the discriminator
+# guesses; the discriminator's is the sum of two cross-entropies.
+EQUILIBRIA = {"discriminator_loss": 2 * np.log(2), "generator_loss": np.log(2)}
+LOSS_COLOURS = ("#7570b3", "#1b9e77", "#e7298a", "#66a61e", "#a6761d")
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG, the same bytes for the same figure."""
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=DPI)
+    """Write a PNG; the same figure gives the same bytes."""
+    figure.savefig(path, dpi=DPI)
 
 
 def to_array(figure: Figure) -> NDArray[np.uint8]:
@@ -54,7 +54,7 @@ def to_array(figure: Figure) -> NDArray[np.uint8]:
 
 def new_figure(width: float, height: float, layout: str | None = "constrained") -> Figure:
     """Return an empty figure of a size in inches."""
-    # Without pyplot there is no state between two figures, and no window.
+    # Without pyplot, figures share no state and open no window.
     figure = Figure(figsize=(width, height), layout=layout)  # type: ignore[arg-type]
     FigureCanvasAgg(figure)
     return figure
@@ -64,15 +64,15 @@ def draw_latent_histograms(codes: dict[str, Tensor], prior: Prior) -> Figure:
     """Draw the codes' histogram against the prior's density, a panel for each dimension.
 
     Args:
-        codes: codes [n, d] by model, "ae" or "aae".
+        codes: codes [n, d] by model.
         prior: the prior.
     """
     dimensions = min(prior.latent_dim, MAX_PANELS)
     columns = min(dimensions, 4)
     rows = -(-dimensions // columns)
     width, height = max(6.5, 3.2 * columns), 2.5 * rows * len(codes)
-    # Margins by hand: matplotlib's layout engines take most of the time of a figure, and this one
-    # is drawn again and again during a training.
+    # Margins by hand: matplotlib's layout engines would take most of the time, and this figure is
+    # drawn many times during a training.
     figure = new_figure(width, height, layout=None)
     figure.subplots_adjust(
         left=0.6 / width, right=1 - 0.15 / width, bottom=0.5 / height, top=1 - 0.3 / height,
@@ -96,10 +96,10 @@ def draw_latent_histograms(codes: dict[str, Tensor], prior: Prior) -> Figure:
 
 
 def draw_training_histograms(histograms: pd.DataFrame, prior: Prior) -> Figure:
-    """Draw the histogram of the codes after some epochs of the adversarial training.
+    """Draw the histogram of the codes after some epochs of a training.
 
     Args:
-        histograms: bins as :func:`aae.evaluation.densities.latent_histogram` makes them, by "epoch".
+        histograms: bins of :func:`aae.evaluation.histograms.latent_histogram`, with their "epoch".
         prior: the prior.
     """
     epochs = histograms["epoch"].unique()
@@ -124,16 +124,14 @@ def _draw_histogram(axes: Axes, bins: pd.DataFrame, colour: str, label: str = "c
     edges = [*bins["low"], bins["high"].iloc[-1]]
     axes.stairs(bins["codes"], edges, fill=True, color=colour, alpha=0.6, label=label)
     centres = (bins["low"] + bins["high"]) / 2
-    axes.plot(centres, bins["prior"], color=COLOURS["prior"], label="prior")
+    axes.plot(centres, bins["prior"], color=PRIOR_COLOUR, label="prior")
 
 
 def _draw_ends(axes: Axes, prior: Prior, dimension: int) -> None:
     """Mark where the support of the prior ends, if it does."""
     for end in prior.support:
         if end[dimension].isfinite():
-            axes.axvline(
-                end[dimension].item(), color=COLOURS["prior"], linewidth=0.8, linestyle=":"
-            )
+            axes.axvline(end[dimension].item(), color=PRIOR_COLOUR, linewidth=0.8, linestyle=":")
 
 
 def draw_codes_by_class(
@@ -141,14 +139,14 @@ def draw_codes_by_class(
 ) -> Figure:
     """Draw the codes in the plane, coloured by class, with contours of the prior.
 
-    One-dimensional codes get a line for each class; for more than two dimensions, see
-    :class:`aae.evaluation.densities.Plane`.
+    One-dimensional codes have a line for each class; for more than two dimensions see
+    :class:`aae.report.plane.Plane`.
 
     Args:
         codes: codes [n, d] by model.
         labels: classes [n].
         class_names: names of the classes.
-        prior: the prior, or None if it is not to be shown.
+        prior: the prior; None to leave it out.
     """
     figure = new_figure(5.5 * len(codes), 5)
     panels = figure.subplots(1, len(codes), squeeze=False)[0]
@@ -179,7 +177,7 @@ def _show_prior(axes: Axes, codes: Tensor, plane: Plane, prior: Prior) -> None:
     axes.set_xlim(low[0].item(), high[0].item())
     if prior.latent_dim == 1:
         samples = prior.quantiles(torch.linspace(0.005, 0.995, 400))[:, 0].numpy()
-        axes.scatter(samples, _jitter(len(samples)) - 1, s=3, color=COLOURS["prior"], alpha=0.4)
+        axes.scatter(samples, _jitter(len(samples)) - 1, s=3, color=PRIOR_COLOUR, alpha=0.4)
         return
     axes.set_ylim(low[1].item(), high[1].item())
     _draw_contours(axes, plane_density(prior, plane, low, high))
@@ -212,7 +210,7 @@ def draw_prior(prior: Prior) -> Figure:
 def _draw_contours(axes: Axes, density: PlaneDensity) -> ContourSet:
     return axes.contour(
         density.x, density.y, density.density, density.levels,
-        colors=COLOURS["prior"], linewidths=0.9, alpha=0.8,
+        colors=PRIOR_COLOUR, linewidths=0.9, alpha=0.8,
     )  # fmt: skip
 
 
@@ -228,20 +226,24 @@ def _jitter(count: int) -> NDArray[np.float64]:
 
 
 def draw_losses(histories: dict[str, pd.DataFrame]) -> Figure:
-    """Draw the losses by epoch: reconstruction of every model, then discriminator and generator.
+    """Draw the losses by epoch: left the reconstruction of every model, right all other losses.
 
     Args:
         histories: the history of each model, as its training wrote it.
     """
     figure = new_figure(11, 3.8)
     left, right = figure.subplots(1, 2)
-    for name, history in histories.items():
-        _draw_loss(left, history, "reconstruction_loss", COLOURS[name], TITLES[name])
+    colours = iter(LOSS_COLOURS)
+    for model, history in histories.items():
+        for name in history.columns:
+            if name == "reconstruction_loss":
+                _draw_loss(left, history, name, COLOURS[model], TITLES[model])
+            elif name.endswith("_loss") and not name.startswith("validation_"):
+                colour, title = next(colours), name.removesuffix("_loss").replace("_", " ")
+                if name in EQUILIBRIA:
+                    right.axhline(EQUILIBRIA[name], color=colour, linewidth=0.8, linestyle=":")
+                _draw_loss(right, history, name, colour, title.capitalize())
     left.set(xlabel="epoch", ylabel="mean squared error per pixel", title="Reconstruction")
-    history = histories["aae"]
-    for (name, value), colour in zip(EQUILIBRIA.items(), ("#7570b3", "#1b9e77"), strict=True):
-        right.axhline(value, color=colour, linewidth=0.8, linestyle=":")
-        _draw_loss(right, history, f"{name}_loss", colour, name.capitalize())
     right.set(xlabel="epoch", ylabel="cross-entropy in nats", title="Regularisation")
     right.plot([], [], color="grey", linewidth=0.8, linestyle=":", label="Equilibrium")
     for axes in (left, right):
@@ -251,7 +253,7 @@ def draw_losses(histories: dict[str, pd.DataFrame]) -> Figure:
 
 def _draw_loss(axes: Axes, history: pd.DataFrame, name: str, colour: str, label: str) -> None:
     epochs, validation = history["epoch"], history[f"validation_{name}"]
-    marker = "o" if len(epochs) == 1 else None  # which makes no line
+    marker = "o" if len(epochs) == 1 else None  # a single point makes no line
     axes.plot(epochs, history[name], color=colour, marker=marker, label=label)
     axes.plot(
         epochs, validation, color=colour, linestyle="--", marker=marker,

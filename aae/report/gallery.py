@@ -6,9 +6,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from aae.data.data import Images
+from aae.data import Images
+from aae.evaluation.generation import GenerationTest, nearest_images
+from aae.models import Model
+from aae.models.networks import pixels
+from aae.priors import Prior
 from aae.report.figures import (
-    TITLES,
     Figure,
     draw_codes_by_class,
     draw_latent_histograms,
@@ -16,16 +19,14 @@ from aae.report.figures import (
     draw_prior,
     draw_training_histograms,
 )
-from aae.evaluation.generation import GenerationTest, nearest_images
-from aae.report.interpolation import path_through_widest_gap, straight_path, typical_images
-from aae.models.networks import Model, apply, pixels
-from aae.priors.prior import Prior
-from aae.seeding import stream
+from aae.report.paths import path_through_widest_gap, straight_path, typical_images
 from aae.report.sheets import draw_decoded_prior, draw_reconstructions, draw_rows
+from aae.report.titles import TITLES
+from aae.seeding import stream
 
 # Images along a path between two codes.
 STEPS = 11
-# Paths of the figure of interpolations, and samples next to their nearest training images.
+# Paths in the figure of interpolations, and samples beside their nearest training images.
 PATHS = 4
 SAMPLES = 12
 
@@ -43,25 +44,22 @@ def draw_all(
     """Draw every figure, by name.
 
     Args:
-        models: the two models, "ae" and "aae".
+        models: the models; the first has no prior, the last is the one that the page is about.
         codes: codes of the test images by model.
         splits: labelled images by split.
         class_names: names of the classes.
         prior: the prior.
         histories: history of each training.
-        histograms: latent histograms of some epochs of the adversarial training.
+        histograms: latent histograms of some epochs of the last model's training.
         generation: holds the judge.
     """
-    test = splits["test"]
-    typical = typical_images(codes["ae"], test.labels)
+    test, (first, *_, last) = splits["test"], models
+    typical = typical_images(codes[first], test.labels)
     images = pixels(test.images[torch.tensor(typical)])
-    reconstructions = {
-        name: apply(model.decoder, apply(model.encoder, images)) for name, model in models.items()
-    }
-    decoders = {name: model.decoder for name, model in models.items()}
+    reconstructions = {name: model.decode(model.encode(images)) for name, model in models.items()}
     return {
         "autoencoder_codes": draw_codes_by_class(
-            {"ae": codes["ae"]}, test.labels, class_names, None
+            {first: codes[first]}, test.labels, class_names, None
         ),
         "gap": _draw_gap(models, codes, typical, generation),
         "prior": draw_prior(prior),
@@ -69,10 +67,10 @@ def draw_all(
         "training_histograms": draw_training_histograms(histograms, prior),
         "latent_histogram": draw_latent_histograms(codes, prior),
         "codes_by_class": draw_codes_by_class(codes, test.labels, class_names, prior),
-        "decoded_prior": draw_decoded_prior(decoders, prior),
+        "decoded_prior": draw_decoded_prior(models, prior),
         "reconstructions": draw_reconstructions(images, reconstructions, class_names),
-        "interpolations": _draw_interpolations(models["aae"], codes["aae"], typical, class_names),
-        "samples": _draw_samples(models["aae"], prior, splits["train"]),
+        "interpolations": _draw_interpolations(models[last], codes[last], typical, class_names),
+        "samples": _draw_samples(models[last], prior, splits["train"]),
     }
 
 
@@ -82,11 +80,13 @@ def _draw_gap(
     candidates: list[int],
     generation: GenerationTest,
 ) -> Figure:
-    """Draw the path through the widest gap of the autoencoder, and between the same two images
-    that of the adversarial one, with the probability that the judge gives its favourite class."""
-    ends = path_through_widest_gap(codes["ae"], candidates)
+    """Draw the path through the widest gap of the first model's codes, in every model.
+
+    Below each image is the probability that the judge gives its most likely class.
+    """
+    ends = path_through_widest_gap(next(iter(codes.values())), candidates)
     rows = {
-        TITLES[name]: apply(model.decoder, straight_path(codes[name], *ends, STEPS))
+        TITLES[name]: model.decode(straight_path(codes[name], *ends, STEPS))
         for name, model in models.items()
     }
     sure = {title: generation.judge.probabilities(row).max(1).values for title, row in rows.items()}
@@ -101,14 +101,14 @@ def _draw_interpolations(
     rows = {}
     for first in range(0, min(2 * PATHS, len(typical) - 1), 2):
         path = straight_path(codes, typical[first], typical[first + 1], STEPS)
-        rows[f"{class_names[first]} to {class_names[first + 1]}"] = apply(model.decoder, path)
+        rows[f"{class_names[first]} to {class_names[first + 1]}"] = model.decode(path)
     return draw_rows(rows)
 
 
 def _draw_samples(model: Model, prior: Prior, train: Images) -> Figure:
     """Draw images decoded from samples of the prior, and below each its nearest training image."""
     samples = prior.sample(SAMPLES, stream(0, "samples next to training images"))
-    generated = apply(model.decoder, samples)
+    generated = model.decode(samples)
     nearest, _ = nearest_images(generated, train.images)
     return draw_rows(
         {"Decoded sample": generated, "Nearest training image": pixels(train.images[nearest])}

@@ -1,4 +1,4 @@
-"""Figures made of images: what the decoders paint."""
+"""Figures made of images: originals, reconstructions and what is decoded from the prior."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,21 +6,22 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from aae.report.figures import TITLES, Figure, new_figure
-from aae.models.networks import Decoder, apply
-from aae.priors.prior import Prior
+from aae.models import Model
+from aae.priors import Prior
+from aae.report.figures import Figure, new_figure
+from aae.report.titles import TITLES
 from aae.seeding import stream
 
 # Points on each axis of the grid of prior quantiles.
 GRID = 15
-# What is left free on either side of an image in a row: its width divided by this.
+# The margin on either side of an image in a row is its width divided by this.
 MARGIN = 10
 
 
 def draw_reconstructions(
     originals: Tensor, reconstructions: Mapping[str, Tensor], class_names: Sequence[str]
 ) -> Figure:
-    """Draw images in the first row, and below them what each model makes of their codes.
+    """Draw images in the first row, and below them their reconstructions by each model.
 
     Args:
         originals: images [k, C, H, W] from 0 to 1.
@@ -38,12 +39,12 @@ def draw_rows(
 
     Args:
         rows: images [k, C, H, W] from 0 to 1 by title.
-        captions: by title, what stands below each image of a row.
+        captions: captions below the images of a row, by its title.
     """
     count = len(next(iter(rows.values())))
     height = len(rows) + 0.2 * len(captions or ())
     figure = new_figure(0.9 * count + 1.6, height)
-    # One panel a row: most of the time of a figure goes by with its panels.
+    # One panel for each row: panels take most of the time of a figure.
     panels = figure.subplots(len(rows), squeeze=False)[:, 0]
     for axes, (title, images) in zip(panels, rows.items(), strict=True):
         margin = images.shape[-1] // MARGIN
@@ -58,15 +59,15 @@ def draw_rows(
     return figure
 
 
-def draw_decoded_prior(decoders: Mapping[str, Decoder], prior: Prior) -> Figure:
-    """Draw what each decoder makes of the prior.
+def draw_decoded_prior(models: Mapping[str, Model], prior: Prior) -> Figure:
+    """Draw the images that each model decodes from the prior.
 
-    In two dimensions on a grid of the prior's quantiles (:meth:`aae.priors.prior.Prior.grid`), from the
-    lowest at the bottom left; in one along its quantiles, line by line; in more of samples of the
-    prior, the same for each model.
+    In two dimensions on a grid of the prior's quantiles (:meth:`aae.priors.prior.Prior.grid`), from
+    the lowest at the bottom left; in one dimension along its quantiles, row by row; in more of
+    samples of the prior, the same for each model.
 
     Args:
-        decoders: decoder by model.
+        models: the models.
         prior: the prior.
     """
     if prior.latent_dim <= 2:
@@ -74,9 +75,9 @@ def draw_decoded_prior(decoders: Mapping[str, Decoder], prior: Prior) -> Figure:
     else:
         codes = prior.sample(GRID**2, stream(0, "decoded prior samples for figures"))
     figure = new_figure(11, 5.8)
-    panels = figure.subplots(1, len(decoders), squeeze=False)[0]
-    for axes, (name, decoder) in zip(panels, decoders.items(), strict=True):
-        images = apply(decoder, codes).unflatten(0, (GRID, GRID))  # [i, j, C, H, W]
+    panels = figure.subplots(1, len(models), squeeze=False)[0]
+    for axes, (name, model) in zip(panels, models.items(), strict=True):
+        images = model.decode(codes).unflatten(0, (GRID, GRID))  # [i, j, C, H, W]
         if prior.latent_dim == 2:
             images = images.transpose(0, 1).flip(0)  # dimension 1 to the right, 2 upwards
         show_image(axes, images.permute(2, 0, 3, 1, 4).flatten(1, 2).flatten(2, 3))

@@ -1,1 +1,1 @@
-""""""
+"""Many experiments on the machines of a Ray cluster."""

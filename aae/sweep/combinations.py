@@ -1,19 +1,22 @@
 """The trials of a sweep: all combinations of parameters, each one checked before anything runs."""
 
 import re
-import shutil
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import product
 from pathlib import Path
 
-from dvc.exceptions import DvcException
-from dvc.utils.cli_parse import to_path_overrides
-from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from ruamel.yaml import YAML
 
 from aae.errors import ParameterError, SweepError
+from aae.params import PARAMS, Params, parse_params
+from aae.pipeline.parameters import read_params
+from aae.priors import check_priors
 from aae.workspace import git
-from aae.params import PARAMS, load_params
 
 
 def combine(overrides: Sequence[str]) -> list[list[str]]:
@@ -25,56 +28,85 @@ def combine(overrides: Sequence[str]) -> list[list[str]]:
     Raises:
         ParameterError: names the first combination that is wrong, and why.
     """
-    load_params(PARAMS)  # what is wrong before any change is not a change's fault
-    try:
-        by_file = get_hydra_sweeps(to_path_overrides(overrides))
-    except (HydraException, DvcException) as error:
-        raise ParameterError(f"{' '.join(overrides)}: {error}") from error
-    combinations = []
-    for files in by_file:
-        if files.keys() != {str(PARAMS)}:
-            raise ParameterError(f"{', '.join(files)}: only parameters of {PARAMS} can be set")
-        changes = files[str(PARAMS)]
-        if changes in combinations:
-            continue
-        try:
-            _check(changes)
-        except (ParameterError, DvcException) as error:
-            reason = error.__cause__ if isinstance(error, DvcException) else error
-            raise ParameterError(f"{' '.join(changes)}: {reason}") from error
-        combinations.append(changes)
+    read_params(PARAMS)  # what is wrong before any change
+    choices = [
+        [f"{_prefix(o)}{o.key_or_group}={value}" for value in o.sweep_string_iterator()]
+        if o.is_sweep_override()
+        else [o.input_line]
+        for o in _parse(overrides)
+    ]
+    combinations = [list(changes) for changes in dict.fromkeys(product(*choices))]
     if not combinations:
         raise ParameterError(f"{' '.join(overrides)}: there are no values")
+    for changes in combinations:
+        try:
+            data = changed_params(PARAMS, changes).data
+        except ParameterError as error:
+            raise ParameterError(f"{' '.join(changes)}: {error}") from error
+        if data.source != "mnist-5k" and not Path(data.root).expanduser().is_absolute():
+            raise ParameterError(
+                f"{' '.join(changes)}: data.root: {data.root!r} is below this folder, and images "
+                f"are not sent along; add data.root={Path(data.root).absolute()}, or the folder "
+                "where all machines have them"
+            )
     return combinations
 
 
-def _check(changes: list[str]) -> None:
-    """Refuse parameters that no trial can work with."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, PARAMS.name)
-        shutil.copy(PARAMS, path)
+def changed_params(path: Path, changes: Sequence[str]) -> Params:
+    """Return the parameters of a file with changes, in the syntax of `dvc exp run -S`.
+
+    Raises:
+        ParameterError: if a value or a name is wrong.
+    """
+    config = OmegaConf.create(YAML(typ="safe").load(path.read_text(encoding="utf-8")))
+    missing = []
+    for override in _parse(changes):
+        key = override.key_or_group
         try:
-            apply_overrides(path, changes)
-        except DvcException:  # a name that is not there: with it, we can say what would be right
-            apply_overrides(path, [x if x[0] in "+~" else f"++{x}" for x in changes])
-            load_params(path)
-            raise
-        data = load_params(path).data
-    if data.source != "mnist-5k" and not Path(data.root).expanduser().is_absolute():
-        raise ParameterError(
-            f"data.root: {data.root!r} is below this folder, and images are not sent along; add "
-            f"data.root={Path(data.root).absolute()}, or where all machines have them"
-        )
+            if OmegaConf.select(config, key) is None and not _prefix(override):
+                missing.append(key)
+            if override.is_delete():
+                section, _, name = key.rpartition(".")
+                OmegaConf.select(config, section or ".").pop(name)
+            else:
+                OmegaConf.update(config, key, override.value(), merge=False, force_add=True)
+        except (OmegaConfBaseException, LookupError, TypeError, AttributeError) as error:
+            raise ParameterError(f"{override.input_line}: {error}") from error
+    # Says what would be right instead of a wrong name.
+    params = parse_params(OmegaConf.to_container(config))  # type: ignore[arg-type]
+    if missing:
+        raise ParameterError(f"{missing[0]}: not in {path}; to add it, write +{missing[0]}=…")
+    check_priors(params)
+    return params
+
+
+def _parse(overrides: Iterable[str]) -> list[Override]:
+    found = []
+    for text in overrides:
+        file, colon, rest = text.partition(":")
+        named = bool(colon) and "=" not in file  # a file, as DVC allows
+        if named and file != str(PARAMS):
+            raise ParameterError(f"{text}: only parameters of {PARAMS} can be set")
+        try:
+            found.append(OverridesParser.create().parse_override(rest if named else text))
+        except HydraException as error:
+            raise ParameterError(f"{text}: {error}") from error
+    return found
+
+
+def _prefix(override: Override) -> str:
+    """Return how an override begins: "+" or "++" for a value that may be new, "~" to delete it."""
+    return re.match(r"[+~]*", override.input_line or "")[0]  # type: ignore[index]
 
 
 def experiment_names(prefix: str, combinations: Sequence[Sequence[str]]) -> list[str]:
-    """Return the names of the experiments, numbered as those of DVC's queue.
+    """Return the names of the experiments: the prefix and a number, as DVC's queue has them.
 
     Raises:
-        SweepError: if they are not names of experiments, or there are such experiments.
+        SweepError: if these are not names of experiments, or such experiments exist.
     """
     if not re.fullmatch(r"\w+([.-]\w+)*", prefix):
-        raise SweepError(f"--name: {prefix!r} is more than letters, digits and single - . _")
+        raise SweepError(f"--name: {prefix!r} may have letters, digits and single - . _ only")
     numbered = [f"{prefix}-{number}" for number in range(1, len(combinations) + 1)]
     known = (git("for-each-ref", "--format=%(refname)", "refs/exps") or "").splitlines()
     taken = {reference.rpartition("/")[2] for reference in known} & set(numbered)

@@ -1,23 +1,10 @@
 """Many experiments on many machines: all combinations of parameters, run by Ray.
 
-    python -m aae.sweep.sweep 'prior=gaussian,gamma,uniform' 'seed=range(0,10)'       on this machine
-    python -m aae.sweep.sweep --address auto 'prior=gaussian,gamma' 'latent_dim=2,8'  on a running cluster
-
-Several machines, each with the packages of requirements.lock:
-
-    ray start --head --port 6379             on this one; then, on each of the others,
-    ray start --address HOST:6379            with a copy of this one's ~/.ray/auth_token
-    MLFLOW_TRACKING_URI=https://… python -m aae.sweep.sweep --address auto 'prior=gaussian,gamma'
-
-Each combination is what `dvc exp run -S …` would be here, with everything that is in the working
-tree, committed or not: its run is in the same experiment of MLflow, `dvc exp show` lists it. One
-whose machine dies is run again on another. What they come to is in one table, a CSV file.
-
-Exits with 0 if all have succeeded, with 1 if one has not or nothing could be run, with 2 if the
-command line is wrong, with 130 after Ctrl-C or a request to end (SIGTERM).
+Each combination is what `dvc exp run -S …` would be here, with everything in the working tree,
+committed or not: its run is in the same experiment of MLflow, and `dvc exp show` lists it. A trial
+whose machine dies is run again on another. The results are in one table, a CSV file.
 """
 
-import argparse
 import json
 import logging
 import os
@@ -25,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -35,67 +21,28 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pandas as pd
-from rich.console import Console
 from rich.table import Table
 
-from aae.sweep import trial
-from aae.sweep.combinations import by_name, combine, experiment_names
-from aae.errors import AAEError, SweepError, TrackingError, without_password
-from aae.workspace import git, project_root
+from aae.errors import SweepError, TrackingError, without_password
+from aae.evaluation.measures import HEADLINES
 from aae.files import check_writable, write_csv
 from aae.progress import show_steps
 from aae.regression.gate import MEASURED
-from aae.tracking.store import Store, StoreAwayError, connect
+from aae.sweep import trial
+from aae.sweep.combinations import by_name, combine, experiment_names
+from aae.tracking.store import Store, connect
+from aae.workspace import git, project_root
 
-# How often a trial begins again whose machine, or whose worker, has died.
+# How often a trial is started again when its machine or its worker has died.
 RETRIES = 3
-# What the table shows of the adversarial autoencoder, the first one deciding the order.
-SHOWN = {
-    "match_ratio": "match",
-    "ks_statistic": "KS",
-    "reconstruction_mse": "MSE",
-    "generated_frechet": "Fréchet",
-    "follows_prior": "follows",
-}
+# The model that the table is about; its rows are sorted by the first headline measure that is a
+# number.
+MODEL = "aae"
+SORT_BY = next(key for key in HEADLINES if key != "follows_prior")
 # Stores that only this machine can write to.
 LOCAL_STORES = ("", "file", "sqlite")
-# Seconds in which a cluster has to answer, and trials have to end after Ctrl-C.
+# Seconds that a cluster has to answer, and that trials have to end after Ctrl-C.
 PATIENCE = 30
-
-
-def main() -> None:
-    """Run the sweep and show its table."""
-    parser = argparse.ArgumentParser(
-        prog="python -m aae.sweep.sweep", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument(
-        "overrides", nargs="+", metavar="key=values", help="as of `dvc exp run --queue -S`"
-    )
-    parser.add_argument("-n", "--name", help="of the experiments, to which their numbers are added")
-    parser.add_argument(
-        "--address", help="of a running cluster, `auto` for the one of this machine; also "
-        "RAY_ADDRESS. Without, a cluster of this machine alone is started",
-    )  # fmt: skip
-    parser.add_argument("--cpus", type=int, default=1, help="cores of a trial, 1 if not given")
-    parser.add_argument("--gpus", type=float, default=0, help="GPUs of a trial, 0 if not given")
-    parser.add_argument(
-        "--table", type=Path, metavar="FILE", help="where to write it, sweeps/NAME.csv if not given"
-    )
-    options = parser.parse_args()
-    name = options.name or time.strftime("sweep-%Y%m%d-%H%M%S")
-    path = options.table or Path("sweeps", f"{name}.csv")
-    try:
-        table = sweep(name, options.overrides, options.address, options.cpus, options.gpus, path)
-    except AAEError as error:
-        sys.exit(f"error: {without_password(str(error))}")
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
-    Console().print(draw(table))
-    failed = int(table["error"].notna().sum())
-    print(f"{len(table) - failed} of {len(table)} trials succeeded: {path}", file=sys.stderr)
-    sys.exit(int(failed > 0))
 
 
 def sweep(
@@ -104,39 +51,39 @@ def sweep(
     """Run all combinations of parameters, each as a DVC experiment.
 
     Args:
-        name: of the experiments, to which their numbers are added.
+        name: name of the experiments, to which their numbers are added.
         overrides: parameters and their values, in the syntax of `dvc exp run --queue -S`.
-        address: of a cluster; RAY_ADDRESS or one of this machine alone if None.
+        address: address of a cluster; RAY_ADDRESS, or a cluster of this machine alone, if None.
         cpus: cores of a trial.
         gpus: GPUs of a trial.
         path: where to write the table, after every trial.
 
     Returns:
-        The table, a row a trial, the best match first.
+        The table, one row for each trial, the best match first.
 
     Raises:
-        ParameterError: if a value is wrong; nothing has been run then.
-        SweepError: if nothing can be run for another reason.
+        ParameterError: if a value is wrong; nothing has run then.
+        SweepError: if nothing can run for another reason.
         OutputError: if the table cannot be written.
     """
     if cpus < 1 or gpus < 0:
-        raise SweepError(f"--cpus {cpus} --gpus {gpus}: a trial needs a core, and 0 GPUs or more")
+        raise SweepError(f"--cpus {cpus} --gpus {gpus:g}: a trial needs a core, and 0 GPUs or more")
     combinations = combine(overrides)
     trials = dict(zip(experiment_names(name, combinations), combinations, strict=True))
     baseline = git("rev-parse", "HEAD")
     if baseline is None:
         raise SweepError(f"{Path.cwd()} is not a git repository with a commit")
-    packed = trial.pack()  # at once: the next commit is not to come between
+    packed = trial.pack()  # at once, before the next commit
     check_writable(path)
     root, session = project_root(Path.cwd()), uuid.uuid4().hex
     try:
-        # Makes the experiment if there is none: its files are to go where they would from here.
+        # Creates the experiment: its files must go where runs from here would put them.
         store = connect(root)
-    except (StoreAwayError, TrackingError) as error:
+    except TrackingError as error:
         raise SweepError(str(error)) from error
     variables = {k: v for k, v in os.environ.items() if k.startswith("MLFLOW_")}
     variables |= {"MLFLOW_TRACKING_URI": store.uri, "OMP_NUM_THREADS": str(cpus)}
-    columns = ["experiment", *by_name(combinations[0]), *SHOWN, "error"]
+    columns = ["experiment", *by_name(combinations[0]), *HEADLINES, "error"]
     table = pd.DataFrame(columns=columns)
     with cluster(address, cpus, gpus, store.uri) as ray:
         run = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(trial.run_trial)
@@ -146,25 +93,24 @@ def sweep(
             own = variables | {"AAE_TRIAL": f"{session} {trial_name}"}
             running[run.remote(project, session, reference, changes, own)] = reference
         rows: list[dict[str, Any]] = []
-        with ExitStack() as last:  # from below; each, even if Ctrl-C interrupts another
+        with ExitStack() as last:  # the last one first; each, even if Ctrl-C interrupts another
             last.callback(_end_left, store, list(trials))
             last.callback(_collect, ray, session, root)
             last.callback(_stop, ray, running)
             ended = show_steps(_outcomes(ray, running), len(trials), "trials")
             for reference, bundle, log in ended:
                 rows.append(_take(reference, bundle, log, trials))
-                table = pd.DataFrame(rows, columns=columns)
-                table = table.sort_values("match_ratio", kind="stable")
+                table = pd.DataFrame(rows, columns=columns).sort_values(SORT_BY, kind="stable")
                 write_csv(path, table)
     return table
 
 
 @contextmanager
 def cluster(address: str | None, cpus: int, gpus: float, store: str) -> Iterator[ModuleType]:
-    """Yield Ray, connected to a cluster that can run trials.
+    """Yield Ray, connected to a cluster that can run the trials.
 
     Args:
-        address: of the cluster; RAY_ADDRESS or one of this machine alone if None.
+        address: address of the cluster; RAY_ADDRESS, or a cluster of this machine alone, if None.
         cpus: cores of a trial.
         gpus: GPUs of a trial.
         store: address of MLflow's store.
@@ -172,8 +118,8 @@ def cluster(address: str | None, cpus: int, gpus: float, store: str) -> Iterator
     Raises:
         SweepError: if there is no Ray, no such cluster, or it cannot run them.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # what Ray reports of itself
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of a change
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report to its makers
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # it would print a warning
     try:
         import ray
     except ImportError as error:
@@ -182,7 +128,7 @@ def cluster(address: str | None, cpus: int, gpus: float, store: str) -> Iterator
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     local = address == "local"
     try:
-        if ":" in address:  # Ray itself would go on trying for ever
+        if ":" in address:  # Ray itself would try for ever
             url = urlsplit(address if "//" in address else f"//{address}")
             socket.create_connection((url.hostname, url.port), PATIENCE).close()
         ray.init(
@@ -191,7 +137,7 @@ def cluster(address: str | None, cpus: int, gpus: float, store: str) -> Iterator
         )  # fmt: skip
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise SweepError(f"--address: no cluster at {address!r}: {error}") from error
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray's ends in a crash
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray's handler crashes
     try:
         machines = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
         if not any(
@@ -199,7 +145,7 @@ def cluster(address: str | None, cpus: int, gpus: float, store: str) -> Iterator
             and machine["Resources"].get("GPU", 0) >= gpus
             for machine in machines.values()
         ):
-            raise SweepError(f"--cpus {cpus} --gpus {gpus}: no machine of the cluster has as many")
+            raise SweepError(f"--cpus {cpus} --gpus {gpus:g}: no machine of the cluster has as many")
         here = machines[ray.get_runtime_context().get_node_id()]["NodeManagerAddress"]
         others = {machine["NodeManagerAddress"] for machine in machines.values()} - {here}
         if urlsplit(store).scheme in LOCAL_STORES and (others or address.startswith("ray://")):
@@ -213,7 +159,7 @@ def cluster(address: str | None, cpus: int, gpus: float, store: str) -> Iterator
 
 
 def _outcomes(ray: ModuleType, running: dict[Any, str]) -> Iterator[tuple[str, bytes, str]]:
-    """Take trials off as they end: their references, experiments and the ends of their output."""
+    """Yield trials as they end: their references, experiments and the ends of their output."""
     while running:
         (ended,), _ = ray.wait(list(running))
         reference = running.pop(ended)
@@ -227,26 +173,27 @@ def _outcomes(ray: ModuleType, running: dict[Any, str]) -> Iterator[tuple[str, b
 def _take(
     reference: str, bundle: bytes, log: str, trials: Mapping[str, Sequence[str]]
 ) -> dict[str, Any]:
-    """Bring a trial's experiment into this repository, say so, and return its row of the table."""
+    """Add a trial's experiment to this repository, say so, and return its row of the table."""
     name = reference.rpartition("/")[2]
-    row, changes = {"experiment": name} | by_name(trials[name]), " ".join(trials[name])
+    row: dict[str, Any] = {"experiment": name} | by_name(trials[name])
+    changes = " ".join(trials[name])
     if bundle:
         try:
             trial.unpack(bundle, reference)
-        except (OSError, subprocess.CalledProcessError) as error:  # a disk that is full
+        except (OSError, subprocess.CalledProcessError) as error:  # the disk is full
             bundle, log = b"", f"error: git does not take it: {error}"
     if bundle:
-        measured = json.loads(git("show", f"{reference}:{MEASURED}") or "")["aae"]
-        print(f"{name} ({changes}): match_ratio {measured['match_ratio']:.4g}", flush=True)
-        return row | {metric: measured[metric] for metric in SHOWN}
-    lines = without_password(log).strip().splitlines() or ["it ended without a word"]
+        measured = json.loads(git("show", f"{reference}:{MEASURED}") or "")[MODEL]
+        print(f"{name} ({changes}): {SORT_BY} {measured[SORT_BY]:.4g}", flush=True)
+        return row | {key: measured[key] for key in HEADLINES if key in measured}
+    lines = without_password(log).strip().splitlines() or ["it ended without any output"]
     reason = next((line for line in lines if line.startswith("error: ")), lines[-1])
     print("\n".join(["", *lines, f"{name} ({changes}) failed"]), file=sys.stderr, flush=True)
     return row | {"error": reason.removeprefix("error: ")}
 
 
 def _stop(ray: ModuleType, running: Mapping[Any, str]) -> None:
-    """End the trials that run, and wait until they have."""
+    """Cancel the running trials, and wait until they have ended."""
     for sent in running:
         ray.cancel(sent)
     if running:
@@ -254,7 +201,7 @@ def _stop(ray: ModuleType, running: Mapping[Any, str]) -> None:
 
 
 def _collect(ray: ModuleType, session: str, root: Path) -> None:
-    """Delete what is left on the machines, but for what MLflow has not taken: that comes here."""
+    """Delete what is left on the machines, after fetching what MLflow has not taken."""
     on = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
     for machine in filter(lambda node: node["Alive"], ray.nodes()):
         there = {"num_cpus": 0, "scheduling_strategy": on(machine["NodeID"], soft=False)}
@@ -262,8 +209,8 @@ def _collect(ray: ModuleType, session: str, root: Path) -> None:
         try:
             if spool := ray.get(pack.remote(session), timeout=PATIENCE):
                 trial.extract(spool, root, "data_filter")
-                print("warning: MLflow has not taken all; upload the rest with `python -m "
-                      "aae.tracking.sync`", file=sys.stderr)  # fmt: skip
+                print("warning: MLflow has not taken everything; upload the rest with `aae sync`",
+                      file=sys.stderr)  # fmt: skip
             ray.get(leave.remote(session), timeout=PATIENCE)
         except (ray.exceptions.RayError, OSError) as error:
             print(f"warning: {machine['NodeManagerAddress']} keeps aae-sweep-{session} in its "
@@ -272,23 +219,19 @@ def _collect(ray: ModuleType, session: str, root: Path) -> None:
 
 
 def _end_left(store: Store, trials: list[str]) -> None:
-    """End the runs that stages could not end themselves."""
+    """End the runs that killed stages could not end."""
     try:
         store.end_left(trials)
-    except (StoreAwayError, TrackingError) as error:
+    except TrackingError as error:
         print(f"warning: {error}", file=sys.stderr)
 
 
 def draw(table: pd.DataFrame) -> Table:
-    """Return the table as it is shown on a terminal, without the reasons of what has failed."""
+    """Return the table for a terminal, without the reasons why trials have failed."""
     shown = Table(show_edge=False)
     for name in table.columns[:-1]:
-        shown.add_column(SHOWN.get(name, name), overflow="fold")
+        shown.add_column(HEADLINES.get(name, name), overflow="fold")
     for *cells, _ in table.itertuples(index=False):
         texts = [f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in cells]
         shown.add_row(*("failed" if text == "nan" else text for text in texts))
     return shown
-
-
-if __name__ == "__main__":
-    main()

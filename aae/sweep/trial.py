@@ -1,7 +1,7 @@
-"""One trial of a sweep: its way to a machine, what it does there, and its way back.
+"""One trial of a sweep: how it gets to a machine, what it does there, and how it comes back.
 
-The functions travel to machines that have the packages of this project and not its code, so this
-imports the standard library alone.
+Ray sends these functions to machines that have the packages of this project but not its code:
+nothing but the standard library is imported here.
 """
 
 import io
@@ -17,32 +17,21 @@ from pathlib import Path
 
 # Lines of a trial's output that are kept.
 LOG_LINES = 30
-# Ends the command, and all that it has started, as soon as nobody holds the other end of the pipe
-# any more: a worker that is killed cannot do it.
+# Kills the command, and everything that it has started, when the other end of the pipe is closed: a
+# worker that is killed cannot do that itself.
 GUARD = 'exec 3<&0 </dev/null; (cat <&3 >/dev/null; kill -KILL 0) & exec "$@" 3<&-'
-
-# DVC's run cache passes over stages with outputs that are in git and no metrics, as trainings have;
-# put into it, they need not run again in the next copy of the project.
-REMEMBER = """
-from dvc.repo import Repo
-
-repo = Repo()
-with repo.lock:
-    for stage in repo.index.stages:
-        repo.stage_cache.save(stage)
-"""
 
 
 def pack() -> bytes:
     """Return an archive of the git repository in this folder: its newest commit and its files.
 
-    Files are as they are on disk, committed or not; those that git ignores are left out.
+    The files are those on disk, committed or not, except those that git ignores.
     """
     listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(listing, capture_output=True, check=True).stdout
     archive = io.BytesIO()
     with tempfile.TemporaryDirectory() as folder, tarfile.open(fileobj=archive, mode="w:gz") as tar:
-        # A clone without the commits before the newest, which may be missing here as well.
+        # A clone of the newest commit alone: this may itself be a shallow clone.
         clone = ["git", "clone", "--quiet", "--no-checkout", "--depth=1", Path.cwd().as_uri()]
         subprocess.run([*clone, folder], check=True)
         subprocess.run(["git", "reset", "--quiet"], cwd=folder, check=True)
@@ -64,24 +53,24 @@ def run_trial(
 
     Args:
         project: what :func:`pack` has returned.
-        sweep: id of the sweep; its trials on one machine share DVC's cache and their snapshots.
-        reference: under which git is to have the experiment.
+        sweep: id of the sweep; its trials on a machine share DVC's cache and their snapshots.
+        reference: git reference of the experiment.
         overrides: parameters, each as `key=value`.
-        variables: of its environment.
+        variables: environment variables.
 
     Returns:
         The experiment as a git bundle, empty if it has failed, and the end of its output.
     """
     root, name = _folder(sweep), reference.rpartition("/")[2]
     copy = root / ".dvc" / "tmp" / "exps" / name
-    shutil.rmtree(copy, ignore_errors=True)  # of an attempt that was killed
+    shutil.rmtree(copy, ignore_errors=True)  # left by an attempt that was killed
     copy.mkdir(parents=True)
     extract(project, copy, "tar_filter")  # links may lead anywhere, as they do here
     config = f"[cache]\n    dir = {root / '.dvc' / 'cache'}\n"
     (copy / ".dvc" / "config.local").write_text(config, encoding="utf-8")
     own = {k: v for k, v in os.environ.items() if not k.startswith(("DVC_", "MLFLOW_"))}
     environment = own | dict(variables) | {
-        # The stages' `python` is the one that has the packages.
+        # The `python` of the stages is the one with the packages.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "DVC_SITE_CACHE_DIR": str(root / "site"),
     }  # fmt: skip
@@ -94,8 +83,6 @@ def run_trial(
         tail = "\n".join(lines[-LOG_LINES:])
         if code:
             return b"", tail
-        remember = [sys.executable, "-c", REMEMBER]  # saves time or, on a full disk, does not
-        subprocess.run(remember, cwd=copy, env=environment, check=False, capture_output=True)
         create = ["git", "bundle", "create", "--quiet", str(bundle), reference, "--not", "HEAD"]
         subprocess.run(create, cwd=copy, check=True)
         return bundle.read_bytes(), tail
@@ -108,7 +95,7 @@ def unpack(bundle: bytes, reference: str) -> None:
 
     Args:
         bundle: what :func:`run_trial` has returned.
-        reference: under which git is to have it.
+        reference: git reference of the experiment.
     """
     with tempfile.NamedTemporaryFile(suffix=".bundle") as file:
         file.write(bundle)
@@ -118,7 +105,7 @@ def unpack(bundle: bytes, reference: str) -> None:
 
 
 def pack_spool(sweep: str) -> bytes:
-    """Return an archive of the records of a sweep here that MLflow has not taken, empty if none."""
+    """Return an archive of what MLflow has not taken of a sweep here; empty if there is nothing."""
     spool, archive = _folder(sweep) / "mlflow-spool", io.BytesIO()
     if spool.exists():
         with tarfile.open(fileobj=archive, mode="w") as file:
@@ -127,7 +114,7 @@ def pack_spool(sweep: str) -> bytes:
 
 
 def leave_machine(sweep: str) -> None:
-    """Delete all that the trials of a sweep have left on this machine."""
+    """Delete everything that the trials of a sweep have left on this machine."""
     shutil.rmtree(_folder(sweep), ignore_errors=True)
 
 
@@ -137,8 +124,7 @@ def extract(packed: bytes, folder: Path, filter_name: str) -> None:
     Args:
         packed: the archive.
         folder: where to.
-        filter_name: what may be in it, a filter of tarfile; before Python 3.11.4, which knows none,
-            anything.
+        filter_name: a filter of tarfile for what may be in it; Python before 3.11.4 has none.
     """
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         archive.extraction_filter = getattr(tarfile, filter_name, None)
@@ -148,8 +134,8 @@ def extract(packed: bytes, folder: Path, filter_name: str) -> None:
 def _folder(sweep: str) -> Path:
     """Return the folder of a sweep on this machine.
 
-    Its copies of the project are where those of DVC's queue are in a repository, so that this
-    folder is the root to which snapshots and MLflow's spool belong.
+    Copies of the project are where DVC's queue would have them in a repository: this folder is the
+    root that snapshots and MLflow's spool belong to.
     """
     folder = Path(tempfile.gettempdir()) / f"aae-sweep-{sweep}"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -167,7 +153,7 @@ def _run_guarded(
         )  # fmt: skip
     assert process.stdin is not None
     try:
-        # Not wait(): when Ray cancels a trial, it interrupts Python but no system call.
+        # Not wait(): to cancel a trial, Ray interrupts Python but not a system call.
         while process.poll() is None:
             time.sleep(0.1)
     finally:

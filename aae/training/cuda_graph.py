@@ -1,7 +1,7 @@
-"""A training step that a GPU records once and then repeats by itself.
+"""A training step that a GPU records once and then repeats without Python.
 
-A step is some two hundred kernels of a few microseconds each. Python takes longer to start them one
-by one than the GPU to run them; a CUDA graph starts all of them at once. See
+A step is about two hundred kernels of a few microseconds each. Python takes longer to launch them
+one by one than the GPU takes to run them; a CUDA graph launches all of them at once. See
 https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 """
 
@@ -13,15 +13,15 @@ from torch import Tensor
 
 Tensors = Mapping[str, Tensor]
 
-# Calls that are carried out as they are before one is recorded: libraries set themselves up.
+# Calls that run normally before one is recorded: libraries initialise themselves in them.
 WARM_UP = 3
 
 
 class Recorded:
     """A function of tensors on a GPU, recorded once for each shape of its inputs.
 
-    It may change other tensors in place; all that it reads must be where it was when it was
-    recorded, and nothing in it may wait for the GPU. What it returns holds until the next call.
+    It may change other tensors in place. Everything that it reads must stay at the same address,
+    and nothing in it may wait for the GPU. What it returns is valid until the next call.
 
     Args:
         function: from tensors by name to tensors by name.
@@ -33,15 +33,15 @@ class Recorded:
         self.recordings: dict[
             tuple[torch.Size, ...], tuple[torch.cuda.CUDAGraph, Tensors, dict[str, Tensor]]
         ] = {}
-        # Where nothing is left of the calls before, as recording asks for.
+        # A stream of its own: recording requires that no earlier work is pending.
         self.stream = torch.cuda.Stream()
 
     def __call__(self, inputs: Tensors) -> dict[str, Tensor]:
-        """Do what the function does."""
+        """Call the function, or repeat its recording."""
         shapes = tuple(tensor.shape for tensor in inputs.values())
         self.calls[shapes] += 1
         if self.calls[shapes] <= WARM_UP:
-            return self._carry_out(inputs)
+            return self._call(inputs)
         if shapes not in self.recordings:
             self.recordings[shapes] = self._record(inputs)
         graph, own_inputs, outputs = self.recordings[shapes]
@@ -50,7 +50,7 @@ class Recorded:
         graph.replay()
         return outputs
 
-    def _carry_out(self, inputs: Tensors) -> dict[str, Tensor]:
+    def _call(self, inputs: Tensors) -> dict[str, Tensor]:
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):
             outputs = self.function(inputs)

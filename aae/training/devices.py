@@ -1,4 +1,4 @@
-"""Where a training runs, on the processor or on a GPU by CUDA, and in which precision."""
+"""The device of a training, CPU or GPU, and its precision."""
 
 import os
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from aae.params import Device, Precision
 
 
 def training_device(name: Device) -> torch.device:
-    """Return the device of this name; under `torchrun`, each process of a machine has its own GPU.
+    """Return the device of this name; with `torchrun` each process on a machine has its own GPU.
 
     Args:
         name: "cpu", "cuda", or "auto" for "cuda" where there is a GPU.
@@ -30,11 +30,11 @@ def training_device(name: Device) -> torch.device:
             f"device: {name!r} needs a GPU for each process on a machine, and there are {gpus}; "
             f"let launcher start no more processes"
         )
-    # Read when cuBLAS is first used: with a workspace of its own a matrix product repeats to the
-    # last bit. https://docs.nvidia.com/cuda/cublas/#results-reproducibility
+    # cuBLAS reads it at its first use: with a fixed workspace a matrix product repeats to the last
+    # bit. https://docs.nvidia.com/cuda/cublas/#results-reproducibility
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # As large, in KiB. With torch's own choice the products of a batch of 100 get a kernel that
-    # takes three times longer: a sixth of a whole step.
+    # The same size in KiB. With torch's default, matrix products of a batch of 100 use a kernel
+    # that takes three times as long: a sixth of a whole step.
     os.environ.setdefault("CUBLASLT_WORKSPACE_SIZE", "32768")
     torch.cuda.set_device(number)
     return torch.device("cuda", number)
@@ -58,11 +58,11 @@ def training_precision(name: Precision, device: torch.device) -> Precision:
 
 @contextmanager
 def rounding(precision: Precision) -> Iterator[None]:
-    """With "tf32", round the factors of a GPU's matrix products to 10 bits until the block ends.
+    """With "tf32", let a GPU round the factors of matrix products to 10 bits until the block ends.
 
     https://docs.pytorch.org/docs/stable/notes/cuda.html#tensorfloat-32-tf32-on-ampere-and-later-devices
     """
-    if precision != "tf32":  # what else the process has set is not touched
+    if precision != "tf32":  # leave the process's own setting as it is
         yield
         return
     products = torch.backends.cuda.matmul
@@ -74,7 +74,7 @@ def rounding(precision: Precision) -> Iterator[None]:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Return whether a device multiplies matrices of bfloat16 itself."""
+    """Return whether a device has instructions for matrix products in bfloat16."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     known = torch.cpu.get_capabilities()

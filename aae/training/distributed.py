@@ -1,27 +1,33 @@
 """One training on several processes, as `torchrun` starts them on one machine or many.
 
-Every process (rank) has the whole model and takes its rows of every batch. What ranks compute of
-a gradient is added up before a weight moves, so that all models stay equal and the training is the
-one that a single process would do. Random numbers are drawn for the whole batch on every rank, from
-the same streams: which rows are whose never changes what is drawn.
+Every process (rank) has the whole model and takes its rows of every batch. The gradients of all
+ranks are added up before a weight changes: all models stay equal, and the training is the one that
+a single process would do. Random numbers are drawn for the whole batch on every rank, from the same
+streams, so that the number of ranks does not change what is drawn.
 
 Without `torchrun` all of this does nothing.
 """
 
-import logging
 import os
-import shlex
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from aae.errors import ParameterError
+
+class Stateful(Protocol):
+    """Something whose state can be taken and loaded."""
+
+    def state_dict(self) -> Any:
+        """Return the state."""
+
+    def load_state_dict(self, state: Any) -> None:
+        """Load a state."""
 
 
 def under_torchrun() -> bool:
@@ -31,7 +37,7 @@ def under_torchrun() -> bool:
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Join the other processes of this job, if there are any, until the block ends."""
+    """Join the other processes of this training, if there are any, until the block ends."""
     if not under_torchrun():
         yield
         return
@@ -44,54 +50,29 @@ def joined() -> Iterator[None]:
 
 
 def _end_with(parent: int) -> None:
-    """End this process with `torchrun`, which cannot see to that if it is killed.
+    """End this process when `torchrun` ends, which cannot do so itself if it is killed.
 
-    Else the training would go on beside the one that is started in its place.
+    The training would otherwise continue beside the next one.
     """
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
 
 
-def check_launcher(launcher: str) -> None:
-    """Refuse options that `torchrun` would not take, before anything has run.
-
-    Raises:
-        ParameterError: names them.
-    """
-    if not launcher.startswith("torchrun"):
-        return
-    from torch.distributed import run
-
-    def refuse(message: str) -> NoReturn:
-        raise ValueError(message)
-
-    run.logger.setLevel(logging.ERROR)  # it would tell how many threads there will be
-    parser = run.get_args_parser()
-    parser.error = refuse  # type: ignore[method-assign]
-    try:
-        _, *options = shlex.split(launcher)
-        config, _, _ = run.config_from_args(parser.parse_args([*options, "stage"]))
-        if config.nproc_per_node < 1:
-            refuse(f"{config.nproc_per_node} processes")
-    except (Exception, SystemExit) as error:  # it refuses in many ways; --help ends it
-        raise ParameterError(f"launcher: {launcher!r} is refused by torchrun: {error}") from error
-
-
 def ranks() -> int:
-    """Return how many processes train."""
+    """Return the number of processes that train."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def is_leader() -> bool:
-    """Return whether this process is the one that records, shows and writes."""
+    """Return whether this process is the one that tracks, prints and writes."""
     return not under_torchrun() or os.environ["RANK"] == "0"
 
 
-def share(rows: Tensor) -> Tensor:
-    """Return this rank's part of the rows of a batch [B, …].
+def own_rows(rows: Tensor) -> Tensor:
+    """Return this rank's rows of a batch [B, …].
 
-    A rank for which there is none takes the first row, which then counts for nothing.
+    A rank for which there is none takes the first row, which then has weight 0.
     """
     if not dist.is_initialized():
         return rows
@@ -100,11 +81,7 @@ def share(rows: Tensor) -> Tensor:
 
 
 def part_of(count: int) -> float:
-    """Return what a mean over this rank's part counts for in the mean over a batch.
-
-    Args:
-        count: images in the batch.
-    """
+    """Return the weight of this rank's mean in the mean over a batch of ``count`` images."""
     return len(range(dist.get_rank(), count, ranks())) / count if dist.is_initialized() else 1.0
 
 
@@ -118,8 +95,11 @@ def sum_over_ranks(tensors: Sequence[Tensor]) -> None:
         tensor.copy_(total.view_as(tensor))
 
 
-def from_leader(tensors: Sequence[Tensor]) -> None:
-    """Replace tensors by the leader's, whose shapes and types they have."""
-    if dist.is_initialized():
-        for tensor in tensors:
-            dist.broadcast(tensor, src=0)
+def from_leader(training: Stateful) -> None:
+    """Give a training the state of the leader's."""
+    if not dist.is_initialized():
+        return
+    state = [training.state_dict() if is_leader() else None]
+    dist.broadcast_object_list(state, src=0, device=torch.device("cpu"))
+    if not is_leader():
+        training.load_state_dict(state[0])

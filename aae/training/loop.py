@@ -1,238 +1,211 @@
 """The loop of a training: epochs, learning rates, and the state from which it goes on.
 
-What a step does is in :mod:`aae.training.phases`.
+What a step does, the phases of aae/training/phases.py say.
 """
 
+import copy
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Adam
+from torch.optim.lr_scheduler import LambdaLR
 
-from aae.training.adam import Adam, cosine
+from aae.errors import SnapshotError, TrainingError
+from aae.models import Model
+from aae.params import Precision, TrainingSettings
+from aae.training.batches import Batch, Batches
 from aae.training.cuda_graph import Recorded
 from aae.training.devices import rounding, training_precision
 from aae.training.distributed import (
     from_leader,
     is_leader,
     part_of,
-    share,
     sum_over_ranks,
     under_torchrun,
 )
-from aae.errors import SnapshotError, TrainingError
-from aae.models.networks import Model, pixels
-from aae.params import Precision, TrainAAE, TrainAE
-from aae.seeding import stream
+from aae.training.phases import Phase, Step
 
-# What is known of an epoch: its number under "epoch", and mean losses by name.
+# An epoch: its number under "epoch", and its mean losses by name.
 Losses = dict[str, float]
 
 
-class Training(ABC):
-    """A training of a model on mini-batches of images, in an order that is drawn for each epoch.
+class Training:
+    """A training of a model: its phases, one after the other, on every batch.
 
     Args:
         model: trained in place, on the device that it is on.
+        phases: what a step does.
+        batches: what it works on.
         settings: the section ``train_ae`` or ``train_aae`` of params.yaml.
-        images: uint8 training images [N, C, H, W].
-        seed: the seed of params.yaml.
-        precision: "float32"; "tf32" for a GPU's matrix products of factors that are rounded to 10
+        precision: "float32"; "tf32" for matrix products on a GPU whose factors are rounded to 10
             bits; "bf16" for passes through the networks in bfloat16, with weights, losses and
             optimisers in float32; "auto" for bf16 on a device that has it.
-
-    Attributes:
-        generators: streams of random numbers that the steps draw from, by purpose.
     """
 
     def __init__(
         self,
         model: Model,
-        settings: TrainAE | TrainAAE,
-        images: Tensor,
-        seed: int,
+        phases: Sequence[Phase],
+        batches: Batches,
+        settings: TrainingSettings,
         precision: Precision = "float32",
     ) -> None:
-        self.model, self.settings = model, settings
-        self.device = next(model.parameters()).device
-        self.images = images.to(self.device)
-        self.steps_per_epoch = math.ceil(len(images) / settings.batch_size)
+        self.model, self.phases, self.batches, self.settings = model, phases, batches, settings
+        self.precision = training_precision(precision, model.device)
+        self.steps_per_epoch = math.ceil(len(batches) / settings.batch_size)
         self.steps = settings.epochs * self.steps_per_epoch
-        self.precision = training_precision(precision, self.device)
-        self.step = 0  # that have been taken
-        self.count = settings.batch_size  # images in the batch, on all ranks together
+        self.step = 0  # steps taken so far
+        self.batch_size = settings.batch_size  # of the current batch, over all processes
         self.totals: dict[str, Tensor] = {}  # of the losses in this epoch
-        self.generators = {"batch order": stream(seed, "batch order")}
-        self.epoch_began = self.generators["batch order"].get_state()
-        self.optimisers: dict[str, Adam] = {}
+        self.optimisers = {phase.name: self._optimiser(phase) for phase in phases}
+        self.schedulers = {
+            name: LambdaLR(optimiser, self._rate_factor)
+            for name, optimiser in self.optimisers.items()
+        }
 
-    def batch(self, indices: Tensor) -> dict[str, Tensor]:
-        """Return what a step works on, this rank's share of it.
+    def train_batch(self, batch: Batch) -> dict[str, Tensor]:
+        """Carry out every phase on a batch; return the losses before their updates.
 
-        Args:
-            indices: of the images [B] in the batch.
-
-        Returns:
-            "images" [B, C, H, W] with values from 0 to 1, and what a training adds to them.
+        A GPU records this once and repeats it: it must not read a value, nor draw a random number.
         """
-        return {"images": pixels(self.images[share(indices)])}
+        step = Step(self.model, batch, self.precision)
+        return {f"{phase.name}_loss": self.update(phase, step) for phase in self.phases}
 
-    @abstractmethod
-    def train_batch(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Take one step on a :meth:`batch`; return the losses before it.
+    def update(self, phase: Phase, step: Step) -> Tensor:
+        """Take one step of a phase's optimiser; return the phase's loss before it."""
+        optimiser, weights = self.optimisers[phase.name], _weights(phase.networks)
+        loss = phase.loss(step)
+        optimiser.zero_grad()
+        ((loss.value + loss.penalty) * part_of(self.batch_size)).backward(inputs=weights)
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        assert len(gradients) == len(weights), f"{phase.name}: the loss does not reach every weight"
+        sum_over_ranks(gradients)
+        optimiser.step()
+        step.after(phase)
+        return loss.value.detach()
 
-        On a GPU this is recorded and repeated: it may not look at a value, nor draw a random
-        number, which is for :meth:`batch` to do.
-        """
-
-    @abstractmethod
+    @torch.no_grad()
     def validate(self) -> dict[str, Tensor]:
-        """Return the losses on images that are not trained on."""
+        """Return the losses on the validation images."""
+        totals: dict[str, Tensor] = {}
+        for batch in self.batches.validation():
+            step, rows = Step(self.model, batch, learning=False), len(batch["images"])
+            for phase in self.phases:
+                name, loss = f"validation_{phase.name}_loss", phase.loss(step).value
+                totals[name] = totals.get(name, 0) + loss * rows
+        return {name: x / len(self.batches.validation_images) for name, x in totals.items()}
 
     def epochs(self, between_steps: Callable[[], None] = lambda: None) -> Iterator[Losses]:
-        """Train on from where it stands; yield mean training and validation losses of every epoch.
+        """Train to the end; yield the mean training and validation losses of every epoch.
 
-        On several ranks all go on from where the leader stands, and it alone validates.
+        With several processes all of them go on from where the leader stands, and the leader alone
+        validates.
 
         Args:
-            between_steps: called before every step, when :meth:`state` is all that the rest of the
-                training depends on.
+            between_steps: called before every step, when the rest of the training depends on
+                :meth:`state_dict` alone.
 
         Raises:
             TrainingError: if a loss or a weight is not finite.
         """
-        self._join_leader()
-        on_gpu = self.device.type == "cuda"
-        # The processes of torchrun wait for each other within a step.
+        from_leader(self)
+        on_gpu = self.model.device.type == "cuda"
+        # Under torchrun a step waits for other processes, which cannot be recorded.
         recorded = on_gpu and not under_torchrun()
         train_batch = Recorded(self.train_batch) if recorded else self.train_batch
         while self.step < self.steps:
             epoch, done = divmod(self.step, self.steps_per_epoch)
-            self.epoch_began = self.generators["batch order"].get_state()
-            order = torch.randperm(len(self.images), generator=self.generators["batch order"])
-            batches = order.to(self.device).split(self.settings.batch_size)
-            for indices in batches[done:]:
+            order = self.batches.order().split(self.settings.batch_size)
+            for indices in order[done:]:
                 between_steps()
-                self._set_rates()
-                self.count = len(indices)
+                self.batch_size = len(indices)
                 with rounding(self.precision):
-                    losses = train_batch(self.batch(indices))
-                losses = {name: loss * part_of(self.count) for name, loss in losses.items()}
+                    losses = train_batch(self.batches.draw(indices))
+                losses = {name: x * part_of(self.batch_size) for name, x in losses.items()}
                 sum_over_ranks(list(losses.values()))
                 self.step += 1
-                if not on_gpu:  # looking at a value would wait until the GPU has computed it
+                for scheduler in self.schedulers.values():
+                    scheduler.step()
+                if not on_gpu:  # reading a value would wait until the GPU has computed it
                     self._check_finite(losses)
                 for name, loss in losses.items():
                     self.totals[name] = self.totals.get(name, 0) + loss * len(indices)
-            # In the order of a step: those of a snapshot come back in any.
-            totals = {name: self.totals[name] for name in losses}
-            self._check_finite(totals)
-            means = {name: x.item() / len(self.images) for name, x in totals.items()}
-            validated = self.validate() if is_leader() else {}
-            validation = {f"validation_{name}": x for name, x in validated.items()}
+            self._check_finite(self.totals)
+            means = {name: total.item() / len(self.batches) for name, total in self.totals.items()}
+            validation = self.validate() if is_leader() else {}
             self._check_finite(validation)
             self._check_finite(dict(self.model.named_parameters()))
             self.totals = {}
             yield {"epoch": epoch + 1, **means, **{k: x.item() for k, x in validation.items()}}
 
-    def state(self) -> dict[str, Tensor]:
-        """Return all that the rest of the training depends on, beside what it was made from.
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that the rest of the training depends on.
 
-        Weights and optimisers' moments are the training's own tensors, not copies.
+        Weights and moments are the training's own tensors, not copies.
         """
-        tensors = {"step": torch.tensor(self.step)}
-        tensors |= {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
-        for name, optimiser in self.optimisers.items():
-            for key, moments in optimiser.state.items():
-                tensors |= {f"{name}/{index}/{key}": x for index, x in enumerate(moments)}
-        tensors |= {name: generator.get_state() for name, generator in self.generators.items()}
-        # The order of this epoch's batches is drawn again.
-        tensors["batch order"] = self.epoch_began
-        return tensors | {f"total/{name}": total for name, total in self.totals.items()}
+        return {
+            "step": self.step,
+            "totals": self.totals,
+            "model": self.model.state_dict(),
+            "optimisers": {k: optimiser.state_dict() for k, optimiser in self.optimisers.items()},
+            "schedulers": {k: scheduler.state_dict() for k, scheduler in self.schedulers.items()},
+            "batches": self.batches.state_dict(),
+        }
 
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from where :meth:`state` was taken, in exactly the same way.
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from where :meth:`state_dict` was taken, in exactly the same way.
 
         Raises:
-            SnapshotError: if that state is of another training; this one is then unchanged.
+            SnapshotError: if the state is of another training; this one is then unchanged.
         """
-        own = {name: x for name, x in self.state().items() if not name.startswith("total/")}
-        totals = {name: x for name, x in state.items() if name.startswith("total/")}
-        if own.keys() | totals.keys() != state.keys():
-            raise SnapshotError("its tensors are not those of this training")
-        for name, tensor in state.items():
-            like = own.get(name, torch.zeros(()))
-            if tensor.shape != like.shape or tensor.dtype != like.dtype:
-                raise SnapshotError(f"{name} has another shape or type than in this training")
-            if not torch.isfinite(tensor).all():
-                raise SnapshotError(f"{name} holds values that are not finite")
-        if not 0 <= state["step"] < self.steps:
-            raise SnapshotError(f"it is of step {state['step']}, of {self.steps}")
-        for name in self.generators:
-            try:
-                torch.Generator().set_state(state[name])
-            except RuntimeError as error:
-                raise SnapshotError(f"{name} is no state of a generator") from error
-        self.step = int(state["step"])
-        self.totals = {
-            name.removeprefix("total/"): x.to(self.device, copy=True) for name, x in totals.items()
-        }
-        for name, generator in self.generators.items():
-            generator.set_state(state[name])
-        self.epoch_began = state["batch order"]
-        for name, tensor in own.items():
-            if "/" in name:
-                tensor.copy_(state[name])
+        before = copy.deepcopy(self.state_dict())
+        try:
+            self._load(state)
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            self._load(before)
+            raise SnapshotError(f"it is of another training: {error}") from error
 
-    def _join_leader(self) -> None:
-        """Go on from where the leader's training stands."""
-        state = {name: x for name, x in self.state().items() if not name.startswith("total/")}
-        from_leader(list(state.values()))
-        if not is_leader():
-            self.load_state(state)
+    def _load(self, state: Mapping[str, Any]) -> None:
+        device = self.model.device
+        self.model.load_state_dict(state["model"])
+        for name, optimiser in self.optimisers.items():
+            optimiser.load_state_dict(copy.deepcopy(state["optimisers"][name]))
+            for group in optimiser.param_groups:
+                if isinstance(group["lr"], Tensor):  # a recorded step reads it on the GPU
+                    group["lr"] = group["lr"].to(device)
+            self.schedulers[name].load_state_dict(dict(state["schedulers"][name]))
+        self.batches.load_state_dict(state["batches"])
+        self.totals = {name: total.to(device, copy=True) for name, total in state["totals"].items()}
+        self.step = state["step"]
+        if not 0 <= self.step <= self.steps:
+            raise ValueError(f"step {self.step} of {self.steps}")
 
-    def add_optimiser(self, name: str, networks: list[nn.Module], rate: float) -> None:
-        """Make an Adam for the weights of some networks.
+    def _optimiser(self, phase: Phase) -> Adam:
+        """Return an Adam for the weights that a phase changes."""
+        device = self.model.device
+        on_gpu = device.type == "cuda"
+        return Adam(
+            _weights(phase.networks),
+            # A recorded step reads the learning rate from a tensor.
+            lr=torch.tensor(phase.learning_rate, device=device) if on_gpu else phase.learning_rate,
+            betas=(self.settings.beta1, self.settings.beta2),
+            fused=device.type != "meta",
+            capturable=on_gpu,
+        )
 
-        Args:
-            name: what :meth:`descend` is to call it.
-            networks: what it may change.
-            rate: the learning rate, which rises and decays as the settings say.
+    def _rate_factor(self, step: int) -> float:
+        """Share of the learning rate in a step: a linear warm-up times half a cosine, down to 0.
+
+        Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983, eq. 5, without restarts.
         """
-        weights = [weight for network in networks for weight in network.parameters()]
-        betas = (self.settings.beta1, self.settings.beta2)
-        self.optimisers[name] = Adam(weights, rate, betas)
-
-    def outputs(self, network: nn.Module, inputs: Tensor) -> Tensor:
-        """Return a network's float32 outputs, computed in the precision of the training."""
-        if self.precision != "bf16":
-            return network(inputs)
-        with torch.autocast(self.device.type, torch.bfloat16):
-            return network(inputs).float()
-
-    def descend(self, name: str, loss: Tensor) -> Tensor:
-        """Let an optimiser take one step down a loss, on its own weights alone; return the loss.
-
-        Args:
-            name: of the optimiser.
-            loss: a mean over this rank's share of the batch.
-        """
-        optimiser = self.optimisers[name]
-        optimiser.zero_grad()
-        (loss * part_of(self.count)).backward(inputs=optimiser.weights)
-        sum_over_ranks(optimiser.gradients())
-        optimiser.step()
-        return loss.detach()
-
-    def _set_rates(self) -> None:
-        """Let the learning rates rise and decay."""
         warmup = self.settings.warmup * self.steps
-        factor = min(1.0, (self.step + 1) / warmup) if warmup > 0 else 1.0
+        factor = min(1.0, (step + 1) / warmup) if warmup > 0 else 1.0
         if self.settings.schedule == "cosine":
-            factor *= cosine(self.step / self.steps)
-        for optimiser in self.optimisers.values():
-            optimiser.set_rate(optimiser.initial_rate * factor)
+            factor *= (1 + math.cos(math.pi * step / self.steps)) / 2
+        return factor
 
     def _check_finite(self, values: Mapping[str, Tensor]) -> None:
         for name, value in values.items():
@@ -243,3 +216,7 @@ class Training(ABC):
                     f"{name} is {what} in epoch {epoch + 1}, step {step + 1} of "
                     f"{self.steps_per_epoch}; lower learning_rate"
                 )
+
+
+def _weights(networks: Sequence[nn.Module]) -> list[Tensor]:
+    return [weight for network in networks for weight in network.parameters()]

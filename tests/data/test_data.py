@@ -12,13 +12,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support import NOWHERE, run, write_idx, write_params
+from projects import run
+from support import NOWHERE, ROOT, write_idx, write_params
 
-from aae import data
-from aae.data.data import Images, check_source, read_prepared, read_source, split_source, write_prepared
+from aae.data import (
+    Images,
+    check_source,
+    prepared_meta,
+    read_prepared,
+    read_source,
+    split_source,
+    write_prepared,
+)
+from aae.data.sources import DIGITS
 from aae.errors import DataError, ParameterError
 
-STAGE = Path(__file__).parent.parent / "stages" / "prepare_data.py"
+STAGE = ROOT / "stages" / "prepare_data.py"
 
 
 def test_mnist_5k_is_five_thousand_real_digits():
@@ -105,7 +114,7 @@ def test_prepared_data_reads_back_equal_and_memory_mapped(prepared):
 
 def test_writing_again_gives_the_same_bytes(prepared):
     first = {path.name: path.read_bytes() for path in Path("data/prepared").iterdir()}
-    write_prepared(prepared, "mnist", data.DIGITS)
+    write_prepared(prepared, "mnist", DIGITS)
     assert first == {path.name: path.read_bytes() for path in Path("data/prepared").iterdir()}
 
 
@@ -122,7 +131,7 @@ def test_damaged_prepared_data_is_refused(damage):
 def test_damaged_meta_data_is_refused():
     Path("data/prepared/meta.json").write_text("{")
     with pytest.raises(DataError, match=r"meta\.json"):
-        data.prepared_meta()
+        prepared_meta()
 
 
 @pytest.mark.usefixtures("prepared")

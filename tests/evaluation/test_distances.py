@@ -7,7 +7,7 @@ import scipy.stats
 from sklearn.metrics.pairwise import rbf_kernel
 
 from aae.evaluation.distances import (
-    NEIGHBOURS,
+    BALL_NEIGHBOUR,
     Sample,
     c2st_accuracy,
     coverage_and_density,
@@ -107,13 +107,13 @@ def test_the_classifier_guesses_or_knows():
 def test_coverage_and_density_are_those_of_the_definition():
     rng = np.random.default_rng(0)
     real, others = rng.normal(size=(60, 2)), rng.normal(0.7, 0.5, size=(40, 2))
-    radii = [np.sort([np.linalg.norm(x - y) for y in real])[NEIGHBOURS] for x in real]
+    radii = [np.sort([np.linalg.norm(x - y) for y in real])[BALL_NEIGHBOUR] for x in real]
     inside = [
         [np.linalg.norm(y - x) <= r for x, r in zip(real, radii, strict=True)] for y in others
     ]
     found = coverage_and_density(sample(others).distances_to(sample(real)), sample(real).radii)
     assert found[0] == pytest.approx(np.any(inside, axis=0).mean())
-    assert found[1] == pytest.approx(np.sum(inside) / (NEIGHBOURS * len(others)))
+    assert found[1] == pytest.approx(np.sum(inside) / (BALL_NEIGHBOUR * len(others)))
 
 
 def test_coverage_is_none_far_away_and_as_expected_of_one_distribution():
@@ -124,5 +124,5 @@ def test_coverage_is_none_far_away_and_as_expected_of_one_distribution():
     coverage, density = coverage_and_density(same.distances_to(real), real.radii)
     # Naeem et al. 2020, equations 9 and 10: density 1, coverage 1 - (1/2)^k for large samples; the
     # standard deviation of 1,000 shares of 0.97 is 0.0055, neighbours being dependent it is larger.
-    assert coverage == pytest.approx(1 - 0.5**NEIGHBOURS, abs=0.03)
+    assert coverage == pytest.approx(1 - 0.5**BALL_NEIGHBOUR, abs=0.03)
     assert density == pytest.approx(1, abs=0.1)

@@ -2,9 +2,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from aae.models.checkpoints import FORMAT, load_model, save_model
 from aae.errors import ModelError
-from aae.models.networks import Architecture, Model
+from aae.models import Architecture, Model
+from aae.models.checkpoints import FORMAT, load_model, save_model
 
 PRIOR = {"name": "gamma", "distribution": "Gamma", "concentration": 2.0, "rate": 1.0}
 ARCHITECTURE = Architecture(
@@ -64,8 +64,8 @@ def test_tensors_that_do_not_fit_are_refused(tmp_path, damage, message):
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
-        (None, "it is no model of this version"),
-        ({"aae-model-0": "{}"}, "it is no model of this version"),
+        (None, "is not a model of this version"),
+        ({"aae-model-0": "{}"}, "is not a model of this version"),
         ({FORMAT: "{}"}, "image_shape"),
         ({FORMAT: "not json"}, "Invalid JSON"),
     ],

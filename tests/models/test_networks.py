@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from aae.models.networks import CHUNK, Architecture, Model, apply, pixels, rescale_codes
+from aae.models import Architecture, Model
+from aae.models.networks import CHUNK, pixels, rescale_codes
 
 ARTICLE = Architecture(
     image_shape=(1, 28, 28), latent_dim=2, hidden=(1000, 1000), discriminator_hidden=(1000, 1000)
@@ -94,10 +95,10 @@ def test_rescaling_the_codes_leaves_the_reconstructions_as_they_are(digits):
     torch.testing.assert_close(model.decoder(model.encoder(images)), decoded)
 
 
-def test_apply_takes_any_number_of_uint8_or_float_inputs(digits):
+def test_any_number_of_uint8_or_float_inputs_goes_through(digits):
     model = small()
     many = digits.repeat(CHUNK // 60 + 2, 1, 1, 1)
-    codes = apply(model.encoder, many)
+    codes = model.encode(many)
     assert not codes.requires_grad
     torch.testing.assert_close(codes, model.encoder(many.float() / 255).detach())
-    torch.testing.assert_close(apply(model.decoder, codes), model.decoder(codes).detach())
+    torch.testing.assert_close(model.decode(codes), model.decoder(codes).detach())

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from support import SIZES, Door, make_digits
+from servers import Door
+from support import SIZES, make_digits, make_training
 
-from aae.data.data import Images, write_prepared
-from aae.models.networks import Architecture, Model
+from aae.data import Images, write_prepared
+from aae.models import Architecture, Model
 from aae.pipeline.session import Session, training_session
-from aae.training.phases import AdversarialTraining
 
 EPOCHS = 3  # of three steps
 
@@ -26,16 +26,15 @@ def train(repository, make_params):
     digits = make_digits(60)
     part = Images(digits, digits[:, 0, 0, 0] // 200)
     write_prepared(dict.fromkeys(("train", "validation", "test"), part), "digits", ("0", "1"))
-    (repository / "dvc.yaml").write_text("stages: {train_aae: {deps: [data]}}")
+    declared = 'deps: [data], params: [seed, prior, "priors.${prior}", train_aae.epochs]'
+    (repository / "dvc.yaml").write_text(f"stages: {{train_aae: {{{declared}}}}}")
     params = make_params(
         {"train_aae.epochs": EPOCHS, "train_aae.batch_size": 20, "snapshots.every": 0}
     )
 
     def train(kill_at: int | None = None, kill: Callable[[], None] = interrupt) -> Session:
         model = Model(Architecture(**SIZES), seed=0)
-        training = AdversarialTraining(
-            model, params.latent_prior, params.train_aae, digits, digits, params.seed
-        )
+        training = make_training("train_aae", model, params, digits, digits)
         step = training.train_batch
 
         def train_batch(batch):
@@ -44,8 +43,7 @@ def train(repository, make_params):
             return step(batch)
 
         training.train_batch = train_batch
-        determined_by = {"seed": 0, "prior": {"name": "gaussian"}}
-        with training_session("train_aae", params, determined_by, training, "seen") as session:
+        with training_session("train_aae", params, training, "seen") as session:
             session.train(session.notes["seen"].append)
         return session
 
@@ -55,7 +53,7 @@ def train(repository, make_params):
 @pytest.fixture
 def snapshot_each_step(monkeypatch) -> None:
     """Let the disk be so fast that a snapshot takes no time."""
-    monkeypatch.setattr("aae.training.snapshots.SHARE", math.inf)
+    monkeypatch.setattr("aae.training.snapshots.TIME_SHARE", math.inf)
 
 
 @pytest.mark.usefixtures("snapshot_each_step")
@@ -84,6 +82,13 @@ def test_a_killed_session_goes_on_and_sees_every_epoch_once(
     for found in runs:
         assert epochs(found) == list(range(1, EPOCHS + 1))
         assert found.data.tags["prior"] == "gaussian"
+        # The parameters that dvc.yaml declares, with what "auto" stands for, and the data.
+        logged = found.data.params
+        assert logged["priors.gaussian.scale"] == "5.0"
+        assert logged["train_aae.epochs"] == str(EPOCHS)
+        assert logged["precision"] == "float32"
+        assert logged["data.source"] == "mnist-5k"
+        assert "train_aae.batch_size" not in logged
 
 
 def epochs(run: mlflow.entities.Run) -> list[int]:
@@ -111,7 +116,7 @@ def test_with_each_snapshot_what_the_server_has_missed_is_on_disk(train, reposit
         if step == 6:
             (file,) = (repository / "mlflow-spool").glob("*/run.json")
             records = json.loads(file.read_text())["records"]
-            spooled.extend(arguments["epoch"] for kind, arguments in records if kind == "epoch")
+            spooled.extend(values["step"] for _, values in records if values.get("step"))
             raise KeyboardInterrupt
 
     # Before there is a snapshot, after which it would not be recorded again.

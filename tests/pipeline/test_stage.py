@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import run, write_params
+from projects import run
+from support import write_params
 
 SCRIPT = """
 '''What this stage does.'''
@@ -96,3 +97,32 @@ def test_the_number_of_threads_does_not_change_a_bit(run_script):
     assert (first.pop(), second.pop()) == ("1", "2")
     assert len(first) == 13
     assert first == second
+
+
+# As on a machine with twelve cores.
+TWELVE = """
+import joblib, torch
+from aae.pipeline.stage import set_threads
+joblib.cpu_count = lambda: {cores}
+torch.set_num_threads(12)
+set_threads()
+print(torch.get_num_threads())
+"""
+
+
+@pytest.mark.parametrize(
+    ("folder", "cores", "variable", "expected"),
+    [
+        (".", 12, None, 12),
+        (".", 3, None, 3),  # a container with a quota
+        (".dvc/tmp/exps/tmp1", 12, None, 1),
+        (".dvc/tmp/exps/tmp1", 12, "5", 12),  # torch has read the variable itself
+    ],
+)
+def test_a_queued_experiment_has_one_thread_and_others_have_all_cores(
+    tmp_path, folder, cores, variable, expected
+):
+    (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    command = ["python", "-c", TWELVE.format(cores=cores)]
+    result = run(command, tmp_path / folder, OMP_NUM_THREADS=variable)
+    assert result.stdout == f"{expected}\n"

@@ -4,26 +4,11 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from support import PRIOR_NAMES, PRIORS, make_prior
 
-from aae.priors.distributions import make_distribution
 from aae.errors import ParameterError
-from aae.priors.prior import Prior
 from aae.seeding import stream
 
-# Each prior with SciPy's distribution of the same name.
-PRIORS = [
-    ("Normal", {"loc": 1.0, "scale": 5.0}, scipy.stats.norm(1, 5)),
-    ("Uniform", {"low": -5.0, "high": 5.0}, scipy.stats.uniform(-5, 10)),
-    ("Gamma", {"concentration": 2.0, "rate": 0.5}, scipy.stats.gamma(2, scale=2)),
-    ("Laplace", {"loc": 0.0, "scale": 2.0}, scipy.stats.laplace(0, 2)),
-    ("Exponential", {"rate": 0.5}, scipy.stats.expon(scale=2)),
-    ("Gumbel", {"loc": 1.0, "scale": 2.0}, scipy.stats.gumbel_r(1, 2)),
-    ("Weibull", {"scale": 2.0, "concentration": 1.5}, scipy.stats.weibull_min(1.5, scale=2)),
-    ("Beta", {"concentration1": 0.5, "concentration0": 0.5}, scipy.stats.beta(0.5, 0.5)),
-    ("StudentT", {"df": 5.0}, scipy.stats.t(5)),
-    ("Cauchy", {"loc": 3.0, "scale": 1.0}, scipy.stats.cauchy(3, 1)),
-]
-NAMES = [name for name, _, _ in PRIORS]
 RING = {"components": 10, "radius": 5.0, "radial_std": 1.0, "tangential_std": 0.3}
 ROLL = {"turns": 1.5, "radius": 10.0, "noise": 0.5}
 # Those that torch also draws where tensors have no values; a Beta it does not.
@@ -36,13 +21,9 @@ WITHOUT_VALUES = [
 ]
 
 
-def prior(name: str, arguments: dict, latent_dim: int = 2) -> Prior:
-    return Prior(make_distribution(name, arguments), latent_dim)
-
-
-@pytest.mark.parametrize(("name", "arguments", "reference"), PRIORS, ids=NAMES)
+@pytest.mark.parametrize(("name", "arguments", "reference"), PRIORS, ids=PRIOR_NAMES)
 def test_samples_follow_the_distribution_of_that_name(name, arguments, reference):
-    samples = prior(name, arguments).sample(4000, stream(0, "test")).numpy()
+    samples = make_prior(name, arguments).sample(4000, stream(0, "test")).numpy()
     assert samples.shape == (4000, 2)
     for dimension in samples.T:
         # A true distribution fails once in 10,000 seeds; the seed is fixed.
@@ -50,10 +31,10 @@ def test_samples_follow_the_distribution_of_that_name(name, arguments, reference
     assert abs(scipy.stats.spearmanr(*samples.T).statistic) < 4 / np.sqrt(4000)
 
 
-@pytest.mark.parametrize(("name", "arguments", "reference"), PRIORS, ids=NAMES)
+@pytest.mark.parametrize(("name", "arguments", "reference"), PRIORS, ids=PRIOR_NAMES)
 def test_density_and_quantiles_are_those_of_scipy(name, arguments, reference):
     points = reference.ppf([0.01, 0.2, 0.5, 0.7, 0.99])
-    found = prior(name, arguments)
+    found = make_prior(name, arguments)
     density = found.density(torch.tensor(points, dtype=torch.float32), 1)
     np.testing.assert_allclose(density, reference.pdf(points), rtol=1e-4)
     probabilities = torch.tensor([0.05, 0.5, 0.9])
@@ -65,37 +46,39 @@ def test_density_and_quantiles_are_those_of_scipy(name, arguments, reference):
         np.testing.assert_allclose(reference.cdf(dimension), probabilities, atol=0.008)
 
 
-@pytest.mark.parametrize(("name", "arguments", "reference"), PRIORS, ids=NAMES)
+@pytest.mark.parametrize(("name", "arguments", "reference"), PRIORS, ids=PRIOR_NAMES)
 def test_densities_of_bins_are_their_shares_of_the_prior(name, arguments, reference):
     low, high = reference.ppf([0.001, 0.999])
     far = 15 * (high - low)  # codes of an autoencoder may be anywhere
     for edges in (np.linspace(low, high, 41), np.linspace(low - far, high + far, 801)):
-        found = prior(name, arguments).bin_densities(torch.from_numpy(edges).float(), 1).numpy()
+        found = (
+            make_prior(name, arguments).bin_densities(torch.from_numpy(edges).float(), 1).numpy()
+        )
         shares = np.diff(reference.cdf(edges))
         # By twenty points a bin where torch has no cdf, the worst being a Beta's at its ends.
         np.testing.assert_allclose(found * np.diff(edges), shares, rtol=0.01, atol=2e-6)
 
 
 def test_the_density_is_zero_outside_the_support():
-    gamma = prior("Gamma", {"concentration": 2.0, "rate": 1.0})
+    gamma = make_prior("Gamma", {"concentration": 2.0, "rate": 1.0})
     assert gamma.density(torch.tensor([-1.0, 1.0]), 0).tolist() == pytest.approx([0, np.exp(-1)])
 
 
-@pytest.mark.parametrize(("name", "arguments", "reference"), PRIORS[:-1], ids=NAMES[:-1])
+@pytest.mark.parametrize(("name", "arguments", "reference"), PRIORS[:-1], ids=PRIOR_NAMES[:-1])
 def test_mean_and_scale_are_the_moments_where_they_exist(name, arguments, reference):
-    found = prior(name, arguments, latent_dim=3)
+    found = make_prior(name, arguments, latent_dim=3)
     np.testing.assert_allclose(found.mean, [reference.mean()] * 3, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(found.scale, [reference.std()] * 3, rtol=1e-5)
 
 
 def test_without_moments_mean_and_scale_are_the_median_and_from_the_interquartile_range():
-    found = prior("Cauchy", {"loc": 3.0, "scale": 1.0})
+    found = make_prior("Cauchy", {"loc": 3.0, "scale": 1.0})
     np.testing.assert_allclose(found.mean, [3, 3], atol=0.03)
     np.testing.assert_allclose(found.scale, [2 / 1.349] * 2, rtol=0.03)
 
 
 def test_samples_are_determined_by_the_generator_and_leave_the_global_one_alone():
-    gamma = prior("Gamma", {"concentration": 2.0, "rate": 1.0})
+    gamma = make_prior("Gamma", {"concentration": 2.0, "rate": 1.0})
     torch.manual_seed(1)
     first = gamma.sample(10, stream(0, "test"))
     state = torch.get_rng_state()
@@ -111,15 +94,15 @@ def test_samples_are_determined_by_the_generator_and_leave_the_global_one_alone(
 def test_a_device_draws_the_samples_itself_and_nothing_looks_at_them(name, arguments):
     # Of the device "meta" tensors have shapes and no values: one of the processor among them is an
     # error, and so is a look at a value, for which a GPU would be waited for.
-    there = prior(name, arguments).to("meta")
+    there = make_prior(name, arguments).to("meta")
     samples = there.sample(5, stream(0, "test"))
     assert samples.shape == (5, 2)
     assert {samples.device.type, there.mean.device.type, there.scale.device.type} == {"meta"}
 
 
-@pytest.mark.parametrize(("name", "arguments", "reference"), PRIORS, ids=NAMES)
+@pytest.mark.parametrize(("name", "arguments", "reference"), PRIORS, ids=PRIOR_NAMES)
 def test_the_prior_of_a_device_is_the_same_one(name, arguments, reference):
-    here = prior(name, arguments)
+    here = make_prior(name, arguments)
     there = here.to("cpu")
     samples = (found.sample(10, stream(0, "test")) for found in (here, there))
     assert torch.equal(*samples)
@@ -129,7 +112,7 @@ def test_the_prior_of_a_device_is_the_same_one(name, arguments, reference):
 
 def test_a_multivariate_prior_keeps_its_dependence():
     covariance = [[1.0, 0.8], [0.8, 1.0]]
-    found = prior("MultivariateNormal", {"loc": [0.0, 3.0], "covariance_matrix": covariance})
+    found = make_prior("MultivariateNormal", {"loc": [0.0, 3.0], "covariance_matrix": covariance})
     samples = found.sample(4000, stream(0, "test"))
     # Fisher's z of a correlation has a standard deviation of 1 / sqrt(n - 3).
     z = torch.atanh(torch.corrcoef(samples.T)[0, 1]).item()
@@ -141,20 +124,20 @@ def test_a_multivariate_prior_keeps_its_dependence():
 
 
 def test_the_density_of_a_multivariate_prior_is_zero_outside_its_support():
-    found = prior("Dirichlet", {"concentration": [1.0, 1.0]})
+    found = make_prior("Dirichlet", {"concentration": [1.0, 1.0]})
     density = found.density(torch.tensor([-0.05, 0.5, 1.05]), 0)
     np.testing.assert_allclose(density, [0, 1, 0], atol=0.2)
 
 
 def test_ranks_are_the_distribution_function():
-    gamma = prior("Gamma", {"concentration": 2.0, "rate": 1.0})
+    gamma = make_prior("Gamma", {"concentration": 2.0, "rate": 1.0})
     codes = torch.tensor([[-1.0, 1.0], [2.0, 100.0]])
     np.testing.assert_allclose(gamma.ranks(codes), scipy.stats.gamma(2).cdf(codes), atol=0.01)
 
 
-@pytest.mark.parametrize(("name", "arguments", "reference"), PRIORS, ids=NAMES)
+@pytest.mark.parametrize(("name", "arguments", "reference"), PRIORS, ids=PRIOR_NAMES)
 def test_the_support_is_that_of_scipy(name, arguments, reference):
-    for found, end in zip(prior(name, arguments).support, reference.support(), strict=True):
+    for found, end in zip(make_prior(name, arguments).support, reference.support(), strict=True):
         assert found.tolist() == [end, end]
 
 
@@ -164,7 +147,7 @@ def test_the_support_of_a_multivariate_prior_has_an_end_in_each_dimension():
         ("MultivariateNormal", {"loc": [0.0] * 3, "covariance_matrix": np.eye(3).tolist()},
          (-math.inf, math.inf)),
     ):  # fmt: skip
-        low, high = prior(name, arguments, latent_dim=3).support
+        low, high = make_prior(name, arguments, latent_dim=3).support
         assert (low.tolist(), high.tolist()) == ([ends[0]] * 3, [ends[1]] * 3)
 
 
@@ -174,7 +157,7 @@ def test_the_grid_of_independent_dimensions_is_that_of_all_quantiles(latent_dim)
     expected = scipy.stats.gamma(2).ppf((np.arange(points) + 0.5) / points)
     if latent_dim == 2:
         expected = [[x, y] for x in expected for y in expected]
-    gamma = prior("Gamma", {"concentration": 2.0, "rate": 1.0}, latent_dim)
+    gamma = make_prior("Gamma", {"concentration": 2.0, "rate": 1.0}, latent_dim)
     # From a sample of 2^16, as above: 0.008 in probability, over a density of at least 0.04.
     found = gamma.grid(5)
     assert found.shape == (25, latent_dim)
@@ -190,7 +173,7 @@ def radial_and_tangential(points: torch.Tensor) -> tuple[np.ndarray, np.ndarray]
 
 
 def test_the_ring_is_of_equally_probable_gaussians_elongated_along_the_radius():
-    points = prior("GaussianRing", RING).sample(5000, stream(0, "test"))
+    points = make_prior("GaussianRing", RING).sample(5000, stream(0, "test"))
     along, across = radial_and_tangential(points)
     # Nearer to the origin than two units the components meet; 0.1 % of them are.
     assert scipy.stats.kstest(along, scipy.stats.norm(5, 1).cdf).pvalue > 1e-4
@@ -201,7 +184,7 @@ def test_the_ring_is_of_equally_probable_gaussians_elongated_along_the_radius():
 
 
 def test_the_roll_winds_outwards_at_an_even_density():
-    points = prior("SwissRoll", ROLL | {"noise": 0.0}).sample(5000, stream(0, "test")).double()
+    points = make_prior("SwissRoll", ROLL | {"noise": 0.0}).sample(5000, stream(0, "test")).double()
     radius = points.norm(dim=1).numpy()
     angle = 2 * np.pi * 1.5 * radius / 10
     spiral = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
@@ -215,7 +198,7 @@ def test_the_roll_winds_outwards_at_an_even_density():
     [("GaussianRing", RING), ("GaussianRing", RING | {"components": 2}), ("SwissRoll", ROLL)],
 )
 def test_mean_and_scale_of_our_own_priors_are_those_of_their_samples(name, arguments):
-    found = prior(name, arguments)
+    found = make_prior(name, arguments)
     points = found.sample(100_000, stream(0, "test")).double()
     error = points.std(0) / np.sqrt(len(points))
     assert ((points.mean(0) - found.mean).abs() < 4 * error).all()
@@ -226,7 +209,7 @@ def test_mean_and_scale_of_our_own_priors_are_those_of_their_samples(name, argum
 
 @pytest.mark.parametrize(("name", "arguments"), [("GaussianRing", RING), ("SwissRoll", ROLL)])
 def test_the_grid_of_dependent_dimensions_lies_in_the_prior(name, arguments):
-    found = prior(name, arguments)
+    found = make_prior(name, arguments)
     grid = found.grid(15)
     assert grid.shape == (225, 2)
     # No code of the grid is further from a large sample than samples are from each other.
@@ -247,4 +230,4 @@ def test_the_grid_of_dependent_dimensions_lies_in_the_prior(name, arguments):
 @pytest.mark.parametrize(("name", "arguments"), [("GaussianRing", RING), ("SwissRoll", ROLL)])
 def test_a_prior_of_two_dimensions_says_so_when_asked_for_another(name, arguments):
     with pytest.raises(ParameterError, match=f"{name} has 2 dimensions and latent_dim is 3"):
-        prior(name, arguments, latent_dim=3)
+        make_prior(name, arguments, latent_dim=3)

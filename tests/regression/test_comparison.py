@@ -3,13 +3,13 @@ import math
 import pytest
 from rich.console import Console
 
-from aae.regression.comparison import Comparison, Row, compare_metrics
 from aae.params import Guard
+from aae.regression.comparison import Comparison, Row, compare_metrics
 
 GUARDS = {
-    "aae.match_ratio": Guard(better="lower", absolute=0.5),
-    "aae.prior_coverage": Guard(better="higher", absolute=0.05),
-    "ae.reconstruction_mse": Guard(better="lower", relative=0.1),
+    "aae.match_ratio": Guard(absolute=0.5),
+    "aae.prior_coverage": Guard(absolute=0.05),
+    "ae.reconstruction_mse": Guard(relative=0.1),
 }
 BASELINE = {"aae.match_ratio": 1.5, "aae.prior_coverage": 0.9, "ae.reconstruction_mse": 0.04}
 

@@ -14,17 +14,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from page_example import FIGURES, METRICS, PROVENANCE
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
-from test_page import FIGURES, METRICS, PROVENANCE
 
-from aae.data.data import Images
-from aae.evaluation.densities import Plane
+from aae.data import Images
+from aae.models import Architecture, Model
+from aae.priors import Prior
 from aae.priors.distributions import make_distribution
 from aae.report.explorer import GRID, LEVELS, LINE, explorer_data
-from aae.models.networks import Architecture, Model, apply
-from aae.priors.prior import Prior
 from aae.report.page import render
+from aae.report.plane import Plane
 from aae.seeding import stream
 
 NAMES = ["none", "one", "two"]
@@ -45,7 +45,7 @@ class Example:
         for model in self.models.values():  # codes as wide as the prior, images that differ
             model.encoder.set_units(torch.zeros(latent_dim), torch.full((latent_dim,), 60.0))
             model.decoder.set_units(torch.zeros(latent_dim), torch.full((latent_dim,), 0.5))
-        self.codes = {k: apply(model.encoder, images) for k, model in self.models.items()}
+        self.codes = {k: model.encode(images) for k, model in self.models.items()}
         self.data = explorer_data(self.models, self.codes, self.test, NAMES, self.prior)
 
     def decoded(self, name: str, position: list[float]) -> np.ndarray:
@@ -54,7 +54,7 @@ class Example:
         low, high = torch.tensor(found["low"]), torch.tensor(found["high"])
         place = low + (high - low) * torch.tensor(position[: len(low)])
         code = Plane(self.codes[name]).codes(place[None])
-        return apply(self.models[name].decoder, code)[0, 0].numpy()
+        return self.models[name].decode(code)[0, 0].numpy()
 
 
 def read_sheet(address: str, columns: int) -> np.ndarray:
@@ -95,7 +95,7 @@ def test_dots_are_codes_and_sheets_their_images(example):
             low + (high - low) * np.array(found["dots"]), example.codes[name], atol=0.01
         )
         reconstructions = read_sheet(found["reconstructions"], 25)
-        expected = apply(model.decoder, example.codes[name])[:, 0]
+        expected = model.decode(example.codes[name])[:, 0]
         np.testing.assert_allclose(reconstructions[:60], expected, atol=ROUNDING)
 
 
@@ -225,7 +225,7 @@ def check_picked(page: Page, example: Example, index: int) -> None:
     original = example.test.images[index, 0].numpy() / 255
     np.testing.assert_allclose(shown(page, "#picked .original"), original, atol=ROUNDING)
     for name, model in example.models.items():
-        expected = apply(model.decoder, example.codes[name][index : index + 1])[0, 0]
+        expected = model.decode(example.codes[name][index : index + 1])[0, 0]
         np.testing.assert_allclose(shown(page, f"#picked .{name}"), expected, atol=ROUNDING)
         dots = example.data["models"][name]["dots"]
         assert position(page, name) == pytest.approx(dots[index], abs=0.006)

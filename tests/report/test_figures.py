@@ -7,19 +7,18 @@ import pandas as pd
 import pytest
 import scipy.stats
 import torch
-from support import ROOT
 from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
 from matplotlib.image import imread
+from support import DIMENSIONS, ROOT, all_axes
 
-from aae import figures
-from aae.evaluation.densities import Plane, latent_histogram, plane_density
-from aae.priors.distributions import make_distribution
+from aae.evaluation.histograms import latent_histogram
 from aae.params import load_params
-from aae.priors.prior import Prior
+from aae.priors import Prior
+from aae.priors.distributions import make_distribution
+from aae.report import figures
+from aae.report.plane import Plane, plane_density
 from aae.seeding import stream
 
-DIMENSIONS = [1, 2, 8, 16]
 NAMES = [str(k) for k in range(10)]
 
 
@@ -30,10 +29,6 @@ def make_prior(latent_dim: int) -> Prior:
 def make_codes(prior: Prior) -> dict[str, torch.Tensor]:
     codes = prior.sample(200, stream(0, "codes"))
     return {"ae": codes * 10, "aae": codes}
-
-
-def all_axes(figure: Figure) -> list:
-    return [axes for axes in figure.axes if axes.axison]
 
 
 def check_densities(centres: np.ndarray, found: np.ndarray) -> None:
@@ -128,7 +123,8 @@ def test_losses_are_drawn_by_epoch_with_the_equilibria():
     columns = {f"{name}_loss": [k / 10 for k in epochs] for name in names}
     columns |= {f"validation_{name}": [2 * x for x in v] for name, v in columns.items()}
     history = pd.DataFrame({"epoch": epochs, **columns})
-    left, right = all_axes(figures.draw_losses({"ae": history, "aae": history}))
+    own = ["reconstruction_loss", "validation_reconstruction_loss"]
+    left, right = all_axes(figures.draw_losses({"ae": history[["epoch", *own]], "aae": history}))
     assert len(left.lines) == 4
     np.testing.assert_allclose(left.lines[0].get_ydata(), history["reconstruction_loss"])
     dotted = [line.get_ydata() for line in right.lines if line.get_linestyle() == ":"]
@@ -138,7 +134,7 @@ def test_losses_are_drawn_by_epoch_with_the_equilibria():
         assert panel.get_xlabel() == "epoch"
         assert panel.get_ylabel()
     first = history[:1]
-    left, _ = all_axes(figures.draw_losses({"ae": first, "aae": first}))
+    left, _ = all_axes(figures.draw_losses({"ae": first[["epoch", *own]], "aae": first}))
     assert {line.get_marker() for line in left.lines} == {"o"}, "one epoch is no line"
 
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from test_figures import DIMENSIONS, all_axes, make_prior
+from support import DIMENSIONS, all_axes, make_prior
 
-from aae import sheets
-from aae.models.networks import Architecture, Model, apply
+from aae.models import Architecture, Model
+from aae.report import sheets
 from aae.seeding import stream
 
 
@@ -22,21 +22,21 @@ def test_reconstructions_are_below_their_originals():
 
 @pytest.mark.parametrize("latent_dim", DIMENSIONS)
 def test_decoded_prior_shows_the_image_of_every_quantile_or_sample(latent_dim):
-    prior = make_prior(latent_dim)
+    prior = make_prior("Gamma", {"concentration": 2.0, "rate": 1.0}, latent_dim)
     architecture = Architecture(image_shape=(1, 3, 5), latent_dim=latent_dim, hidden=(8,))
-    decoder = Model(architecture, seed=0).decoder
-    (panel,) = all_axes(sheets.draw_decoded_prior({"aae": decoder}, prior))
+    model = Model(architecture, seed=0)
+    (panel,) = all_axes(sheets.draw_decoded_prior({"aae": model}, prior))
     sheet = np.asarray(panel.get_images()[0].get_array())
     grid = sheets.GRID
     assert sheet.shape == (3 * grid, 5 * grid)
     if latent_dim == 2:
         # Dimension 1 grows to the right, dimension 2 upwards.
         q = prior.quantiles((torch.arange(grid) + 0.5) / grid)[:, 0]
-        bottom_right = apply(decoder, torch.stack([q[-1], q[0]])[None])[0, 0]
+        bottom_right = model.decode(torch.stack([q[-1], q[0]])[None])[0, 0]
         np.testing.assert_allclose(sheet[-3:, -5:], bottom_right, atol=1e-6)
     elif latent_dim == 1:
         q = prior.quantiles((torch.arange(grid**2) + 0.5) / grid**2)
-        np.testing.assert_allclose(sheet[3:6, :5], apply(decoder, q[grid][None])[0, 0], atol=1e-6)
+        np.testing.assert_allclose(sheet[3:6, :5], model.decode(q[grid][None])[0, 0], atol=1e-6)
     else:
         assert len(np.unique(sheet[::3, ::5])) > grid
 

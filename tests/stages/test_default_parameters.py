@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from support import copy_project, run
+from projects import copy_project, run
 
 
 @pytest.mark.long

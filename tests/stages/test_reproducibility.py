@@ -10,37 +10,13 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-import mlflow
 import pytest
-from support import copy_project, made_once, run, start
+from projects import EVALUATION, LONG, check_store, copy_project, made_once, outputs, run, start
 from ruamel.yaml import YAML
 
-from aae.files import file_digest
-
-EVALUATION = {
-    "eval_latent.draws": 19, "eval_latent.references": 2, "eval_latent.subset": 100,
-    "eval_latent.judge_steps": 20,
-}  # fmt: skip
-# Long enough to be killed many times, short enough to be repeated.
-LONG = EVALUATION | {
-    "network.hidden": [256, 256], "network.discriminator_hidden": [256],
-    "train_ae.epochs": 10, "train_aae.epochs": 10, "train_ae.batch_size": 12,
-    "train_aae.batch_size": 12, "snapshots.every": 0, "tracking.histogram_every": 4,
-}  # fmt: skip
-EPOCHS = 10
+EPOCHS = LONG["train_ae.epochs"]
 # One epoch of networks whose sums torch shares out among its threads.
 WIDE = EVALUATION | {"train_ae.epochs": 1, "train_aae.epochs": 2}
-
-
-def outputs(project: Path) -> dict[str, str]:
-    """Digests of dvc.lock and of all files that the stages have written, by path."""
-    lock = YAML(typ="safe").load(project / "dvc.lock")
-    paths = [
-        project / out["path"] for stage in lock["stages"].values() for out in stage.get("outs", [])
-    ]
-    files = [path for out in paths for path in (sorted(out.rglob("*")) if out.is_dir() else [out])]
-    found = [project / "dvc.lock", *(path for path in files if path.is_file())]
-    return {str(path.relative_to(project)): file_digest(path) for path in found}
 
 
 def wait_for_epoch(process: subprocess.Popen, stage: str, epoch: int) -> None:
@@ -64,23 +40,6 @@ def end(process: subprocess.Popen, sign: signal.Signals) -> str:
 def whole(tmp_path_factory) -> Path:
     """A project whose trainings were never interrupted."""
     return made_once(tmp_path_factory, "whole", LONG)
-
-
-def check_store(project: Path) -> None:
-    """A finished run a stage, with every epoch, image and model once."""
-    mlflow.set_tracking_uri(f"sqlite:///{project / 'mlflow.db'}")
-    mlflow.set_experiment("aae")
-    client = mlflow.MlflowClient()
-    for stage in ("train_ae", "train_aae"):
-        (found,) = mlflow.search_runs(filter_string=f"tags.stage = '{stage}'", output_format="list")
-        assert found.info.status == "FINISHED"
-        history = client.get_metric_history(found.info.run_id, "reconstruction_loss")
-        assert [metric.step for metric in history] == list(range(1, EPOCHS + 1))
-        assert len(found.outputs.model_outputs) == 1
-        assert len(found.inputs.dataset_inputs) == 1
-    images = [item.path for item in client.list_artifacts(found.info.run_id, "images")]
-    steps = sorted(int(path.split("+")[2]) for path in images if path.endswith(".webp"))
-    assert steps == [0, 1, 4, 8, 10]
 
 
 @pytest.mark.slow

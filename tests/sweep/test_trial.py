@@ -1,13 +1,14 @@
 import tempfile
 
-from aae.tracking.spool import load_spooled, save_spooled, spooled
 from aae.sweep.trial import extract, leave_machine, pack_spool
+from aae.tracking.spool import load_spooled, save_spooled, spooled
+from aae.tracking.store import RunInfo, Text
 
 
 def test_what_mlflow_has_not_taken_comes_back_from_a_machine(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     root = tmp_path / "aae-sweep-mine"
-    run, records = {"name": "a training"}, [("text", {"text": "losses"})]
+    run, records = RunInfo("nowhere", "a training", {}, 0), [Text("losses", "losses.txt")]
     save_spooled(root / "mlflow-spool" / "one", run, records)
     (root / "snapshots").mkdir()
     archive = pack_spool("mine")

@@ -13,38 +13,15 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from support import ROOT, run, start, training_run
+from projects import run, start
 from requests import ReadTimeout
+from support import ROOT, training_run
+from tracking_example import EPOCHS, train
 
-from aae.models.checkpoints import save_model
-from aae.errors import TrackingError
-from aae.models.networks import Architecture, Model
-from aae.tracking.recording import Run
-from aae.tracking.runs import evaluation_run
-from aae.tracking.spool import remove_spooled, save_spooled
-from aae.tracking.sync import sync
-from aae.tracking.store import StoreAwayError, connect
-
-ARCHITECTURE = Architecture(image_shape=(1, 4, 4), latent_dim=3, hidden=(8,))
-EPOCHS = 6
-
-
-def train(weights: Path, at_epoch: dict, training: str | None = None, done: int = 0) -> None:
-    """A training that records all kinds of things; something happens before some epochs.
-
-    Of the epochs that were done before it was killed it knows the losses alone.
-    """
-    save_model(Model(ARCHITECTURE, seed=0), weights)
-    with training_run("train_aae", "gamma", 0, {"seed": 0}, training) as tracked:
-        tracked.log_dataset("mnist", "d" * 64)
-        for epoch in range(1, EPOCHS + 1):
-            at_epoch.get(epoch, lambda: None)()
-            tracked.keep()
-            tracked.log_epoch({"epoch": epoch, "generator_loss": 1 / epoch})
-            if epoch <= done:
-                continue
-            tracked.log_image(np.full((8, 9, 3), epoch, np.uint8), "latent_histogram", epoch)
-        tracked.log_model(weights, ARCHITECTURE)
+from aae.errors import StoreAwayError, TrackingError
+from aae.tracking.run import Run, evaluation_run
+from aae.tracking.spool import remove_spooled, save_spooled, sync
+from aae.tracking.store import RunInfo, connect
 
 
 def evaluate(weights: Path, then: Callable[[Run], None] = lambda _: None) -> None:
@@ -116,7 +93,7 @@ def test_what_a_training_at_work_has_spooled_is_left_to_it(server, repository):
     train(repository / "model.safetensors", {3: server.stop, 5: back})
     ((count, (left,)),) = synced
     assert count == 0
-    assert left.endswith(": it is of a stage at work, which uploads it itself")
+    assert left.endswith(": a running stage records in it and uploads it itself")
     evaluate(repository / "model.safetensors")
     check_complete()
     assert not (repository / "mlflow-spool").exists()
@@ -147,7 +124,7 @@ def test_what_a_server_that_stays_away_misses_is_uploaded_later(server, reposito
     away = f"warning: MLflow at {server.uri} does not answer (Connection refused); "
     assert err.count(f"{away}going on") == 1
     assert f"{away}the rest of this run is kept in mlflow-spool/" in err
-    assert "python -m aae.tracking.sync" in err
+    assert "aae sync" in err
     assert len(list((repository / "mlflow-spool").iterdir())) == 1
     (repository / "model.safetensors").unlink()  # the spool has a copy
     (file,) = (repository / "mlflow-spool").glob("*/run.json")
@@ -159,7 +136,7 @@ def test_what_a_server_that_stays_away_misses_is_uploaded_later(server, reposito
             sync(repository)
     assert file.stat().st_ino == before.st_ino, "nothing has been written anew"
     server.start()
-    command = ["python", "-m", "aae.tracking.sync"]
+    command = ["aae", "sync"]
     names = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME")
     settings = {name: os.environ[name] for name in names}
     assert run(command, repository, **settings).stdout.endswith("1 run uploaded\n")
@@ -226,7 +203,7 @@ def test_a_training_that_was_killed_goes_on_in_its_run(server, repository, away)
     program = f"""
 import os, signal
 from pathlib import Path
-from test_outages import train
+from tracking_example import train
 events = {{5: lambda: os.kill(os.getpid(), signal.SIGKILL)}}
 if {away}:
     events[3] = lambda: os.kill(os.getpid(), signal.SIGSTOP)
@@ -234,7 +211,7 @@ train(Path("model.safetensors"), events, {training!r})
 """
     names = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME")
     settings = {name: os.environ[name] for name in names} | {
-        "PYTHONPATH": str(Path(__file__).parent)
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
     }
     killed = start(["python", "-c", program], repository, **settings)
     if away:
@@ -295,7 +272,7 @@ def test_ctrl_c_in_an_evaluation_does_not_wait_either(server, repository, monkey
     server.stop()
 
     def stop(_run: Run) -> None:
-        context.setattr("aae.tracking.recording.connect", lambda _: pytest.fail("it waits"))
+        context.setattr("aae.tracking.run.connect", lambda _: pytest.fail("it waits"))
         raise KeyboardInterrupt
 
     with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
@@ -409,7 +386,7 @@ def test_what_is_for_another_store_stays_in_the_spool(server, repository, monkey
             (found,) = mlflow.search_runs(output_format="list")
             assert found.info.run_name.endswith("(trained elsewhere)")
             result = run(
-                ["python", "-m", "aae.tracking.sync"], repository, check=False,
+                ["aae", "sync"], repository, check=False,
                 MLFLOW_TRACKING_URI=os.environ["MLFLOW_TRACKING_URI"],
                 MLFLOW_EXPERIMENT_NAME=os.environ["MLFLOW_EXPERIMENT_NAME"],
             )  # fmt: skip
@@ -424,7 +401,7 @@ def test_an_interrupted_upload_is_continued(server, repository, monkeypatch):
     train(repository / "model.safetensors", {})
     server.start()
     with monkeypatch.context() as context:
-        context.setattr("aae.tracking.store.Store.write_model", interrupt)
+        context.setattr("aae.tracking.store.SavedModel.write", interrupt)
         with pytest.raises(KeyboardInterrupt):
             sync(repository)
     assert sync(repository) == (1, [])
@@ -436,9 +413,9 @@ def test_ctrl_c_ends_an_upload_that_waits(repository):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         settings = {"MLFLOW_TRACKING_URI": address, "MLFLOW_EXPERIMENT_NAME": "aae"}
-        spooled_run = {"address": f"{address}, experiment aae", "name": "", "tags": {}, "start": 0}
+        spooled_run = RunInfo(f"{address}, experiment aae", "", {}, 0)
         save_spooled(repository / "mlflow-spool" / "one", spooled_run, [])
-        process = start(["python", "-m", "aae.tracking.sync"], repository, **settings)
+        process = start(["aae", "sync"], repository, **settings)
         silent.accept()
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate()
@@ -470,7 +447,9 @@ def test_no_password_is_printed(server, repository, monkeypatch, capfd):
 
 def test_processes_that_meet_a_new_store_at_once_all_succeed(repository):
     """Unguarded, they create its tables or the experiment twice, and some of them die."""
-    program = "from pathlib import Path; from aae.tracking.store import connect; connect(Path.cwd())"
+    program = (
+        "from pathlib import Path; from aae.tracking.store import connect; connect(Path.cwd())"
+    )
     command = [sys.executable, "-c", program]
     started = [
         subprocess.Popen(command, cwd=repository, stderr=subprocess.PIPE, text=True)

@@ -1,5 +1,6 @@
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -7,15 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from support import commit, run, training_run
+from projects import commit, run
+from support import training_run
 
-from aae.models.checkpoints import save_model
 from aae.files import file_digest
-from aae.models.networks import Architecture, Model
-from aae.tracking.runs import evaluation_run
-from aae.tracking.spool import load_spooled, remove_spooled, save_spooled
-from aae.tracking.sync import sync
+from aae.models import Architecture, Model, save_model
+from aae.tracking.run import evaluation_run
+from aae.tracking.spool import load_spooled, remove_spooled, save_spooled, sync
+from aae.tracking.store import End, Image, RunInfo, SavedModel
 
+RUN = RunInfo("nowhere, experiment aae", "first", {}, 0)
 ARCHITECTURE = Architecture(image_shape=(1, 4, 4), latent_dim=3, hidden=(8,))
 
 
@@ -67,19 +69,15 @@ def test_a_training_run_holds_parameters_losses_and_tags(repository, monkeypatch
     assert found.info.artifact_uri.startswith((repository / "mlartifacts").as_uri())
 
 
-@pytest.mark.parametrize("address", ["sqlite:///mine.db", "mine", "file:mine"])
-def test_a_store_named_in_a_copy_of_the_repository_is_in_the_repository(
-    tmp_path, monkeypatch, address
-):
+def test_a_store_named_in_a_copy_of_the_repository_is_in_the_repository(tmp_path, monkeypatch):
     queued = tmp_path / ".dvc" / "tmp" / "exps" / "tmp1234"
     queued.mkdir(parents=True)
     monkeypatch.chdir(queued)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # else MLflow wants a database
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mine.db")
     with training_run("train_ae", "none", 0, {}) as tracked:
         tracked.log_image(np.zeros((8, 9, 3), np.uint8), "latent_histogram", 0)
     assert list(queued.iterdir()) == []
-    assert (tmp_path / address.rpartition("/")[2].removeprefix("file:")).exists()
+    assert (tmp_path / "mine.db").exists()
     found = newest()
     assert found.info.artifact_uri.startswith(tmp_path.as_uri())
     assert mlflow.MlflowClient().list_artifacts(found.info.run_id, "images")
@@ -217,27 +215,27 @@ def test_a_logged_model_decodes_codes_into_images(tmp_path):
 def test_a_spooled_run_whose_files_are_its_own_can_be_written_again_and_again(tmp_path):
     folder, weights = tmp_path / "spool" / "run", tmp_path / "weights"
     weights.write_text("weights")
-    records = save_spooled(folder, {}, [("end", {}), ("model", {"weights": weights})])
+    records = save_spooled(folder, RUN, [End("FINISHED", 1), SavedModel(weights, {})])
     weights.unlink()
     del records[0]  # it has been uploaded
     for _ in range(2):
-        records = save_spooled(folder, {}, records)
-    ((_, arguments),) = records
-    assert arguments["weights"].read_text() == "weights"
-    assert load_spooled(folder) == ({}, [("model", arguments)])
+        records = save_spooled(folder, RUN, records)
+    (record,) = records
+    assert record.weights.read_text() == "weights"
+    assert load_spooled(folder) == (RUN, [record])
 
 
 def test_a_spooled_run_survives_being_written_again(tmp_path):
     folder = tmp_path / "spool" / "run"
     image = np.full((2, 3, 3), 7, np.uint8)
-    save_spooled(folder, {"name": "first"}, [("image", {"image": image}), ("end", {})])
-    run_, records = load_spooled(folder)
-    save_spooled(folder, run_ | {"id": "1"}, records[:1])
-    run_, records = load_spooled(folder)
-    assert run_ == {"name": "first", "id": "1"}
-    ((kind, arguments),) = records
-    assert kind == "image"
-    np.testing.assert_array_equal(arguments["image"], image)
+    save_spooled(folder, RUN, [Image(image, "codes", 1, 2), End("FINISHED", 1)])
+    info, records = load_spooled(folder)
+    save_spooled(folder, replace(info, id="1"), records[:1])
+    info, records = load_spooled(folder)
+    assert info == replace(RUN, id="1")
+    (record,) = records
+    assert (record.name, record.epoch, record.time) == ("codes", 1, 2)
+    np.testing.assert_array_equal(record.image, image)
     assert list(folder.parent.iterdir()) == [folder]
 
 
@@ -250,7 +248,7 @@ def test_a_spooled_run_that_cannot_be_read_stops_no_other(repository, capsys):
     )
     for name, file, size in damages:
         folder = repository / "mlflow-spool" / name
-        save_spooled(folder, {"name": name, "tags": {}}, [("image", {"image": image})])
+        save_spooled(folder, replace(RUN, name=name), [Image(image, "codes", 1, 2)])
         os.truncate(folder / file, size)
     with training_run("train_ae", "none", 5, {}):
         pass
@@ -266,7 +264,7 @@ def test_a_spooled_run_that_cannot_be_read_stops_no_other(repository, capsys):
 
 
 def test_a_spooled_run_that_goes_while_it_is_read_is_told_from_a_damaged_one(tmp_path):
-    save_spooled(tmp_path / "run", {"name": "other"}, [])
+    save_spooled(tmp_path / "run", RUN, [])
     remove_spooled(tmp_path / "run")
     with pytest.raises(FileNotFoundError):
         load_spooled(tmp_path / "run")

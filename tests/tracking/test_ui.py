@@ -7,14 +7,15 @@ import urllib.request
 from contextlib import ExitStack
 
 import mlflow
-from support import run, start, wait_for_line
+from projects import run, start
+from servers import wait_for_line
 
 
 def test_the_ui_opens_on_loopback_at_a_free_port_each_time(repository):
     addresses: set[str] = set()
     with ExitStack() as stack:
         for _ in range(2):
-            page = start(["python", "-m", "aae.tracking.ui"], repository)
+            page = start(["aae", "ui"], repository)
             stack.callback(page.wait)
             stack.callback(os.killpg, page.pid, signal.SIGKILL)
             line = wait_for_line(page.stdout, "open http")
@@ -33,7 +34,7 @@ def test_the_ui_opens_on_loopback_at_a_free_port_each_time(repository):
 def test_the_ui_of_a_server_is_the_servers(server, repository):
     names = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME")
     settings = {name: os.environ[name] for name in names}
-    result = run(["python", "-m", "aae.tracking.ui"], repository, **settings)
+    result = run(["aae", "ui"], repository, **settings)
     client = mlflow.MlflowClient(server.uri)
     experiment = client.get_experiment_by_name(settings["MLFLOW_EXPERIMENT_NAME"])
     page = f"#/experiments/{experiment.experiment_id}/runs?viewStateShareKey=match"

@@ -3,16 +3,16 @@
 import pytest
 import scipy.stats
 import torch
-from support import SIZES
-from test_prior import NAMES, PRIORS
-from test_prior import prior as make_prior
+from support import PRIOR_NAMES, PRIORS, SIZES, make_prior
+from support import make_training as make
 
-from aae.training.devices import rounding, training_device
 from aae.errors import ParameterError, TrainingError
-from aae.models.networks import Architecture, Model, apply
+from aae.models import Architecture, Model
 from aae.params import Precision
 from aae.seeding import stream
-from aae.training.phases import AdversarialTraining
+from aae.training import Training
+from aae.training.devices import rounding, training_device
+from aae.training.snapshots import read_snapshot, write_snapshot
 
 with_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -23,12 +23,11 @@ def train_on(make_params, digits):
     """Return a function that makes the same training on a device, in a precision."""
     params = make_params({"train_aae.batch_size": 20, "train_aae.epochs": 10})
 
-    def make(device: str, precision: Precision = "float32") -> AdversarialTraining:
+    def training(device: str, precision: Precision = "float32") -> Training:
         model = Model(Architecture(**SIZES), seed=0).to(device)
-        images = (digits[:45], digits[45:], params.seed)
-        return AdversarialTraining(model, params.latent_prior, params.train_aae, *images, precision)
+        return make("train_aae", model, params, digits[:45], digits[45:], precision)
 
-    return make
+    return training
 
 
 @without_gpu
@@ -66,8 +65,8 @@ def test_a_step_has_all_of_its_tensors_on_the_device_of_the_model(train_on):
     # Of the device "meta" tensors have shapes and no values; one of the processor among them is
     # an error, as it is on a GPU.
     training = train_on("meta")
-    losses = training.train_batch(training.batch(torch.arange(20))) | training.validate()
-    assert len(losses) == 3
+    losses = training.train_batch(training.batches.draw(torch.arange(20))) | training.validate()
+    assert len(losses) == 6
     assert {loss.device.type for loss in losses.values()} == {"meta"}
 
 
@@ -75,7 +74,7 @@ def test_a_step_has_all_of_its_tensors_on_the_device_of_the_model(train_on):
 def test_on_a_gpu_a_step_does_what_it_does_on_the_processor(train_on):
     here, there = train_on("cpu"), train_on("cuda")
     for _ in range(30):
-        batch = here.batch(torch.arange(20))
+        batch = here.batches.draw(torch.arange(20))
         losses = there.train_batch({name: tensor.to("cuda") for name, tensor in batch.items()})
         for name, loss in here.train_batch(batch).items():
             assert losses[name].item() == pytest.approx(loss.item(), rel=1e-3)
@@ -98,10 +97,7 @@ def test_tf32_trains_as_float32_does_but_for_rounding(make_params, digits):
     losses = {}
     for precision in ("float32", "tf32"):
         model = Model(Architecture(**sizes), seed=0).to("cuda")
-        images = (digits[:45], digits[45:], 0)
-        training = AdversarialTraining(
-            model, params.latent_prior, params.train_aae, *images, precision
-        )
+        training = make("train_aae", model, params, digits[:45], digits[45:], precision)
         losses[precision] = list(training.epochs())
     for exact, rounded in zip(losses["float32"], losses["tf32"], strict=True):
         assert exact != rounded
@@ -109,7 +105,7 @@ def test_tf32_trains_as_float32_does_but_for_rounding(make_params, digits):
 
 
 @with_gpu
-@pytest.mark.parametrize(("name", "arguments", "reference"), PRIORS, ids=NAMES)
+@pytest.mark.parametrize(("name", "arguments", "reference"), PRIORS, ids=PRIOR_NAMES)
 def test_a_gpu_draws_samples_of_the_prior_itself_and_nothing_waits(name, arguments, reference):
     prior = make_prior(name, arguments).to("cuda")
     prior.sample(1, stream(0, "first use"))
@@ -138,8 +134,8 @@ def test_a_process_without_a_gpu_of_its_own_is_refused(monkeypatch):
 @with_gpu
 def test_a_training_that_diverges_on_a_gpu_is_named(train_on):
     training = train_on("cuda")
-    for optimiser in training.optimisers.values():
-        optimiser.initial_rate = 1e30
+    for scheduler in training.schedulers.values():
+        scheduler.base_lrs = [torch.tensor(1e30, device="cuda")]
     with pytest.raises(TrainingError, match=r"reconstruction_loss is nan in epoch 1, .* lower lea"):
         list(training.epochs())
 
@@ -148,7 +144,7 @@ def test_a_training_that_diverges_on_a_gpu_is_named(train_on):
 def test_outputs_are_where_the_inputs_are(digits):
     model = Model(Architecture(**SIZES), seed=0).to("cuda")
     for device in ("cpu", "cuda"):
-        assert apply(model.encoder, digits.to(device)).device.type == device
+        assert model.encode(digits.to(device)).device.type == device
 
 
 @with_gpu
@@ -171,9 +167,10 @@ def test_in_an_epoch_nothing_waits_for_the_gpu(train_on):
 
 
 @with_gpu
-def test_a_training_goes_on_from_another_devices_snapshot(train_on):
+def test_a_training_goes_on_from_another_devices_snapshot(train_on, tmp_path):
     first, second = train_on("cuda"), train_on("cpu")
     next(first.epochs())
-    second.load_state({name: tensor.cpu() for name, tensor in first.state().items()})
+    write_snapshot(tmp_path, first.step, first.state_dict(), {})
+    second.load_state_dict(read_snapshot(next(tmp_path.glob("*.pt")))[0])
     assert second.step == first.step
     assert next(second.epochs())["epoch"] == 2

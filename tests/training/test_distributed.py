@@ -9,33 +9,36 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from support import ROOT, copy_project, free_port, run, start
-from test_reproducibility import LONG, check_store, outputs
+from projects import LONG, check_store, copy_project, outputs, run, start
+from servers import free_port
+from support import ROOT
 
-from aae.training.distributed import check_launcher, is_leader, part_of, ranks, share, sum_over_ranks
-from aae.errors import ParameterError
+from aae.training.distributed import (
+    is_leader,
+    own_rows,
+    part_of,
+    ranks,
+    sum_over_ranks,
+)
 
 # 43 images in batches of 20: in the last one some ranks have fewer images, or none of their own.
 EPOCHS, BATCHES = 17, (20, 20, 3)
 TRAINING = """
 import json, os, sys
 from pathlib import Path
-import torch
-from support import SIZES, make_digits
 from safetensors.torch import save_file
-from aae.training.distributed import is_leader, joined
-from aae.models.networks import Architecture, Model
+from support import SIZES, make_digits, make_training
+from aae.models import Architecture, Model
 from aae.params import PARAMS, load_params
-from aae.training.phases import AdversarialTraining
+from aae.training.distributed import is_leader, joined
 
 params, out = load_params(PARAMS), Path(sys.argv[1])
 settings = params.train_aae.model_copy(update={"batch_size": 20, "epochs": 17})
+params = params.model_copy(update={"train_aae": settings})
 with joined():
     model = Model(Architecture(**SIZES), seed=0)
     digits = make_digits(60)
-    training = AdversarialTraining(
-        model, params.latent_prior, settings, digits[:43], digits[43:], params.seed
-    )
+    training = make_training("train_aae", model, params, digits[:43], digits[43:])
     step, seen = training.train_batch, []
     training.train_batch = lambda batch: seen.append(len(batch["images"])) or step(batch)
     losses = list(training.epochs())
@@ -107,24 +110,6 @@ def test_several_processes_train_as_one_does_and_the_same_each_time(tmp_path, pr
     assert train(tmp_path / "again", several) == (together, own_images, weights)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        "--nproc-per-node x",
-        "--nproc-per-node 0",
-        "--nnodes 0",
-        "--nnodes 1:2:3",
-        "--help",
-        "--no 'x",
-    ],
-)
-def test_options_that_torchrun_would_not_take_are_refused(options):
-    with pytest.raises(ParameterError, match=r"^launcher: .torchrun --n?.* is refused by torchrun"):
-        check_launcher(f"torchrun {options}")
-    for fine in ("--standalone --nproc-per-node 2", "--nnodes 2 --node-rank 0 --master-addr a"):
-        check_launcher(f"torchrun {fine}")
-
-
 def test_an_error_of_one_process_alone_is_named(tmp_path):
     script = tmp_path / "stage.py"
     script.write_text(FAILING)
@@ -164,7 +149,7 @@ def test_processes_on_two_machines_train_as_those_on_one(tmp_path):
 def test_without_torchrun_nothing_is_shared():
     rows = torch.arange(5.0)
     assert (ranks(), is_leader(), part_of(5)) == (1, True, 1.0)
-    assert share(rows) is rows
+    assert own_rows(rows) is rows
     sum_over_ranks([rows])
     assert rows.tolist() == [0, 1, 2, 3, 4]
 

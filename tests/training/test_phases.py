@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import math
 
 import numpy as np
@@ -6,11 +7,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from support import SIZES, make_digits
+from support import make_training as make
 
-from aae.training.devices import has_bf16
 from aae.errors import TrainingError
-from aae.models.networks import Architecture, Model, apply, pixels
-from aae.training.phases import AdversarialTraining, AutoencoderTraining, initialise
+from aae.models import Architecture, Model
+from aae.models.networks import pixels
+from aae.priors import chosen_prior
+from aae.training import Training, initialise
+from aae.training.devices import has_bf16
+from aae.training.phases import Loss, Step
 
 
 @pytest.fixture
@@ -20,14 +25,32 @@ def model() -> Model:
 
 @pytest.fixture
 def make_training(make_params, model, digits):
-    def make(**changes) -> AdversarialTraining:
+    def training(**changes) -> Training:
         changes = {"train_aae.batch_size": 20, **changes}
         params = make_params({key.replace("__", "."): value for key, value in changes.items()})
-        return AdversarialTraining(
-            model, params.latent_prior, params.train_aae, digits[:45], digits[45:], params.seed
-        )
+        return make("train_aae", model, params, digits[:45], digits[45:])
 
-    return make
+    return training
+
+
+@pytest.fixture
+def batch(digits) -> dict[str, torch.Tensor]:
+    """Twenty images and samples of a prior."""
+    samples = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
+    return {"images": pixels(digits[:20]), "prior_samples": samples}
+
+
+def take(training: Training, name: str, batch: dict) -> torch.Tensor:
+    """Carry out one phase on a batch; return its loss before."""
+    (phase,) = (phase for phase in training.phases if phase.name == name)
+    return training.update(phase, Step(training.model, batch))
+
+
+PHASES = {
+    "reconstruction": {"encoder", "decoder"},
+    "discriminator": {"discriminator"},
+    "generator": {"encoder"},
+}
 
 
 def changed_networks(model: Model, before: dict) -> set[str]:
@@ -38,108 +61,92 @@ def changed_networks(model: Model, before: dict) -> set[str]:
     }
 
 
-def test_each_step_changes_its_own_networks_and_no_other(make_training, model, digits):
+@pytest.mark.parametrize("name", PHASES)
+def test_each_phase_changes_its_own_networks_and_no_other(make_training, model, batch, name):
+    before = copy.deepcopy(model.state_dict())
+    take(make_training(), name, batch)
+    assert changed_networks(model, before) == PHASES[name]
+
+
+@pytest.mark.parametrize("name", PHASES)
+def test_each_phase_lowers_its_own_loss(make_training, batch, name):
     training = make_training()
-    images = pixels(digits[:20])
-    prior_samples = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
-    steps = {
-        "reconstruction": (
-            lambda: training.reconstruction_step(images),
-            {"encoder", "decoder"},
-        ),
-        "discriminator": (
-            lambda: training.discriminator_step(prior_samples, training.encoder(images).detach()),
-            {"discriminator"},
-        ),
-        "generator": (lambda: training.generator_step(training.encoder(images)), {"encoder"}),
-    }
-    for name, (step, own) in steps.items():
-        before = copy.deepcopy(model.state_dict())
-        step()
-        assert changed_networks(model, before) == own, name
+    losses = [take(training, name, batch).item() for _ in range(20)]
+    assert losses[-1] < losses[0]
 
 
-def test_each_step_lowers_its_own_loss(make_training, digits):
-    training = make_training()
-    images = pixels(digits[:20])
-    prior_samples = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
-    for step in (
-        lambda: training.reconstruction_step(images),
-        lambda: training.discriminator_step(prior_samples, training.encoder(images).detach()),
-        lambda: training.generator_step(training.encoder(images)),
-    ):
-        losses = [step().item() for _ in range(20)]
-        assert losses[-1] < losses[0]
-
-
-def test_the_losses_are_those_of_the_paper(make_training, model, digits):
-    training = make_training()
-    images = pixels(digits[:20])
-    prior_samples = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
-    codes = model.encoder(images)
-    real = model.discriminator(prior_samples).sigmoid()
+def test_the_losses_are_those_of_the_paper(make_training, model, batch):
+    codes = model.encoder(batch["images"])
+    real = model.discriminator(batch["prior_samples"]).sigmoid()
     fake = model.discriminator(codes).sigmoid()
     # min over D of -E[log D(prior sample)] - E[log(1 - D(code))]; min over the encoder of -E[log D]
-    discriminator = -(real.log().mean() + (1 - fake).log().mean())
-    generator = -fake.log().mean()
-    reconstruction = (model.decoder(codes) - images).square().mean()
-    # The generator's step comes first: it leaves the discriminator as it is.
-    torch.testing.assert_close(training.generator_step(codes), generator.detach())
-    found = training.discriminator_step(prior_samples, codes.detach())
-    torch.testing.assert_close(found, discriminator.detach())
+    expected = {
+        "discriminator": -(real.log().mean() + (1 - fake).log().mean()),
+        "generator": -fake.log().mean(),
+        "reconstruction": (model.decoder(codes) - batch["images"]).square().mean(),
+    }
+    for name, loss in expected.items():
+        model.load_state_dict(Model(Architecture(**SIZES), seed=0).state_dict())
+        torch.testing.assert_close(take(make_training(), name, batch), loss.detach())
+
+
+def test_a_phase_sees_what_the_phases_before_it_have_changed(make_training, model, batch):
+    """Codes are computed once for two phases, but anew when the encoder has changed."""
+    found = make_training().train_batch(batch)
     model.load_state_dict(Model(Architecture(**SIZES), seed=0).state_dict())
-    torch.testing.assert_close(training.reconstruction_step(images), reconstruction.detach())
+    training = make_training()
+    expected = {f"{name}_loss": take(training, name, batch) for name in PHASES}
+    assert found == expected
 
 
 def test_the_encoder_learns_in_the_direction_of_what_passes_for_a_prior_sample(
-    make_training, model, digits
+    make_training, model, batch
 ):
     training = make_training()
-    images = pixels(digits[:20])
-    before = model.discriminator(model.encoder(images)).mean().item()
+    before = model.discriminator(model.encoder(batch["images"])).mean().item()
     for _ in range(10):
-        training.generator_step(model.encoder(images))
-    assert model.discriminator(model.encoder(images)).mean().item() > before
+        take(training, "generator", batch)
+    assert model.discriminator(model.encoder(batch["images"])).mean().item() > before
 
 
-def test_the_gradient_penalty_is_in_units_of_the_prior(make_training, model):
-    """A discriminator and a prior blown up by the same factor take the same step."""
-    gradients = []
-    samples = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
-    codes = torch.randn(20, 2, generator=torch.Generator().manual_seed(1))
-    for scale in (1.0, 50.0):
-        model.load_state_dict(Model(Architecture(**SIZES), seed=0).state_dict())
-        training = make_training(priors__gaussian__scale=scale, train_aae__gradient_penalty=10.0)
-        model.discriminator.set_units(training.prior.mean, training.prior.scale)
-        training.discriminator_step(samples * scale, codes * scale)
-        gradients.append(model.discriminator.layers[0].weight.grad.clone())
-    torch.testing.assert_close(*gradients)
-
-
-def test_the_gradient_penalty_adds_its_gradient(make_training, model):
-    samples = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
-    weight = model.discriminator.layers[0].weight
-    gradients = {}
-    for penalty in (0.0, 1.0):
-        model.load_state_dict(Model(Architecture(**SIZES), seed=0).state_dict())
-        training = make_training(priors__gaussian__scale=2.0, train_aae__gradient_penalty=penalty)
-        training.discriminator_step(samples.clone(), samples)
-        gradients[penalty] = weight.grad.clone()
+def gradient(make_training, model: Model, samples, codes, scale: float, penalty: float):
+    """Gradient of the discriminator's first layer after a step on given codes."""
     model.load_state_dict(Model(Architecture(**SIZES), seed=0).state_dict())
-    # By hand: the input gradient of a network with one hidden layer of ReLU.
+    training = make_training(priors__gaussian__scale=scale, train_aae__gradient_penalty=penalty)
+    prior = training.batches.prior
+    model.discriminator.set_units(prior.mean, prior.scale)
+    step = Step(model, {"prior_samples": scale * samples})
+    step._codes = scale * codes
+    training.update(training.phases[1], step)
+    return model.discriminator.layers[0].weight.grad.clone()
+
+
+def test_the_gradient_penalty_is_in_units_of_the_prior(make_training, model, batch):
+    """A discriminator and a prior blown up by the same factor take the same step."""
+    samples, codes = batch["prior_samples"], batch["prior_samples"].flip(0) + 1
+    found = [gradient(make_training, model, samples, codes, s, 10.0) for s in (1.0, 50.0)]
+    torch.testing.assert_close(*found)
+
+
+def test_the_gradient_penalty_adds_its_gradient(make_training, model, batch):
+    samples = batch["prior_samples"]
+    without, with_it = (
+        gradient(make_training, model, samples, samples, 2.0, penalty) for penalty in (0.0, 1.0)
+    )
+    model.load_state_dict(Model(Architecture(**SIZES), seed=0).state_dict())
+    # By hand, in units of the prior: the input gradient of a network with one hidden layer of ReLU.
     first, last = model.discriminator.layers[0], model.discriminator.layers[-1]
     active = (samples @ first.weight.T + first.bias > 0).float()
-    input_gradient = (active * last.weight) @ first.weight
-    by_hand = (2.0 * input_gradient).square().sum(1).mean()
+    by_hand = ((active * last.weight) @ first.weight).square().sum(1).mean()
     (expected,) = torch.autograd.grad(by_hand, first.weight)
-    torch.testing.assert_close(gradients[1.0] - gradients[0.0], expected, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(with_it - without, expected, atol=1e-6, rtol=1e-4)
 
 
 def test_an_epoch_sees_every_image_once(make_training, digits):
     training = make_training(train_aae__epochs=1)
     seen = []
     step = training.train_batch
-    training.train_batch = lambda batch: seen.append(batch["images"]) or step(batch)
+    training.train_batch = lambda drawn: seen.append(drawn["images"]) or step(drawn)
     list(training.epochs())
     assert [len(images) for images in seen] == [20, 20, 5]
     images = (torch.cat(seen) * 255).round().to(torch.uint8)
@@ -155,7 +162,7 @@ def test_every_epoch_has_an_order_of_its_own(make_training):
     training = make_training(train_aae__epochs=2)
     seen = []
     step = training.train_batch
-    training.train_batch = lambda batch: seen.append(batch["images"]) or step(batch)
+    training.train_batch = lambda drawn: seen.append(drawn["images"]) or step(drawn)
     first, second = (torch.cat(seen[3 * k : 3 * k + 3]) for k, _ in enumerate(training.epochs()))
     assert not torch.equal(first, second)
 
@@ -184,7 +191,7 @@ def test_losses_of_an_epoch_are_means_over_its_images_and_over_the_validation_im
     for batch in batches:  # of 20, 20 and 5 images
         for name, loss in losses_by_hand(model, **batch).items():
             expected[name] += loss * len(batch["images"]) / 45
-    held_out = losses_by_hand(model, pixels(digits[45:]), training.validation_prior)
+    held_out = losses_by_hand(model, pixels(digits[45:]), training.batches.validation_samples)
     expected |= {f"validation_{name}": loss for name, loss in held_out.items()}
     assert found == pytest.approx({"epoch": 1, **expected}, rel=1e-5)
 
@@ -192,13 +199,17 @@ def test_losses_of_an_epoch_are_means_over_its_images_and_over_the_validation_im
 def test_every_optimiser_has_the_betas_of_the_settings(make_training):
     training = make_training(train_aae__beta1=0.3, train_aae__beta2=0.7)
     assert len(training.optimisers) == 3
-    assert {optimiser.betas for optimiser in training.optimisers.values()} == {(0.3, 0.7)}
+    betas = {optimiser.param_groups[0]["betas"] for optimiser in training.optimisers.values()}
+    assert betas == {(0.3, 0.7)}
 
 
-def test_a_weight_that_a_loss_does_not_reach_is_told(make_training):
+def test_a_weight_that_a_loss_does_not_reach_is_told(make_training, batch):
     training = make_training()
-    with pytest.raises(AssertionError, match="does not depend on every weight"):
-        training.descend("generator", training.encoder.layers[0].weight.sum())
+    unreached = dataclasses.replace(
+        training.phases[2], loss=lambda step: Loss(step.model.encoder.layers[0].weight.sum())
+    )
+    with pytest.raises(AssertionError, match="generator: the loss does not reach every weight"):
+        training.update(unreached, Step(training.model, batch))
 
 
 def test_epochs_have_the_columns_of_the_history_and_the_reconstruction_improves(make_training):
@@ -214,15 +225,13 @@ def test_epochs_have_the_columns_of_the_history_and_the_reconstruction_improves(
 
 def test_the_autoencoder_learns_to_reconstruct(make_params, model, digits):
     params = make_params({"train_ae.batch_size": 20, "train_ae.epochs": 30})
-    training = AutoencoderTraining(model, params.train_ae, digits[:45], digits[45:], params.seed)
+    training = make("train_ae", model, params, digits[:45], digits[45:])
     before = copy.deepcopy(model.discriminator.state_dict())
     epochs = list(training.epochs())
     assert list(epochs[0]) == ["epoch", "reconstruction_loss", "validation_reconstruction_loss"]
     for name in ("reconstruction_loss", "validation_reconstruction_loss"):
         assert epochs[-1][name] < 0.8 * epochs[0][name]
-    expected = F.mse_loss(
-        apply(model.decoder, apply(model.encoder, digits[45:])), digits[45:] / 255
-    )
+    expected = F.mse_loss(model.decode(model.encode(digits[45:])), digits[45:] / 255)
     assert epochs[-1]["validation_reconstruction_loss"] == pytest.approx(expected.item())
     assert all(
         torch.equal(value, before[k]) for k, value in model.discriminator.state_dict().items()
@@ -240,11 +249,10 @@ def test_the_generator_step_is_what_pulls_the_codes_to_the_prior(make_params, mo
         "priors.gaussian.loc": 40.0, "priors.gaussian.scale": 2.0,
     }  # fmt: skip
     params = make_params(changes)
-    prior, settings = params.latent_prior, params.train_aae
-    training = AdversarialTraining(model, prior, settings, images[:450], images[450:], 0)
-    initialise(model, prior, settings, model, images[:450])
+    training = make("train_aae", model, params, images[:450], images[450:])
+    initialise(model, chosen_prior(params), params.train_aae, model, images[:450])
     list(training.epochs())
-    codes = (apply(model.encoder, images[450:]) - 40) / 2
+    codes = (model.encode(images[450:]) - 40) / 2
     close = bool((codes.mean(0).abs() < 0.6).all() and ((codes.std(0) - 1).abs() < 0.4).all())
     assert close == (rate > 0)
 
@@ -253,9 +261,16 @@ def rates_by_epoch(make_training, **changes) -> list[list[float]]:
     """Rates of the three optimisers in the last step of eight epochs, relative to those set."""
     training = make_training(train_aae__epochs=8, **changes)
     settings = training.settings.learning_rate.model_dump()
+    seen: list[dict[str, float]] = []
+
+    def look() -> None:
+        optimisers = training.optimisers.items()
+        seen.append({name: optimiser.param_groups[0]["lr"] for name, optimiser in optimisers})
+
+    list(training.epochs(look))
     return [
-        [optimiser.rate / settings[name] for name, optimiser in training.optimisers.items()]
-        for _ in training.epochs()
+        [rate / settings[name] for name, rate in rates.items()]
+        for rates in seen[training.steps_per_epoch - 1 :: training.steps_per_epoch]
     ]
 
 
@@ -293,12 +308,12 @@ def test_a_warm_start_has_the_priors_moments_and_the_autoencoders_reconstruction
     params = make_params(changes)
     autoencoder = Model(Architecture(**SIZES), seed=1)
     model = Model(Architecture(**SIZES), seed=0)
-    initialise(model, params.latent_prior, params.train_aae, autoencoder, digits)
-    codes = apply(model.encoder, digits)
+    initialise(model, chosen_prior(params), params.train_aae, autoencoder, digits)
+    codes = model.encode(digits)
     torch.testing.assert_close(codes.mean(0), torch.tensor([2.0, 2.0]))
     torch.testing.assert_close(codes.std(0), torch.tensor([2.0, 2.0]).sqrt())
-    before = apply(autoencoder.decoder, apply(autoencoder.encoder, digits))
-    torch.testing.assert_close(apply(model.decoder, codes), before)
+    before = autoencoder.decode(autoencoder.encode(digits))
+    torch.testing.assert_close(model.decode(codes), before)
     units = torch.tensor([2.0, 2.0]).sqrt() if standardise else torch.ones(2)
     for network in (model.encoder, model.decoder, model.discriminator):
         torch.testing.assert_close(network.scale, units)
@@ -309,7 +324,7 @@ def test_a_start_from_scratch_takes_nothing_of_the_autoencoder(make_params, digi
     model = Model(Architecture(**SIZES), seed=0)
     before = copy.deepcopy(dict(model.named_parameters()))
     autoencoder = Model(Architecture(**SIZES), seed=1)
-    initialise(model, params.latent_prior, params.train_aae, autoencoder, digits)
+    initialise(model, chosen_prior(params), params.train_aae, autoencoder, digits)
     assert all(torch.equal(value, before[name]) for name, value in model.named_parameters())
 
 
@@ -332,7 +347,7 @@ def test_a_loss_that_is_not_finite_stops_the_training(make_training):
 
 def test_a_loss_that_breaks_in_the_last_step_of_an_epoch_is_caught(make_params, model, digits):
     params = make_params({"train_ae.batch_size": 100, "train_ae.learning_rate": 1e20})
-    training = AutoencoderTraining(model, params.train_ae, digits, digits, params.seed)
+    training = make("train_ae", model, params, digits, digits)
     with pytest.raises(TrainingError, match="validation_reconstruction_loss is nan in epoch 1"):
         list(training.epochs())
 
@@ -350,9 +365,7 @@ def test_bf16_trains_as_float32_does_but_for_rounding(make_params, digits):
     losses = {}
     for precision in ("float32", "bf16"):
         model = Model(Architecture(**SIZES), seed=0)
-        training = AdversarialTraining(
-            model, params.latent_prior, params.train_aae, digits[:45], digits[45:], 0, precision
-        )
+        training = make("train_aae", model, params, digits[:45], digits[45:], precision)
         losses[precision] = list(training.epochs())
         assert {weight.dtype for weight in model.parameters()} == {torch.float32}
     for exact, rounded in zip(losses["float32"], losses["bf16"], strict=True):
@@ -361,6 +374,5 @@ def test_bf16_trains_as_float32_does_but_for_rounding(make_params, digits):
 
 
 def test_auto_is_bf16_where_the_device_has_it(make_params, model, digits):
-    settings = make_params({}).train_ae
-    training = AutoencoderTraining(model, settings, digits, digits, 0, "auto")
-    assert training.precision == ("bf16" if has_bf16(training.device) else "float32")
+    training = make("train_ae", model, make_params({}), digits, digits, "auto")
+    assert training.precision == ("bf16" if has_bf16(model.device) else "float32")

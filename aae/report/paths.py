@@ -5,17 +5,17 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-# Points of a path at which it is looked how far the next code is.
+# Points of a path at which the distance to the nearest code is measured.
 POINTS = 50
 
 
 def straight_path(codes: Tensor, first: int, last: int, steps: int) -> Tensor:
-    """Return codes [steps, d] at equal distances from one of the codes [n, d] to another."""
+    """Return codes [steps, d] at equal distances between two of the codes [n, d]."""
     return codes[first] + torch.linspace(0, 1, steps)[:, None] * (codes[last] - codes[first])
 
 
 def typical_images(codes: Tensor, labels: Tensor) -> list[int]:
-    """Return for each class the index of the code [d] that is nearest to the mean of its class.
+    """Return for each class the index of the code that is nearest to the mean of its class.
 
     Args:
         codes: codes [n, d].
@@ -30,7 +30,7 @@ def typical_images(codes: Tensor, labels: Tensor) -> list[int]:
 
 
 def path_through_widest_gap(codes: Tensor, candidates: list[int]) -> tuple[int, int]:
-    """Return the two codes between which the straight path comes furthest from any code.
+    """Return the two codes whose straight connection comes furthest from any code.
 
     Args:
         codes: codes [n, d].

@@ -1,6 +1,6 @@
 import torch
 
-from aae.report.interpolation import path_through_widest_gap, straight_path, typical_images
+from aae.report.paths import path_through_widest_gap, straight_path, typical_images
 
 CODES = torch.tensor([[0.0, 0.0], [1.0, 0.0], [10.0, 0.0], [5.0, 1.0], [0.0, 6.0]])
 

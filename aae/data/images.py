@@ -1,0 +1,72 @@
+"""Images with their labels, and a data set as it is published."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from aae.errors import DataError
+
+
+@dataclass(frozen=True)
+class Images:
+    """Labelled images.
+
+    Attributes:
+        images: uint8 [N, C, H, W].
+        labels: uint8 [N], the index of each image's class.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, indices: Tensor) -> "Images":
+        return Images(self.images[indices], self.labels[indices])
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set as it is published.
+
+    Attributes:
+        train: the training images.
+        test: the test images; None where the data set has no test images of its own.
+        class_names: what the labels mean.
+    """
+
+    train: Images
+    test: Images | None
+    class_names: tuple[str, ...]
+
+
+def check_source(source: Source) -> None:
+    """Refuse data that are not what they claim to be.
+
+    Raises:
+        DataError: if counts do not match, images are empty or have another shape than expected, a
+            label is not a class, or a class has no image.
+    """
+    classes = len(source.class_names)
+    for what, part in (("training", source.train), ("test", source.test)):
+        if part is None:
+            continue
+        if len(part.images) != len(part.labels):
+            raise DataError(
+                f"{len(part.images)} {what} images, but {len(part.labels)} labels: "
+                "the files do not belong together"
+            )
+        shape = tuple(part.images.shape[1:])
+        if shape != (1, 28, 28):
+            raise DataError(f"the {what} images have shape {shape}, (1, 28, 28) is expected")
+        counts = torch.bincount(part.labels.int(), minlength=classes)
+        if len(counts) > classes:
+            raise DataError(
+                f"a {what} image has label {len(counts) - 1}, "
+                f"the last of the {classes} classes is {classes - 1}"
+            )
+        if (counts == 0).any():
+            name = source.class_names[int(counts.argmin())]
+            raise DataError(f"no {what} image is of class {name!r}")

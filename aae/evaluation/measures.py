@@ -1,0 +1,153 @@
+"""The register of measures: the one place that names, explains and orders them.
+
+The page, `dvc metrics show`, MLflow's run list, the table of a sweep and the gate all read it. To
+add a measure, write a function that computes it, return it from :mod:`aae.evaluation.evaluation` or
+one of the modules that it calls, and give it an entry here.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Better = Literal["lower", "higher"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number that is measured of a model.
+
+    Attributes:
+        key: its name in latent.json.
+        title: its name on the page.
+        digits: digits after the decimal point on the page.
+        better: which way is better; None if neither is.
+        note: what it is, in plain words.
+        headline: its short name where there is room for a few measures only; None where it is not
+            one of these.
+        needs_labels: whether it can be measured of labelled images only.
+    """
+
+    key: str
+    title: str
+    digits: int
+    better: Better | None
+    note: str
+    headline: str | None = None
+    needs_labels: bool = False
+
+    def text(self, value: float) -> str:
+        """Return a value as the page shows it."""
+        return ("yes" if value else "no") if isinstance(value, bool) else f"{value:.{self.digits}f}"
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question about a model, and the measures that answer it.
+
+    Attributes:
+        title: the question.
+        reference: what the last column of the table stands for; empty if there is nothing to
+            compare with.
+        measures: the answers.
+    """
+
+    title: str
+    reference: str
+    measures: tuple[Measure, ...]
+
+
+QUESTIONS = (
+    Question(
+        "Do the codes follow the prior?",
+        "two prior samples",
+        (
+            Measure("follows_prior", "Verdict of all tests together", 0, "higher",
+                    "whether the tests cannot tell codes from prior samples, at a level of 5 %",
+                    headline="follows"),
+            Measure("match_ratio", "Match ratio", 2, "lower",
+                    "the next line over its value for two prior samples: 1 is a perfect match",
+                    headline="match"),
+            Measure("sliced_wasserstein", "Sliced-Wasserstein distance", 3, "lower",
+                    "distance of the projected codes from a projected prior sample, in units of "
+                    "the codes"),
+            Measure("energy_distance", "Energy distance", 4, "lower",
+                    "0 if and only if the distributions are equal, in units of the codes"),
+            Measure("mmd2", "Squared maximum mean discrepancy", 5, "lower",
+                    "finds holes and modes; around 0 for equal distributions"),
+            Measure("ks_statistic", "Kolmogorov-Smirnov statistic", 3, "lower",
+                    "largest gap between the distribution functions of a dimension, from 0 to 1",
+                    headline="KS"),
+            Measure("ks_projected", "Same, along random directions", 3, "lower",
+                    "also finds a dependence between dimensions"),
+            Measure("c2st_accuracy", "Classifier two-sample accuracy", 3, "lower",
+                    "how often a classifier tells codes from prior samples; 0.5 is guessing"),
+        ),
+    ),
+    Question(
+        "Are there gaps?",
+        "two prior samples",
+        (
+            Measure("prior_coverage", "Coverage of the prior", 3, "higher",
+                    "share of prior samples with a code in their neighbourhood"),
+            Measure("prior_density", "Density", 3, None,
+                    "number of such neighbourhoods that a code is in, on average, over five; 1 is "
+                    "a perfect match, far above it the codes are too narrow"),
+            Measure("prior_gap_share", "Share of the prior in gaps", 3, "lower",
+                    "places of the prior without a code as near as 99 % of its samples come"),
+        ),
+    ),
+    Question(
+        "Do codes keep what the images show?",
+        "",
+        (
+            Measure("reconstruction_mse", "Reconstruction error", 4, "lower",
+                    "mean squared error per pixel: the price of the prior", headline="MSE"),
+            Measure("knn_accuracy", "Nearest-neighbour accuracy", 3, "higher",
+                    "test images whose ten nearest training codes vote for their class",
+                    needs_labels=True),
+            Measure("probe_accuracy", "Linear-probe accuracy", 3, "higher",
+                    "test images that a linear classifier of codes gives their class",
+                    needs_labels=True),
+            Measure("silhouette", "Silhouette", 3, "higher",
+                    "how well the classes are separated, from -1 to 1", needs_labels=True),
+        ),
+    ),
+    Question(
+        "Are images decoded from the prior realistic?",
+        "real images",
+        (
+            Measure("generated_frechet", "Fréchet distance", 2, "lower",
+                    "between features of decoded prior samples and of test images, in a classifier "
+                    "trained here: not comparable with published FIDs", headline="Fréchet"),
+            Measure("reconstructed_frechet", "Same, of reconstructions", 2, "lower",
+                    "what is lost without sampling; most of the difference is the price of gaps"),
+            Measure("generated_confidence", "Share of confident images", 3, "higher",
+                    "decoded prior samples that the classifier gives a class with 90 % or more"),
+            Measure("reconstructed_confidence", "Same, of reconstructions", 3, "higher",
+                    "again without sampling"),
+            Measure("generated_entropy", "Entropy of the classes", 3, "higher",
+                    "in nats; the logarithm of the number of classes if all are equally frequent"),
+            Measure("generated_precision", "Precision", 3, "higher",
+                    "share of decoded samples that lie among real images"),
+            Measure("generated_recall", "Recall", 3, "higher",
+                    "share of real images that lie among decoded samples"),
+            Measure("parzen_log_likelihood", "Parzen log-likelihood", 0, "higher",
+                    "of test images, in nats; the paper's measure, which prefers blurred means"),
+        ),
+    ),
+    Question(
+        "Are they copies?",
+        "test images",
+        (
+            Measure("nearest_training_distance", "Distance to the nearest training image", 3, None,
+                    "median root mean squared difference per pixel; copies would be near 0"),
+        ),
+    ),
+)  # fmt: skip
+
+MEASURES = {measure.key: measure for question in QUESTIONS for measure in question.measures}
+HEADLINES = {key: measure.headline for key, measure in MEASURES.items() if measure.headline}
+
+
+def headlines(measured: dict[str, float]) -> dict[str, float]:
+    """Return the headline measures among all measures of a model, in the order of the register."""
+    return {key: measured[key] for key in HEADLINES if key in measured}

@@ -1,0 +1,82 @@
+"""The model: its networks, what is needed to build them again, and the ways through them."""
+
+from typing import Annotated, Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from aae.models.networks import Decoder, Discriminator, Encoder, apply
+from aae.seeding import stream
+
+# Limits on what a damaged file may ask for.
+Size = Annotated[int, Field(ge=1, le=2**20)]
+Layers = Annotated[tuple[Size, ...], Field(min_length=1, max_length=100)]
+
+
+class Architecture(BaseModel):
+    """What is needed to build the networks again; saved beside their weights.
+
+    Attributes:
+        image_shape: channels, height and width.
+        latent_dim: dimensions of a code.
+        hidden: units of the encoder's hidden layers.
+        discriminator_hidden: units of the discriminator's hidden layers; None for an autoencoder,
+            which has no discriminator.
+        prior: name, distribution and arguments of the prior; None for an autoencoder.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    image_shape: tuple[Size, Size, Size]
+    latent_dim: Size
+    hidden: Layers
+    discriminator_hidden: Layers | None = None
+    prior: dict[str, Any] | None = None
+
+
+class Model(nn.Module):
+    """An autoencoder and, if its architecture has one, the discriminator of its codes.
+
+    Outside of a training, :meth:`encode` and :meth:`decode` are the only ways through it.
+
+    Args:
+        architecture: sizes of the networks.
+        seed: the seed of params.yaml, for the initial weights; None if they are loaded afterwards.
+
+    Example:
+        >>> model = Model(Architecture(image_shape=(1, 4, 4), latent_dim=2, hidden=(8,)), seed=0)
+        >>> codes = model.encode(torch.zeros(5, 1, 4, 4))
+        >>> codes.shape, model.decode(codes).shape
+        (torch.Size([5, 2]), torch.Size([5, 1, 4, 4]))
+    """
+
+    discriminator: Discriminator | None
+
+    def __init__(self, architecture: Architecture, seed: int | None) -> None:
+        super().__init__()
+        self.architecture = a = architecture
+
+        def generator(network: str) -> torch.Generator | None:
+            return None if seed is None else stream(seed, f"weights of the {network}")
+
+        self.encoder = Encoder(a.image_shape, a.hidden, a.latent_dim, generator("encoder"))
+        self.decoder = Decoder(a.image_shape, a.hidden, a.latent_dim, generator("decoder"))
+        self.discriminator = None
+        if a.discriminator_hidden is not None:
+            self.discriminator = Discriminator(
+                a.discriminator_hidden, a.latent_dim, generator("discriminator")
+            )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.encoder.mean.device
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Return the codes [N, d] of images [N, C, H, W], uint8 or with values from 0 to 1."""
+        return apply(self.encoder, images, self.device)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Return the images [N, C, H, W] of codes [N, d], with values from 0 to 1."""
+        return apply(self.decoder, codes, self.device)

@@ -1,0 +1,44 @@
+"""The parameters, checked, and those of them that dvc.yaml declares for a stage."""
+
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from aae.params import Params, load_params
+from aae.priors import check_priors
+
+PIPELINE = Path("dvc.yaml")
+
+
+def read_params(path: Path) -> Params:
+    """Read params.yaml and check every value in it.
+
+    Raises:
+        ParameterError: in one line, each wrong key with its value and what would be right.
+    """
+    params = load_params(path)
+    check_priors(params)
+    return params
+
+
+def dependencies(stage: str) -> list[Path]:
+    """Return the files and folders that a stage depends on."""
+    return [Path(path) for path in _declared(stage)["deps"]]
+
+
+def stage_parameters(stage: str, params: Params) -> dict[str, Any]:
+    """Return the parameters that a stage depends on, nested as in params.yaml."""
+    found: dict[str, Any] = {}
+    for name in _declared(stage)["params"]:
+        value: Any = params.model_dump(mode="json")
+        *sections, key = name.replace("${prior}", params.prior).split(".")
+        target = found
+        for section in sections:
+            value, target = value[section], target.setdefault(section, {})
+        target[key] = value[key]
+    return found
+
+
+def _declared(stage: str) -> dict[str, Any]:
+    return YAML(typ="safe").load(PIPELINE)["stages"][stage]

@@ -1,0 +1,333 @@
+"""A run to record a stage in, whether MLflow can be reached or not."""
+
+import os
+import re
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from aae.data.prepared import PREPARED
+from aae.errors import OutputError, StoreAwayError, TrackingError, without_password
+from aae.evaluation.measures import HEADLINES
+from aae.files import file_digest
+from aae.models import Architecture
+from aae.params import flatten
+from aae.tracking.spool import load_spooled, remove_spooled, save_spooled, spool_lock, spooled
+from aae.tracking.store import (
+    Dataset,
+    End,
+    Files,
+    Image,
+    Record,
+    RunInfo,
+    SavedModel,
+    Store,
+    Text,
+    Values,
+    address,
+    connect,
+)
+from aae.workspace import experiment, git, locked, project_root
+
+
+class Run:
+    """A run to record in; losses and metrics have the names of the history and of latent.json.
+
+    Everything is recorded in order. When the store turns out to be away, or refuses what it took
+    before, the rest is kept and recorded when the run is closed; what it does not take then stays
+    in `mlflow-spool/`.
+
+    Args:
+        root: root of the repository.
+        info: which run it is.
+    """
+
+    def __init__(self, root: Path, info: RunInfo) -> None:
+        self.root, self.info = root, info
+        self.store: Store | None = None
+        self.pending: list[Record] = []
+        self.away = False
+        self.begun = False  # whether the store has taken something
+        self.folder: Path | None = None  # where it is spooled, if it is
+        self.lock: FileLock | None = None  # of that folder
+
+    @classmethod
+    def from_spool(cls, root: Path, folder: Path) -> "Run":
+        """Return a spooled run, to go on recording in it."""
+        info, records = load_spooled(folder)
+        run = cls(root, info)
+        run.pending, run.folder = records, folder
+        run.away = run.begun = True  # what has been waiting is recorded first
+        return run
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log nested parameters by dotted name."""
+        texts = {name: without_password(str(value)) for name, value in flatten(params).items()}
+        self._record(Values(params=texts))
+
+    def log_epoch(self, losses: Mapping[str, float]) -> None:
+        """Log the losses of an epoch, with the epoch as their step."""
+        values = {name: loss for name, loss in losses.items() if name != "epoch"}
+        self._record(Values(values, step=int(losses["epoch"]), time=now()))
+
+    def log_image(self, image: NDArray[np.uint8], name: str, epoch: int) -> None:
+        """Add an image [H, W, 3] to a series over epochs."""
+        self._record(Image(image, name, epoch, now()))
+
+    def log_dataset(self, name: str, digest: str) -> None:
+        """Log the prepared data as the input of the run, with the first 32 digits of its digest."""
+        self._record(Dataset(name, digest[:32], str(PREPARED.resolve())))
+        self._record(Values(tags={"data_digest": digest}))
+
+    def log_model(self, weights: Path, architecture: Architecture) -> None:
+        """Log a saved model so that MLflow can serve its decoder: codes in, images out."""
+        self.info.model_digest = file_digest(weights)
+        self._record(Values(tags={"model_digest": self.info.model_digest}))
+        self._record(SavedModel(weights, architecture.model_dump(mode="json")))
+
+    def log_evaluation(
+        self,
+        metrics: Mapping[str, Any],
+        histogram: pd.DataFrame,
+        figures: Path,
+        prefix: str = "",
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Log an evaluation; a later one replaces it.
+
+        Args:
+            metrics: the final metrics. Nested ones are named "group/dotted.name", since MLflow's
+                pages have a section for each group.
+            histogram: bins of the latent histogram.
+            figures: a folder of figures.
+            prefix: put before all names, to distinguish several evaluations of a model.
+            tags: further facts about the evaluation.
+        """
+        values = {
+            f"{prefix}{name.replace('.', '/', 1)}": value
+            for name, value in flatten(metrics).items()
+        }
+        named = {f"{prefix}{name}": tag for name, tag in (tags or {}).items()}
+        named["mlflow.note.content"] = ", ".join(
+            f"{prefix}{name} {metrics[name]:.4g}" for name in HEADLINES if name in metrics
+        )
+        self._record(Values(metrics=values, tags=named, time=now()))
+        self._record(Text(histogram.to_csv(index=False), f"{prefix}latent_histogram.csv"))
+        self._record(Files(figures, f"{prefix}figures"))
+
+    def end(self, status: str) -> None:
+        """End the run: FINISHED, FAILED or KILLED."""
+        self._record(End(status, now()))
+
+    def keep(self) -> None:
+        """Spool what the store has not taken yet, so that killing this process does not lose it."""
+        if self.away:
+            self._spool()
+
+    def close(self, at_once: bool = False) -> None:
+        """Record what is pending; if that is not possible, spool it.
+
+        Args:
+            at_once: do not wait again for a store that was away.
+        """
+        try:
+            if self.away and at_once:
+                raise StoreAwayError("MLflow does not answer")
+            self._write_pending()
+        except TrackingError as error:
+            self._spool(f"{error}; ")
+        except BaseException:  # Ctrl-C while a server does not answer
+            self._spool()
+            raise
+        else:
+            if self.folder is not None:
+                remove_spooled(self.folder)
+        finally:
+            if self.lock is not None:
+                self.lock.release()
+
+    def _spool(self, why: str | None = None) -> None:
+        """Spool what is pending; a training does not end because this disk is full.
+
+        Args:
+            why: the reason to print, if the records stay in the spool.
+        """
+        if self.folder is None:
+            stamp = time.strftime("%Y%m%d-%H%M%S")
+            name = re.sub(r"[^\w.-]+", "-", f"{stamp} {self.info.name} {uuid.uuid4().hex[:6]}")
+            self.folder = self.root / "mlflow-spool" / name
+        try:
+            if self.lock is None:
+                lock = spool_lock(self.root, self.folder)
+                lock.acquire()
+                self.lock = lock
+            self.pending = save_spooled(self.folder, replace(self.info, resumed=True), self.pending)
+        except (OutputError, OSError) as error:
+            warn(f"{why or ''}what MLflow has not taken of this run is not kept: {error}")
+        else:
+            if why:
+                folder = self.folder.relative_to(self.root)
+                warn(f"{why}the rest of this run is kept in {folder}, upload it with `aae sync`")
+
+    def _record(self, record: Record) -> None:
+        self.pending.append(record)
+        if self.away:
+            return
+        try:
+            self._write_pending()
+        except TrackingError as error:
+            if not self.begun and not isinstance(error, StoreAwayError):
+                self.pending.clear()
+                raise
+            self._is_away()
+            warn(f"{error}; going on, what is missing will be recorded at the end")
+        except BaseException:  # Ctrl-C while a server does not answer: do not ask it again
+            self._is_away()
+            raise
+
+    def _is_away(self) -> None:
+        self.away = True
+        # It may have taken a record without answering: what the run has must be asked.
+        self.info.resumed, self.store = True, None
+
+    def _write_pending(self) -> None:
+        if self.store is None:
+            self.store = connect(self.root)
+        self.store.write(self.info, self.pending)
+        self.begun = True
+
+
+@contextmanager
+def training_run(
+    stage: str, prior: str, seed: int, params: Mapping[str, Any], training: str
+) -> Iterator[Run]:
+    """Record a training stage: FINISHED at the end of the block, FAILED after an error.
+
+    Args:
+        stage: name of the stage.
+        prior: name of the prior, "none" for an autoencoder.
+        seed: the seed of params.yaml.
+        params: nested parameters, logged by dotted name.
+        training: id of the training; if it was killed before, its run goes on.
+    """
+    root, new = project_root(Path.cwd()), _new_run(stage, prior, seed)
+    new.tags["training"] = training
+    run = _spooled_run(root, lambda old: old.tags.get("training") == training)
+    if run is None:
+        run = Run(root, replace(new, find=f"tags.training = '{training}'"))
+    else:  # it goes on in the store, where it may be too, as if it had not been spooled
+        run.info.id, run.info.tags = None, new.tags
+        run.pending = [record for record in run.pending if not isinstance(record, End)]
+    run.away = False
+    with _ended(run):
+        run.log_params(params)
+        yield run
+
+
+@contextmanager
+def evaluation_run(weights: Path, stage: str, prior: str, seed: int) -> Iterator[Run]:
+    """Record in the run that trained a model; if there is none, in a new one that says so.
+
+    Args:
+        weights: the model file; its digest is the tag ``model_digest`` of the run that trained it.
+        stage: the stage that trained it.
+        prior: the prior that it was trained with, "none" for an autoencoder.
+        seed: the seed of params.yaml.
+    """
+    root, digest = project_root(Path.cwd()), file_digest(weights)
+    with locked(root, "spool"):
+        run = _spooled_run(root, lambda old: old.model_digest == digest)
+        if run is None:
+            new = _new_run(stage, prior, seed)
+            new.name += " (trained elsewhere)"
+            new.tags |= {"model_digest": digest, "trained_elsewhere": "true"}
+            trained = f"tags.model_digest = '{digest}' and attributes.status = 'FINISHED'"
+            run = Run(root, replace(new, find=trained, model_digest=digest))
+            run.begun = (
+                True  # the evaluation is done: a store that refuses it must not end the stage
+            )
+        with _ended(run):
+            yield run
+
+
+@contextmanager
+def _ended(run: Run) -> Iterator[None]:
+    """End a run when the block ends: FINISHED, KILLED by Ctrl-C or FAILED."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        run.end("KILLED")
+        run.close(at_once=True)
+        raise
+    except BaseException:
+        run.end("FAILED")
+        run.close()
+        raise
+    run.end("FINISHED")
+    run.close()
+
+
+def _spooled_run(root: Path, is_it: Callable[[RunInfo], bool]) -> Run | None:
+    """Return a spooled run for this store, if there is one of this kind."""
+    for folder in spooled(root):
+        lock = spool_lock(root, folder)
+        try:
+            run = Run.from_spool(root, folder)
+            if not is_it(run.info) or run.info.address != address(root):
+                continue
+            lock.acquire()  # wait until nobody uploads it
+            run = Run.from_spool(root, folder)
+        except FileNotFoundError:  # another process has just uploaded it or written it again
+            lock.release()
+        except TrackingError as error:
+            lock.release()
+            warn(f"{folder.relative_to(root)}: {error}")
+        else:
+            run.lock = lock
+            return run
+    return None
+
+
+def _new_run(stage: str, prior: str, seed: int) -> RunInfo:
+    tags = {
+        "stage": stage, "prior": prior, "seed": str(seed), "dvc_experiment": experiment(),
+        "threads": str(torch.get_num_threads()), "ci": "true" if os.environ.get("CI") else "",
+        "mlflow.source.name": f"stages/{stage}.py", "mlflow.source.type": "LOCAL",
+    }  # fmt: skip
+    name = f"{stage} seed {seed}" if prior == "none" else f"{stage} {prior} seed {seed}"
+    tags = {k: without_password(v) for k, v in (tags | _git_tags()).items() if v}
+    return RunInfo(address(project_root(Path.cwd())), name, tags, now())
+
+
+def _git_tags() -> dict[str, str]:
+    """Commit, and whether what determines the results differs from it; nothing outside of git.
+
+    What stages write (dvc.lock, reports/) does not count.
+    """
+    # Also where the user's git is configured to ignore files that it does not know.
+    status = ("status", "--porcelain", "--untracked-files=normal")
+    commit, changes = git("rev-parse", "HEAD"), git(*status, "--", ".", ":!dvc.lock", ":!reports")
+    if commit is None or changes is None:
+        return {}
+    return {"git_commit": commit, "git_dirty": str(bool(changes)).lower()}
+
+
+def now() -> int:
+    """Return the milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+def warn(message: str) -> None:
+    """Print a warning."""
+    print(f"warning: {message}", file=sys.stderr, flush=True)
