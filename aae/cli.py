@@ -66,7 +66,7 @@ def sync() -> None:
     from aae.workspace import project_root
 
     count, left = upload(project_root(Path.cwd()))
-    click.echo(f"{count} run{'' if count == 1 else 's'} uploaded")
+    click.echo(f"{count} folder{'' if count == 1 else 's'} of mlflow-spool/ uploaded")
     if left:
         sys.exit("\n".join(f"error: {reason}" for reason in left))
 

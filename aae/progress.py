@@ -4,73 +4,50 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 # Passes items on while it shows how many of them are done: the items, their number, a title.
 ShowProgress = Callable[[Iterable, int, str], Iterable]
 
 # Lines that a whole training leaves in a log file.
 LOG_LINES = 10
+COLUMNS = (
+    TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(),
+    TimeRemainingColumn(), TextColumn("{task.fields[losses]}"),
+)  # fmt: skip
 
 
 def show_epochs(
     epochs: Iterable[dict[str, float]], total: int, title: str, console: Console | None = None
 ) -> Iterator[dict[str, float]]:
-    """Pass the epochs of a training on, showing how far it is and its running losses.
+    """Pass the epochs of a training on, showing how far it is and its losses.
 
     Args:
         epochs: losses of each epoch, its number under "epoch".
         total: number of epochs.
         title: what is being trained.
-        console: where to; the standard output if not given.
+        console: where to show it; the standard output if not given.
     """
     console = console or Console(soft_wrap=True, highlight=False)
     if console.is_terminal:
-        yield from _bar(epochs, total, title, console)
-    else:
-        yield from _lines(epochs, total, title, console)
-
-
-def _bar(
-    epochs: Iterable[dict[str, float]], total: int, title: str, console: Console
-) -> Iterator[dict[str, float]]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[losses]}"),
-    )
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task(title, total=total, losses="")
-        for losses in epochs:
-            # Three letters a loss, so that all fits into 80 columns.
-            fields = _running_losses(losses, letters=3)
-            progress.update(task, completed=losses["epoch"], losses=fields)
-            yield losses
-
-
-def _lines(
-    epochs: Iterable[dict[str, float]], total: int, title: str, console: Console
-) -> Iterator[dict[str, float]]:
-    start = time.monotonic()
-    every = max(1, total // LOG_LINES)
+        with Progress(*COLUMNS, console=console) as progress:
+            task = progress.add_task(title, total=total, losses="")
+            for losses in epochs:
+                # Three letters for each loss, so that all fits into 80 columns.
+                text = _losses(losses, letters=3)
+                progress.update(task, completed=losses["epoch"], losses=text)
+                yield losses
+        return
+    start, every = time.monotonic(), max(1, total // LOG_LINES)
     for losses in epochs:
         epoch = int(losses["epoch"])
         if epoch == 1 or epoch % every == 0 or epoch == total:
             seconds = time.monotonic() - start
-            console.print(f"{title} {epoch}/{total} {seconds:.0f} s {_running_losses(losses)}")
+            console.print(f"{title} {epoch}/{total} {seconds:.0f} s {_losses(losses)}")
         yield losses
 
 
-def _running_losses(losses: dict[str, float], letters: int | None = None) -> str:
+def _losses(losses: dict[str, float], letters: int | None = None) -> str:
     return " ".join(
         f"{name.removesuffix('_loss')[:letters]} {loss:.4f}"
         for name, loss in losses.items()
@@ -78,27 +55,23 @@ def _running_losses(losses: dict[str, float], letters: int | None = None) -> str
     )
 
 
-def silent(items: Iterable, *_: object) -> Iterable:
-    """Return items and show nothing."""
-    return items
-
-
 def show_steps(items: Iterable, total: int, title: str) -> Iterator:
     """Pass items on, with a bar on a terminal and a line in a log file.
 
     Args:
         items: any number of things.
-        total: how many they are.
+        total: their number.
         title: what is being done.
     """
     console = Console(highlight=False)
     if console.is_terminal:
-        columns = (
-            TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(),
-            TimeElapsedColumn(), TimeRemainingColumn(),
-        )  # fmt: skip
-        with Progress(*columns, console=console) as progress:
+        with Progress(*COLUMNS[:-1], console=console) as progress:
             yield from progress.track(items, total, description=title)
     else:
         console.print(f"{title}: {total}")
         yield from items
+
+
+def silent(items: Iterable, *_: object) -> Iterable:
+    """Return items and show nothing."""
+    return items

@@ -15,7 +15,6 @@ hour can be interrupted.
 import argparse
 import hashlib
 import json
-import shutil
 import statistics
 import tempfile
 import time
@@ -25,20 +24,28 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from dvc.utils.hydra import apply_overrides
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.table import Table
 
-from aae.models.checkpoints import load_model, save_model
 from aae.data import read_source, split_source
 from aae.errors import ParameterError
+from aae.evaluation.two_sample import PriorTest
 from aae.files import tree_digest
-from aae.models.networks import Architecture, Model, apply, pixels
+from aae.models import Architecture, Model
+from aae.models.checkpoints import load_model, save_model
+from aae.models.networks import pixels
 from aae.params import Params, load_params
 from aae.pipeline.stage import set_arithmetic
-from aae.training.phases import AdversarialTraining, AutoencoderTraining, initialise
-from aae.evaluation.two_sample import PriorTest
+from aae.priors import chosen_prior
+from aae.sweep.combinations import changed_params
+from aae.training import (
+    Batches,
+    Training,
+    adversarial_phases,
+    autoencoder_phases,
+    initialise,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 # Versions of three priors far from zero, far from one in scale, or peaked at an edge.
@@ -148,11 +155,7 @@ def chosen_params(prior: str, seed: int, changes: list[str]) -> Params:
         *(f"++priors.{name}.{argument}" for argument in filter(None, arguments.split(","))),
         *(f"++train_aae.{change}" for change in changes),
     ]  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "params.yaml")
-        shutil.copy(ROOT / "params.yaml", path)
-        apply_overrides(path, overrides)
-        return load_params(path)
+    return changed_params(ROOT / "params.yaml", overrides)
 
 
 def result_key(params: Params) -> str:
@@ -182,8 +185,9 @@ def train_ae(seed: int, path: Path) -> None:
         hidden=params.network.hidden,
     )
     model = Model(architecture, seed)
-    for _ in AutoencoderTraining(model, params.train_ae, train, validation, seed).epochs():
-        pass
+    batches = Batches(train, validation, None, seed, model.device)
+    phases = autoencoder_phases(model, params.train_ae)
+    list(Training(model, phases, batches, params.train_ae).epochs())
     save_model(model, path)
 
 
@@ -197,10 +201,11 @@ def train_aae(prior: str, seed: int, changes: list[str], autoencoder: Path) -> d
         update={"discriminator_hidden": params.network.discriminator_hidden}
     )
     model = Model(architecture, seed)
-    target, settings = params.latent_prior, params.train_aae
+    target, settings = chosen_prior(params), params.train_aae
     initialise(model, target, settings, trained, train)
-    for _ in AdversarialTraining(model, target, settings, train, validation, seed).epochs():
-        pass
+    batches = Batches(train, validation, target, seed, model.device)
+    phases = adversarial_phases(model, target, settings)
+    list(Training(model, phases, batches, settings).epochs())
     images = splits["test"].images
     codes = model.encode(images)
     mse = F.mse_loss(model.decode(codes), pixels(images)).item()

@@ -2,12 +2,12 @@
 
     .venv/bin/python benchmarks/scaling.py [--steps 40] [--threads N]
 
-Times a number of steps of `aae.training.phases.AdversarialTraining`, in batches of 100 at the parameters
-of params.yaml, on random images that are read as a stage reads its own: memory-mapped. One
-configuration after the other, each in a process of its own. An epoch's time is a step's times its
-number of steps. The validation at its end is not in it; its memory is measured on its own. With
---processor-time the time is that for which a processor was at work: what to ask for, with one
-thread, where others use the machine as well.
+Times a number of steps of `aae.training.Training` with the adversarial phases, in batches of 100 at
+the parameters of params.yaml, on random images that are read as a stage reads its own:
+memory-mapped. One configuration after the other, each in a process of its own. An epoch's time is a
+step's times its number of steps. The validation at its end is not in it; its memory is measured on
+its own. With --processor-time the time is that for which a processor was at work: what to ask for,
+with one thread, where others use the machine as well.
 
 The memory that a process has is of two kinds. *Anonymous* memory is its own: networks, gradients,
 moments, and all that a step needs in between. *Mapped* memory is the part of the image file (and of
@@ -43,7 +43,8 @@ from rich.table import Table
 from aae.models import Architecture, Model
 from aae.params import load_params
 from aae.pipeline.stage import set_arithmetic
-from aae.training.phases import AdversarialTraining, initialise
+from aae.priors import chosen_prior
+from aae.training import Batches, Training, adversarial_phases, initialise
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGE_SHAPE, BATCH = (1, 28, 28), 100
@@ -204,7 +205,7 @@ def measure(it: Configuration, steps: int, clock: Callable[[], float]) -> Measur
     set_arithmetic()
     before = memory()
     params = load_params(ROOT / "params.yaml").model_copy(update={"latent_dim": it.latent_dim})
-    prior = params.latent_prior
+    prior = chosen_prior(params)
     # An autoencoder to start from would change nothing that is measured.
     settings = params.train_aae.model_copy(update={"init": "scratch", "batch_size": BATCH})
     images = torch.from_numpy(np.load(f"{it.count}.npy", mmap_mode="c"))
@@ -217,7 +218,8 @@ def measure(it: Configuration, steps: int, clock: Callable[[], float]) -> Measur
     )
     model = Model(architecture, seed=0)
     initialise(model, prior, settings, model, images)
-    training = AdversarialTraining(model, prior, settings, images, images[: it.count // 10], 0)
+    batches = Batches(images, images[: it.count // 10], prior, 0, model.device)
+    training = Training(model, adversarial_phases(model, prior, settings), batches, settings)
 
     times: list[float] = []
 
@@ -235,13 +237,18 @@ def measure(it: Configuration, steps: int, clock: Callable[[], float]) -> Measur
             pass
     with peak() as validating:
         training.validate()
-    # Weights and moments are the state; a gradient is as large as its weight.
-    tensors = {name: x for name, x in training.state().items() if "/" in name}
+    # A gradient is as large as its weight.
+    moments = [
+        tensor
+        for optimiser in training.optimisers.values()
+        for state in optimiser.state.values()
+        for tensor in state.values()
+    ]
     weights = sum(weight.nbytes for weight in model.parameters())
     return Measured(
         steps=len(times) - 1 - WARM_UP,
         seconds=statistics.median(b - a for a, b in itertools.pairwise(times[WARM_UP:])),
-        networks=weights + sum(x.nbytes for x in tensors.values()),
+        networks=2 * weights + sum(x.nbytes for x in moments),
         anonymous=anonymous[0] - before["RssAnon"],
         validating=validating[0] - before["RssAnon"],
         mapped=memory()["RssFile"] - before["RssFile"],

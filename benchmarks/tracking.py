@@ -35,9 +35,9 @@ ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("prepare_data", "train_ae", "train_aae", "eval_latent", "report")
 RUN = "stages/run"  # as dvc.yaml starts them
 TRACKED = ("train_ae", "train_aae", "eval_latent")
-BARE = "import aae, torch"
+BARE = "import torch"
 BARE_TRACKED = (
-    "import aae, torch, mlflow; mlflow.set_tracking_uri('sqlite:///mlflow.db'); "
+    "import torch, mlflow; mlflow.set_tracking_uri('sqlite:///mlflow.db'); "
     "mlflow.get_experiment_by_name('aae')"
 )
 
@@ -79,9 +79,9 @@ def main() -> None:
             times = [f"{seconds:.1f} s" for seconds in (whole, *parts.values())]
             shares = [f"{s / whole:.1%}" for s in (parts["epochs"], sum(parts.values()))]
             table.add_row(name, *times, *shares, f"{snapshots:.2f} s", f"{snapshots / whole:.1%}")
-        scripts = [(f"stages/{name}.py", "--help") for name in (*STAGES, "check_params")]
+        scripts = [(f"stages/{name}.py", "--help") for name in STAGES]
         programs = [("-c", BARE), ("-c", BARE_TRACKED)]
-        *start_up, check, bare, bare_tracked = fastest(copy, [*scripts, *programs])
+        *start_up, bare, bare_tracked = fastest(copy, [*scripts, *programs])
     Console(width=110).print(table)
     print(f"Once, when the store is new: {new_store:.1f} s for creating its tables.")
     each = " + ".join(f"{seconds:.1f}" for seconds in start_up)
@@ -89,7 +89,6 @@ def main() -> None:
     print(f"Start-up and tracking together: {sum(start_up) + tracking:.1f} s.")
     least = len(STAGES) * bare + len(TRACKED) * (bare_tracked - bare)
     print(f"Importing torch alone in each, MLflow and its store in those tracked: {least:.1f} s.")
-    print(f"Before them, where a parameter has changed, check_params: {check:.1f} s.")
 
 
 def fastest(folder: Path, programs: list[tuple[str, ...]]) -> list[float]:
@@ -106,7 +105,9 @@ def fastest(folder: Path, programs: list[tuple[str, ...]]) -> list[float]:
 
 def open_store(folder: Path) -> float:
     """Create the store, and return how much longer that takes than opening it, in seconds."""
-    program = "from pathlib import Path; from aae.tracking.store import connect; connect(Path.cwd())"
+    program = (
+        "from pathlib import Path; from aae.tracking.store import connect; connect(Path.cwd())"
+    )
 
     def connect(where: Path) -> float:
         start = time.perf_counter()
@@ -139,14 +140,14 @@ def run_stage(stage: str) -> dict[str, float]:
         return wrapper
 
     # What a stage loads without tracking comes first, so that it is not counted.
-    from aae import checkpoints, progress, training  # noqa: F401
-    from aae import stage as _  # noqa: F401
+    from aae import models, progress, training  # noqa: F401
+    from aae.pipeline import stage as _  # noqa: F401
 
     if stage == "eval_latent":
-        from aae import gallery  # noqa: F401
+        from aae.report import gallery  # noqa: F401
 
     with clock("loading"):
-        from aae.tracking import runs
+        from aae.tracking import run as runs
 
         if stage == "train_aae":  # it draws for MLflow alone
             from aae.report import figures

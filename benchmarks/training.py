@@ -13,7 +13,8 @@ that for which a processor was at work: what to ask for where others use the mac
 one thread (of several, those that wait for another are at work, too). On a GPU (--device) a turn
 ends when the GPU has done what it was told.
 
-- **this project** is `aae.training.phases.AdversarialTraining` at the parameters of params.yaml, set up as
+- **this project** is `aae.training.Training` with the adversarial phases at the parameters of
+params.yaml, set up as
   in a stage. The gradient penalty is work that the others do not do: it is timed with and without.
 - **textbook** is the same algorithm as tutorials write it: a DataLoader that turns one image after
   another into a tensor, a pass of the encoder in each of three phases, `torch.optim.Adam` as it
@@ -60,13 +61,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from aae.data import read_source
-from aae.training.devices import has_bf16, rounding, training_device, training_precision
 from aae.errors import DataError, ParameterError
 from aae.models import Architecture, Model
 from aae.params import Device, Precision, load_params
-from aae.seeding import stream
 from aae.pipeline.stage import set_arithmetic
-from aae.training.phases import AdversarialTraining, initialise
+from aae.priors import chosen_prior
+from aae.seeding import stream
+from aae.training import Batches, Training, adversarial_phases, initialise
+from aae.training.devices import has_bf16, rounding, training_device, training_precision
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGE_SHAPE, COUNT = (1, 28, 28), 60_000
@@ -378,10 +380,12 @@ def project(precision: Precision, penalty: bool, folder: Path | None) -> Turn:
         discriminator_hidden=HIDDEN,
     )
     model, images = Model(architecture, seed=0), read_images(folder)
-    prior = params.model_copy(update={"latent_dim": LATENT_DIM}).latent_prior
+    prior = chosen_prior(params.model_copy(update={"latent_dim": LATENT_DIM}))
     initialise(model, prior, settings, model, images)
     model.to(_device)
-    training = AdversarialTraining(model, prior, settings, images, images[:_batch], 0, precision)
+    batches = Batches(images, images[:_batch], prior, 0, model.device)
+    phases = adversarial_phases(model, prior, settings)
+    training = Training(model, phases, batches, settings, precision)
     return timed(lambda tick: list(training.epochs(between_steps=tick)))
 
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -176,3 +177,22 @@ def gate(project: Path, *arguments: str, **environment: str) -> subprocess.Compl
     """Run the gate."""
     command = ["aae", "regression", *arguments]
     return run(command, project, check=False, PYTHONPATH=str(project), **environment)
+
+
+def wait_for_queue(project: Path) -> str:
+    """Wait until no experiment is queued or runs, and return DVC's list of them."""
+    while True:
+        status = run(["dvc", "queue", "status"], project).stdout
+        running = [line.split()[1] for line in status.splitlines() if line.endswith("Running")]
+        if running:  # following its log ends when it does
+            run(["dvc", "queue", "logs", "--follow", running[0]], project, check=False)
+        elif "Queued" not in status:
+            return status
+
+
+def end(process: subprocess.Popen, sign: signal.Signals = signal.SIGKILL) -> str:
+    """Send a signal to a process and all that it has started; return what it wrote."""
+    os.killpg(process.pid, sign)
+    output, errors = process.communicate()
+    assert process.returncode != 0
+    return output + errors

@@ -145,7 +145,8 @@ def cluster(address: str | None, cpus: int, gpus: float, store: str) -> Iterator
             and machine["Resources"].get("GPU", 0) >= gpus
             for machine in machines.values()
         ):
-            raise SweepError(f"--cpus {cpus} --gpus {gpus:g}: no machine of the cluster has as many")
+            asked = f"--cpus {cpus} --gpus {gpus:g}"
+            raise SweepError(f"{asked}: no machine of the cluster has as many")
         here = machines[ray.get_runtime_context().get_node_id()]["NodeManagerAddress"]
         others = {machine["NodeManagerAddress"] for machine in machines.values()} - {here}
         if urlsplit(store).scheme in LOCAL_STORES and (others or address.startswith("ray://")):

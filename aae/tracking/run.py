@@ -5,7 +5,7 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,22 +23,9 @@ from aae.evaluation.measures import HEADLINES
 from aae.files import file_digest
 from aae.models import Architecture
 from aae.params import flatten
-from aae.tracking.spool import load_spooled, remove_spooled, save_spooled, spool_lock, spooled
-from aae.tracking.store import (
-    Dataset,
-    End,
-    Files,
-    Image,
-    Record,
-    RunInfo,
-    SavedModel,
-    Store,
-    Text,
-    Values,
-    address,
-    connect,
-)
-from aae.workspace import experiment, git, locked, project_root
+from aae.tracking import store
+from aae.tracking.spool import remove_spooled, save_spooled, spool_lock, spooled, sync
+from aae.workspace import experiment, git, project_root
 
 
 class Run:
@@ -46,55 +33,46 @@ class Run:
 
     Everything is recorded in order. When the store turns out to be away, or refuses what it took
     before, the rest is kept and recorded when the run is closed; what it does not take then stays
-    in `mlflow-spool/`.
+    in `mlflow-spool/`, from where the next stage or `aae sync` uploads it.
 
     Args:
         root: root of the repository.
         info: which run it is.
+        begun: whether a store that refuses is a warning, as it is once the store has taken
+            something, and not an error.
     """
 
-    def __init__(self, root: Path, info: RunInfo) -> None:
-        self.root, self.info = root, info
-        self.store: Store | None = None
-        self.pending: list[Record] = []
+    def __init__(self, root: Path, info: store.RunInfo, begun: bool = False) -> None:
+        self.root, self.info, self.begun = root, info, begun
+        self.store: store.Store | None = None
+        self.pending: list[store.Record] = []
         self.away = False
-        self.begun = False  # whether the store has taken something
         self.folder: Path | None = None  # where it is spooled, if it is
         self.lock: FileLock | None = None  # of that folder
-
-    @classmethod
-    def from_spool(cls, root: Path, folder: Path) -> "Run":
-        """Return a spooled run, to go on recording in it."""
-        info, records = load_spooled(folder)
-        run = cls(root, info)
-        run.pending, run.folder = records, folder
-        run.away = run.begun = True  # what has been waiting is recorded first
-        return run
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log nested parameters by dotted name."""
         texts = {name: without_password(str(value)) for name, value in flatten(params).items()}
-        self._record(Values(params=texts))
+        self._record(store.Values(params=texts))
 
     def log_epoch(self, losses: Mapping[str, float]) -> None:
         """Log the losses of an epoch, with the epoch as their step."""
         values = {name: loss for name, loss in losses.items() if name != "epoch"}
-        self._record(Values(values, step=int(losses["epoch"]), time=now()))
+        self._record(store.Values(values, step=int(losses["epoch"]), time=now()))
 
     def log_image(self, image: NDArray[np.uint8], name: str, epoch: int) -> None:
         """Add an image [H, W, 3] to a series over epochs."""
-        self._record(Image(image, name, epoch, now()))
+        self._record(store.Image(image, name, epoch, now()))
 
     def log_dataset(self, name: str, digest: str) -> None:
         """Log the prepared data as the input of the run, with the first 32 digits of its digest."""
-        self._record(Dataset(name, digest[:32], str(PREPARED.resolve())))
-        self._record(Values(tags={"data_digest": digest}))
+        self._record(store.Dataset(name, digest[:32], str(PREPARED.resolve())))
+        self._record(store.Values(tags={"data_digest": digest}))
 
     def log_model(self, weights: Path, architecture: Architecture) -> None:
         """Log a saved model so that MLflow can serve its decoder: codes in, images out."""
-        self.info.model_digest = file_digest(weights)
-        self._record(Values(tags={"model_digest": self.info.model_digest}))
-        self._record(SavedModel(weights, architecture.model_dump(mode="json")))
+        self._record(store.Values(tags={"model_digest": file_digest(weights)}))
+        self._record(store.SavedModel(weights, architecture.model_dump(mode="json")))
 
     def log_evaluation(
         self,
@@ -122,13 +100,25 @@ class Run:
         named["mlflow.note.content"] = ", ".join(
             f"{prefix}{name} {metrics[name]:.4g}" for name in HEADLINES if name in metrics
         )
-        self._record(Values(metrics=values, tags=named, time=now()))
-        self._record(Text(histogram.to_csv(index=False), f"{prefix}latent_histogram.csv"))
-        self._record(Files(figures, f"{prefix}figures"))
+        self._record(store.Values(metrics=values, tags=named, time=now()))
+        self._record(store.Text(histogram.to_csv(index=False), f"{prefix}latent_histogram.csv"))
+        self._record(store.Files(figures, f"{prefix}figures"))
 
     def end(self, status: str) -> None:
         """End the run: FINISHED, FAILED or KILLED."""
-        self._record(End(status, now()))
+        self._record(store.End(status, now()))
+
+    def upload_older(self) -> None:
+        """Upload what earlier stages have spooled: this run may go on in one of their runs."""
+        if self.away or not spooled(self.root):
+            return
+        try:
+            _, left = sync(self.root)
+        except StoreAwayError as error:
+            self._goes_on_without(error)
+        else:
+            for reason in left:
+                warn(reason)
 
     def keep(self) -> None:
         """Spool what the store has not taken yet, so that killing this process does not lose it."""
@@ -144,6 +134,8 @@ class Run:
         try:
             if self.away and at_once:
                 raise StoreAwayError("MLflow does not answer")
+            if self.away and spooled(self.root):
+                sync(self.root)
             self._write_pending()
         except TrackingError as error:
             self._spool(f"{error}; ")
@@ -156,6 +148,32 @@ class Run:
         finally:
             if self.lock is not None:
                 self.lock.release()
+
+    def _record(self, record: store.Record) -> None:
+        self.pending.append(record)
+        if self.away:
+            return
+        try:
+            self._write_pending()
+        except TrackingError as error:
+            if not self.begun and not isinstance(error, StoreAwayError):
+                self.pending.clear()
+                raise
+            self._goes_on_without(error)
+        except BaseException:  # Ctrl-C while a server does not answer: do not ask it again
+            self.away = True
+            raise
+
+    def _write_pending(self) -> None:
+        if self.store is None:
+            self.store = store.connect(self.root)
+        self.store.write(self.info, self.pending)
+        self.begun = True
+
+    def _goes_on_without(self, error: TrackingError) -> None:
+        # It may have taken a record without answering: what the run has must be asked.
+        self.away, self.info.resumed, self.store = True, True, None
+        warn(f"{error}; going on, what is missing will be recorded at the end")
 
     def _spool(self, why: str | None = None) -> None:
         """Spool what is pending; a training does not end because this disk is full.
@@ -180,33 +198,6 @@ class Run:
                 folder = self.folder.relative_to(self.root)
                 warn(f"{why}the rest of this run is kept in {folder}, upload it with `aae sync`")
 
-    def _record(self, record: Record) -> None:
-        self.pending.append(record)
-        if self.away:
-            return
-        try:
-            self._write_pending()
-        except TrackingError as error:
-            if not self.begun and not isinstance(error, StoreAwayError):
-                self.pending.clear()
-                raise
-            self._is_away()
-            warn(f"{error}; going on, what is missing will be recorded at the end")
-        except BaseException:  # Ctrl-C while a server does not answer: do not ask it again
-            self._is_away()
-            raise
-
-    def _is_away(self) -> None:
-        self.away = True
-        # It may have taken a record without answering: what the run has must be asked.
-        self.info.resumed, self.store = True, None
-
-    def _write_pending(self) -> None:
-        if self.store is None:
-            self.store = connect(self.root)
-        self.store.write(self.info, self.pending)
-        self.begun = True
-
 
 @contextmanager
 def training_run(
@@ -221,16 +212,8 @@ def training_run(
         params: nested parameters, logged by dotted name.
         training: id of the training; if it was killed before, its run goes on.
     """
-    root, new = project_root(Path.cwd()), _new_run(stage, prior, seed)
-    new.tags["training"] = training
-    run = _spooled_run(root, lambda old: old.tags.get("training") == training)
-    if run is None:
-        run = Run(root, replace(new, find=f"tags.training = '{training}'"))
-    else:  # it goes on in the store, where it may be too, as if it had not been spooled
-        run.info.id, run.info.tags = None, new.tags
-        run.pending = [record for record in run.pending if not isinstance(record, End)]
-    run.away = False
-    with _ended(run):
+    info = _new_run(stage, prior, seed, {"training": training})
+    with _ended(Run(project_root(Path.cwd()), info)) as run:
         run.log_params(params)
         yield run
 
@@ -245,27 +228,21 @@ def evaluation_run(weights: Path, stage: str, prior: str, seed: int) -> Iterator
         prior: the prior that it was trained with, "none" for an autoencoder.
         seed: the seed of params.yaml.
     """
-    root, digest = project_root(Path.cwd()), file_digest(weights)
-    with locked(root, "spool"):
-        run = _spooled_run(root, lambda old: old.model_digest == digest)
-        if run is None:
-            new = _new_run(stage, prior, seed)
-            new.name += " (trained elsewhere)"
-            new.tags |= {"model_digest": digest, "trained_elsewhere": "true"}
-            trained = f"tags.model_digest = '{digest}' and attributes.status = 'FINISHED'"
-            run = Run(root, replace(new, find=trained, model_digest=digest))
-            run.begun = (
-                True  # the evaluation is done: a store that refuses it must not end the stage
-            )
-        with _ended(run):
-            yield run
+    info = _new_run(stage, prior, seed, {"model_digest": file_digest(weights)})
+    info.name += " (trained elsewhere)"
+    info.tags["trained_elsewhere"] = "true"
+    info.find = f"{info.find} and attributes.status = 'FINISHED'"
+    # The evaluation is done: a store that refuses it must not end the stage.
+    with _ended(Run(project_root(Path.cwd()), info, begun=True)) as run:
+        yield run
 
 
 @contextmanager
-def _ended(run: Run) -> Iterator[None]:
+def _ended(run: Run) -> Iterator[Run]:
     """End a run when the block ends: FINISHED, KILLED by Ctrl-C or FAILED."""
+    run.upload_older()
     try:
-        yield
+        yield run
     except KeyboardInterrupt:
         run.end("KILLED")
         run.close(at_once=True)
@@ -278,36 +255,19 @@ def _ended(run: Run) -> Iterator[None]:
     run.close()
 
 
-def _spooled_run(root: Path, is_it: Callable[[RunInfo], bool]) -> Run | None:
-    """Return a spooled run for this store, if there is one of this kind."""
-    for folder in spooled(root):
-        lock = spool_lock(root, folder)
-        try:
-            run = Run.from_spool(root, folder)
-            if not is_it(run.info) or run.info.address != address(root):
-                continue
-            lock.acquire()  # wait until nobody uploads it
-            run = Run.from_spool(root, folder)
-        except FileNotFoundError:  # another process has just uploaded it or written it again
-            lock.release()
-        except TrackingError as error:
-            lock.release()
-            warn(f"{folder.relative_to(root)}: {error}")
-        else:
-            run.lock = lock
-            return run
-    return None
-
-
-def _new_run(stage: str, prior: str, seed: int) -> RunInfo:
+def _new_run(stage: str, prior: str, seed: int, found_by: Mapping[str, str]) -> store.RunInfo:
+    """Describe a run, which goes on if there is one with the tag that it is found by."""
     tags = {
         "stage": stage, "prior": prior, "seed": str(seed), "dvc_experiment": experiment(),
         "threads": str(torch.get_num_threads()), "ci": "true" if os.environ.get("CI") else "",
         "mlflow.source.name": f"stages/{stage}.py", "mlflow.source.type": "LOCAL",
+        **_git_tags(), **found_by,
     }  # fmt: skip
     name = f"{stage} seed {seed}" if prior == "none" else f"{stage} {prior} seed {seed}"
-    tags = {k: without_password(v) for k, v in (tags | _git_tags()).items() if v}
-    return RunInfo(address(project_root(Path.cwd())), name, tags, now())
+    tags = {key: without_password(value) for key, value in tags.items() if value}
+    ((key, value),) = found_by.items()
+    where = store.address(project_root(Path.cwd()))
+    return store.RunInfo(where, name, tags, now(), find=f"tags.{key} = '{value}'")
 
 
 def _git_tags() -> dict[str, str]:

@@ -122,7 +122,6 @@ class RunInfo:
         find: filter of MLflow that finds the run if it exists; None if it is new.
         id: its id, once known.
         resumed: whether the run existed before: what it has of a training is not recorded twice.
-        model_digest: digest of the model that it trained, once known.
     """
 
     address: str
@@ -132,7 +131,6 @@ class RunInfo:
     find: str | None = None
     id: str | None = None
     resumed: bool = False
-    model_digest: str | None = None
 
 
 class Store:

@@ -11,7 +11,17 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from projects import EVALUATION, LONG, check_store, copy_project, made_once, outputs, run, start
+from projects import (
+    EVALUATION,
+    LONG,
+    check_store,
+    copy_project,
+    end,
+    made_once,
+    outputs,
+    run,
+    start,
+)
 from ruamel.yaml import YAML
 
 EPOCHS = LONG["train_ae.epochs"]
@@ -26,14 +36,6 @@ def wait_for_epoch(process: subprocess.Popen, stage: str, epoch: int) -> None:
         if done and int(done[1] or 0) >= epoch:
             return
     raise AssertionError(process.stderr.read())
-
-
-def end(process: subprocess.Popen, sign: signal.Signals) -> str:
-    """Send a signal to a process and all that it has started; return what it wrote."""
-    os.killpg(process.pid, sign)
-    output, errors = process.communicate()
-    assert process.returncode != 0
-    return output + errors
 
 
 @pytest.fixture(scope="module")
