@@ -46,12 +46,23 @@ def replacing(path: Path) -> Iterator[Path]:
             yield temporary
             for written in (temporary, *temporary.rglob("*")):
                 _to_disk(written)
-            if temporary.is_dir() and path.is_dir():  # no system call replaces a full folder
-                path.rename(folder / "replaced")
-            temporary.replace(path)
+            if temporary.is_dir() and path.is_dir():
+                _swap(temporary, path, folder / "replaced")
+            else:
+                temporary.replace(path)
             _to_disk(path.parent)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _swap(new: Path, path: Path, old: Path) -> None:
+    """Replace a folder by another, which no system call does at once."""
+    path.rename(old)
+    try:
+        new.rename(path)
+    except BaseException:
+        old.rename(path)
+        raise
 
 
 def _to_disk(path: Path) -> None:

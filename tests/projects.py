@@ -121,6 +121,8 @@ def start(command: list[str], cwd: Path, **environment: str | None) -> subproces
     return subprocess.Popen(
         command, cwd=cwd, env={k: v for k, v in wanted.items() if v is not None}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        # What a shell runs in the background ignores Ctrl-C, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
 

@@ -78,3 +78,25 @@ def test_a_digest_is_that_of_names_and_contents(tmp_path: Path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "b.py").rename(tmp_path / "folder" / "b.py")
     assert len({first, second, third, tree_digest(tmp_path)}) == 4
+
+
+def test_a_folder_is_replaced_as_a_whole_or_stays(tmp_path: Path, monkeypatch):
+    path = tmp_path / "folder"
+    for text in ("first", "second"):
+        with replacing(path) as temporary:
+            temporary.mkdir()
+            (temporary / text).write_text(text)
+    assert [file.name for file in path.iterdir()] == ["second"]
+    rename = Path.rename
+
+    def fail(self: Path, target: Path) -> None:
+        if target == path and self.name == "folder":  # the new one, not the one that was there
+            raise OSError(28, "No space left on device")
+        rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OutputError, match="No space left"), replacing(path) as temporary:  # noqa: PT012
+        temporary.mkdir()
+        (temporary / "third").write_text("third")
+    assert [file.name for file in path.iterdir()] == ["second"]
+    assert list(tmp_path.iterdir()) == [path]

@@ -27,12 +27,13 @@ from aae.errors import SweepError, TrackingError, without_password
 from aae.evaluation.measures import HEADLINES
 from aae.files import check_writable, write_csv
 from aae.progress import show_steps
-from aae.regression.gate import MEASURED
 from aae.sweep import trial
 from aae.sweep.combinations import by_name, combine, experiment_names
 from aae.tracking.store import Store, connect
 from aae.workspace import git, project_root
 
+# Where a trial has its measures.
+MEASURED = "reports/metrics/latent.json"
 # How often a trial is started again when its machine or its worker has died.
 RETRIES = 3
 # The model that the table is about; its rows are sorted by the first headline measure that is a

@@ -92,7 +92,7 @@ class Training:
         """Return the losses on the validation images."""
         totals: dict[str, Tensor] = {}
         for batch in self.batches.validation():
-            step, rows = Step(self.model, batch, learning=False), len(batch["images"])
+            step, rows = Step(self.model, batch), len(batch["images"])
             for phase in self.phases:
                 name, loss = f"validation_{phase.name}_loss", phase.loss(step).value
                 totals[name] = totals.get(name, 0) + loss * rows

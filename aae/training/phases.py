@@ -44,13 +44,11 @@ class Step:
         model: the networks.
         batch: what was drawn, see :meth:`aae.training.batches.Batches.draw`.
         precision: "bf16" for passes through the networks in bfloat16.
-        learning: False where losses are only measured.
     """
 
     model: Model
     batch: Batch
     precision: Precision = "float32"
-    learning: bool = True
     _codes: Tensor | None = field(default=None, init=False)
 
     def run(self, network: nn.Module, inputs: Tensor) -> Tensor:
@@ -105,7 +103,7 @@ def discrimination(step: Step, scale: Tensor, gradient_penalty: float) -> Loss:
         gradient_penalty: weight of the penalty on the discriminator's gradient; 0 turns it off.
     """
     prior_samples = step.batch["prior_samples"]
-    penalised = step.learning and gradient_penalty > 0
+    penalised = gradient_penalty > 0 and torch.is_grad_enabled()
     if penalised:
         prior_samples = prior_samples.detach().requires_grad_()
     discriminator = step.model.discriminator
@@ -174,11 +172,11 @@ def adversarial_phases(model: Model, prior: Prior, settings: TrainAAE) -> list[P
     encoder, decoder, discriminator = model.encoder, model.decoder, model.discriminator
     assert discriminator is not None
     scale, rates = prior.scale.to(model.device), settings.learning_rate
-    penalised = partial(discrimination, scale=scale, gradient_penalty=settings.gradient_penalty)
+    discriminate = partial(discrimination, scale=scale, gradient_penalty=settings.gradient_penalty)
     return [
         # Reconstruction phase
         Phase("reconstruction", (encoder, decoder), rates.reconstruction, reconstruction),
         # Regularisation phase
-        Phase("discriminator", (discriminator,), rates.discriminator, penalised),
+        Phase("discriminator", (discriminator,), rates.discriminator, discriminate),
         Phase("generator", (encoder,), rates.generator, generation),
     ]

@@ -157,7 +157,7 @@ def test_prior_samples_are_accused_no_more_often_than_stated(gaussian, of_gaussi
     results = [of_gaussian(gaussian.sample(COUNT, stream(seed, "codes"))) for seed in range(100)]
     assert sum(result["follows_prior"] for result in results) >= 90
     # Each p-value is uniform, too: Kolmogorov-Smirnov at 0.1 % each (they are multiples of 1/200).
-    for name in (*PriorTest.TESTS, "all"):
+    for name in (*TESTS, "all"):
         values = [result["p_value"][name] for result in results]
         assert scipy.stats.kstest(values, "uniform").statistic < 1.95 / 10 + 1 / 200, name
     # Nor are they beyond the floor more often than one in twenty. A beta distribution has where

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import sys
 from pathlib import Path
 
 import mlflow
@@ -194,9 +193,7 @@ def test_after_ctrl_c_nothing_is_left(project):
     long = TINY["regression.overrides"] | {"train_ae.epochs": 1000}
     write_params(project / "params.yaml", TINY | {"regression.overrides": long})
     write_baseline(project, json.dumps(dict.fromkeys(TINY["regression.metrics"], 1.0)))
-    # What a shell runs in the background ignores the signal, and so would the tests' child.
-    hears = ["env", "--default-signal=INT", sys.executable, "-m", "aae.regression.gate"]
-    process = start([*hears, "--base", "HEAD"], project, PYTHONPATH=str(project))
+    process = start(["aae", "regression", "--base", "HEAD"], project, PYTHONPATH=str(project))
     wait_for_line(process.stderr, "Running stage 'train_ae'")
     assert list((project / ".dvc" / "tmp").rglob("dvc.yaml")), "the copy that it runs in"
     os.killpg(process.pid, signal.SIGINT)
@@ -240,7 +237,7 @@ def test_what_is_worse_fails_but_for_what_is_accepted_on_purpose(tmp_path):
     stage = project / "stages" / "prepare_data.py"
     for old, new in (
         ("    write_prepared(", "    halve(splits)\n    write_prepared("),
-        ("\nfrom aae.data.data", "\nfrom aae.halves import halve\nfrom aae.data.data"),
+        ("\nfrom aae.data", "\nfrom aae.halves import halve\nfrom aae.data"),
     ):
         assert stage.read_text().count(old) == 1
         stage.write_text(stage.read_text().replace(old, new))
