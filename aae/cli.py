@@ -1,4 +1,4 @@
-"""The command `aae`. A command imports what it needs when it runs: `aae --help` must be quick."""
+"""The command `aae`. Each command imports what it needs when it runs, so `aae --help` is quick."""
 
 import sys
 import time
@@ -11,10 +11,10 @@ from aae.errors import AAEError, OutputError, without_password
 
 
 class _Commands(click.Group):
-    """Commands whose errors are one line."""
+    """Commands that report an error in one line."""
 
     def invoke(self, context: click.Context) -> Any:
-        """Run a command; exit with 1 after an error that the user can put right, 130 on Ctrl-C."""
+        """Run a command; exit with 1 after an error that the user can fix, with 130 on Ctrl-C."""
         try:
             return super().invoke(context)
         except AAEError as error:
@@ -29,7 +29,7 @@ class _Commands(click.Group):
 def main() -> None:
     """Adversarial autoencoders: a reproducible pipeline, with experiment tracking.
 
-    The pipeline itself runs with `dvc repro`, an experiment with `dvc exp run -S prior=gamma`.
+    `dvc repro` runs the pipeline itself, `dvc exp run -S prior=gamma` runs an experiment.
     """
 
 
@@ -38,8 +38,8 @@ def ui() -> None:
     """Open the experiments in MLflow's pages.
 
     Serves MLflow on loopback, at port 5000 or another free one, and prints the address of a page
-    that lists the adversarial autoencoders, the best match first. If MLFLOW_TRACKING_URI names a
-    server, prints the address of that page on it.
+    that lists the adversarial autoencoders, with the best match first. If MLFLOW_TRACKING_URI names
+    a server, the command only prints the address of that page on the server.
 
     \b
     Example:
@@ -52,11 +52,11 @@ def ui() -> None:
 
 @main.command()
 def sync() -> None:
-    """Upload what was recorded while MLflow was away.
+    """Upload what was recorded while MLflow was unreachable.
 
-    Uploads the runs in mlflow-spool/ to the server and experiment that they are for, which
-    MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME name as when the runs were recorded. Exits with 1
-    if some could not be uploaded; they stay in mlflow-spool/.
+    Uploads the runs in mlflow-spool/ to their server and experiment. MLFLOW_TRACKING_URI and
+    MLFLOW_EXPERIMENT_NAME must have the same values as when the runs were recorded. Exits with 1 if
+    some runs could not be uploaded; they stay in mlflow-spool/.
 
     \b
     Example:
@@ -73,16 +73,16 @@ def sync() -> None:
 
 @main.command()
 @click.argument("overrides", nargs=-1, required=True, metavar="KEY=VALUES…")
-@click.option("-n", "--name", help="Name of the experiments, to which their numbers are added.")
+@click.option("-n", "--name", help="Name of the experiments; the sweep adds a number to each.")
 @click.option(
     "--address",
-    help="Address of a running cluster, `auto` for the one of this machine; also RAY_ADDRESS. "
-    "Without it, a cluster of this machine alone is started.",
+    help="Address of a running cluster, or `auto` for that of this machine; RAY_ADDRESS does the "
+    "same. Without an address, the sweep starts a cluster on this machine alone.",
 )
-@click.option("--cpus", default=1, show_default=True, help="Cores of a trial.")
-@click.option("--gpus", default=0.0, show_default=True, help="GPUs of a trial.")
+@click.option("--cpus", default=1, show_default=True, help="Cores for each trial.")
+@click.option("--gpus", default=0.0, show_default=True, help="GPUs for each trial.")
 @click.option(
-    "--table", type=click.Path(path_type=Path), help="Where to write the table; sweeps/NAME.csv."
+    "--table", type=click.Path(path_type=Path), help="File for the table; default sweeps/NAME.csv."
 )
 def sweep(
     overrides: tuple[str, ...],
@@ -94,7 +94,7 @@ def sweep(
 ) -> None:
     """Run all combinations of parameters on a Ray cluster.
 
-    KEY=VALUES are parameters as for `dvc exp run --queue -S`. The results are in one table, the
+    KEY=VALUES are parameters as for `dvc exp run --queue -S`. One table shows all results, with the
     best match first. Exits with 0 if all trials succeed, with 1 if one fails or nothing could run,
     with 130 after Ctrl-C or SIGTERM.
 
@@ -104,7 +104,7 @@ def sweep(
       aae sweep --address auto --cpus 2 'latent_dim=2,8'
 
     \b
-    A cluster of several machines, each with the packages of requirements.lock:
+    To start a cluster of several machines, each with the packages of requirements.lock:
       ray start --head --port 6379      here, and on each of the others,
       ray start --address HOST:6379     with a copy of this machine's ~/.ray/auth_token
     """
@@ -134,34 +134,34 @@ def _writable(_context: click.Context, _parameter: click.Parameter, value: Any) 
 
 
 @main.command()
-@click.option("--base", metavar="REV", help="Revision to compare with.")
+@click.option("--base", metavar="REV", help="Revision to compare with; default the merge base.")
 @click.option(
-    "--accept", is_flag=True, help="Write reports/metrics/regression.json, to be committed."
+    "--accept", is_flag=True, help="Write reports/metrics/regression.json, for you to commit."
 )
 @click.option(
     "--markdown", is_flag=False, flag_value="-", metavar="[FILE]", callback=_writable,
-    help="Write a comment for a pull request; to the standard output without FILE.",
+    help="Write a comment for a pull request to FILE, or else to the standard output.",
 )  # fmt: skip
 @click.option(
     "--json", "as_json", is_flag=False, flag_value="-", metavar="[FILE]", callback=_writable,
-    help="Write the result for machines; to the standard output without FILE.",
+    help="Write the result as JSON to FILE, or else to the standard output.",
 )  # fmt: skip
 @click.option(
     "--report", "page", type=click.Path(path_type=Path), callback=_writable,
-    help="Where to put the page of the run.",
+    help="File for the page of the run.",
 )  # fmt: skip
 def regression(
     base: str | None, accept: bool, markdown: str | None, as_json: str | None, page: Path | None
 ) -> None:
     """Check that this tree makes no metric worse.
 
-    Runs a smaller pipeline from scratch (`regression.overrides` of params.yaml), in a copy of the
-    working tree with everything that is not committed yet, and compares the metrics that
+    Trains and evaluates a smaller pipeline anew (`regression.overrides` of params.yaml), in a copy
+    of the working tree that includes uncommitted changes. Compares the metrics that
     `regression.metrics` guards with those in reports/metrics/regression.json at the merge base with
     the main branch, or at --base.
 
-    Exits with 0 if no metric is worse by more than its tolerance, with 1 if one is, with 2 if they
-    could not be compared; the last line of the output is the result.
+    Exits with 0 if no metric is worse by more than its tolerance, with 1 if one is, with 2 if the
+    metrics could not be compared. The last line of the output states the result.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""The project's own errors: each is one line that a user can act on."""
+"""The project's errors: each has a message of one line that tells a user what to do."""
 
 import difflib
 import re
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 class AAEError(Exception):
-    """Something that the user can put right; the message says what and how, in one line."""
+    """An error that the user can fix; the message says what is wrong and how, in one line."""
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
@@ -17,7 +17,7 @@ class ParameterError(AAEError):
 
 
 class DataError(AAEError):
-    """Images or labels that are missing, damaged or not what they claim to be."""
+    """Images or labels that are missing, damaged or inconsistent."""
 
 
 class ModelError(AAEError):
@@ -25,23 +25,23 @@ class ModelError(AAEError):
 
 
 class SnapshotError(AAEError):
-    """A snapshot of a training that is damaged or does not fit."""
+    """A snapshot that is damaged or does not fit the training."""
 
 
 class TrainingError(AAEError):
-    """A training that cannot go on."""
+    """A training that cannot continue."""
 
 
 class OutputError(AAEError):
-    """A file that cannot be written: the disk is full, a folder is read-only."""
+    """A file that cannot be written, because the disk is full or a folder is read-only."""
 
 
 class TrackingError(AAEError):
-    """A record that MLflow refuses, or a store that cannot be used."""
+    """A record that MLflow rejects, or a store that cannot be used."""
 
 
 class StoreAwayError(TrackingError):
-    """A store that does not answer, for now."""
+    """A store that is unreachable at the moment."""
 
 
 class ComparisonError(AAEError):
@@ -53,12 +53,12 @@ class SweepError(AAEError):
 
 
 def unknown(value: object, known: Iterable[str], kind: str) -> str:
-    """Say that ``value`` is not one of the ``known`` values, and which of them is nearest.
+    """Return a message that ``value`` is not one of the ``known`` values, with the nearest of them.
 
     Args:
-        value: what was given.
-        known: what would be right.
-        kind: what all of these are, such as "in priors" or "a choice".
+        value: the wrong value.
+        known: the right values.
+        kind: what ``value`` is not, such as "in priors" or "a choice".
 
     Example:
         >>> unknown("gama", ["gaussian", "gamma"], "in priors")

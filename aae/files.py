@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and their digests."""
+"""Writing of files, completely or not at all, and their digests."""
 
 import errno
 import hashlib
@@ -21,9 +21,11 @@ if TYPE_CHECKING:  # importing pandas takes half a second, and some stages do no
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path that replaces ``path`` when the block ends without an error.
 
-    After an error ``path`` is as it was, and nothing of the temporary file is left. After a loss of
-    power the file is the old or the new one, never half of it: its content reaches the disk before
-    it gets its name.
+    A file is replaced atomically: after a kill or a loss of power, ``path`` is the old or the new
+    file, never half of it, since the content reaches the disk before the file gets its name. A
+    folder is exchanged by two renames, since no system call replaces a folder: a kill between them
+    leaves no folder at ``path``. After an error, ``path`` is unchanged and the temporary file is
+    gone.
 
     Raises:
         OutputError: if the file or folder cannot be written.
@@ -36,7 +38,7 @@ def replacing(path: Path) -> Iterator[Path]:
         >>> target.read_text()
         'whole'
     """
-    # Always the same name, so that the next attempt overwrites what a killed process has left.
+    # The name is always the same, so that the next attempt removes what a killed process has left.
     folder = path.parent / f".{path.name}.partial"
     try:
         with _naming(path):
@@ -56,7 +58,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _swap(new: Path, path: Path, old: Path) -> None:
-    """Replace a folder by another, which no system call does at once."""
+    """Replace a folder with another; if the second rename fails, restore the old folder."""
     path.rename(old)
     try:
         new.rename(path)
@@ -66,7 +68,7 @@ def _swap(new: Path, path: Path, old: Path) -> None:
 
 
 def _to_disk(path: Path) -> None:
-    """Wait until a file, or the list of names in a folder, is on the disk."""
+    """Wait until a file, or the list of names in a folder, has reached the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -75,10 +77,10 @@ def _to_disk(path: Path) -> None:
 
 
 def check_writable(*paths: Path) -> None:
-    """Make sure, before hours of work, that these files can be written.
+    """Check that these files can be written; called before hours of work.
 
     Raises:
-        OutputError: names the first that cannot, and why.
+        OutputError: if a file cannot be written; names the first one and the reason.
     """
     for path in paths:
         with _naming(path):
@@ -91,7 +93,7 @@ def check_writable(*paths: Path) -> None:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Turn an error of the operating system into one that names the output."""
+    """Turn an error of the operating system into an :class:`OutputError` that names the path."""
     try:
         yield
     except OSError as error:
@@ -99,7 +101,7 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file, whole or not at all."""
+    """Write a UTF-8 text file, completely or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -108,7 +110,7 @@ def write_json(path: Path, values: Mapping) -> None:
     """Write values as JSON, one on each line.
 
     Raises:
-        OutputError: if the file cannot be written, or a value is not finite, as JSON demands.
+        OutputError: if the file cannot be written, or a value is not finite, which JSON forbids.
     """
     try:
         text = json.dumps(values, indent=2, allow_nan=False)

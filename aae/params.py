@@ -1,4 +1,7 @@
-"""Typed view of params.yaml, which holds every default: there are none here."""
+"""Typed view of params.yaml, which holds every default value.
+
+Only :class:`Guard` has default values here: of its two tolerances, params.yaml gives exactly one.
+"""
 
 import re
 from collections.abc import Mapping
@@ -12,10 +15,10 @@ from ruamel.yaml.error import YAMLError
 
 from aae.errors import ParameterError, unknown
 
-# The parameters, in the folder that a stage runs in.
+# The path is relative: a queued experiment must read the file of its own copy of the repository.
 PARAMS = Path("params.yaml")
 
-# Upper limits are beyond what anybody needs, and below what would take all memory.
+# The upper limits are larger than anybody needs, but small enough not to exhaust the memory.
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 FractionOrZero = Annotated[float, Field(ge=0, lt=1)]
@@ -25,7 +28,7 @@ Layers = Annotated[tuple[Count, ...], Field(min_length=1, strict=False)]
 Precision = Literal["float32", "tf32", "bf16", "auto"]
 Device = Literal["cpu", "cuda", "auto"]
 
-# What would be right, where pydantic says it in Python's terms.
+# For these errors pydantic's own message uses terms of Python; these are terms of params.yaml.
 RIGHT = {
     "tuple_type": "a list is needed, such as [1000]",
     "too_short": "a list with at least one entry is needed",
@@ -35,12 +38,12 @@ RIGHT = {
 
 
 class _Section(BaseModel):
-    # Strict: a "50" or a 50.0 where 50 is expected is a mistake, not a number of epochs.
+    # Strict, because a "50" or a 50.0 instead of 50 epochs is a mistake.
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class Data(_Section):
-    """Which images, and how they are split."""
+    """The images and their splits."""
 
     source: Literal["mnist-5k", "mnist", "fashion-mnist"]
     root: str
@@ -49,7 +52,7 @@ class Data(_Section):
 
 
 class PriorEntry(_Section):
-    """One entry of ``priors``: a class of distribution and its arguments."""
+    """One entry of ``priors``: a class of distributions and its arguments."""
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
@@ -73,7 +76,7 @@ class Network(_Section):
 
 
 class TrainingSettings(_Section):
-    """What both trainings have: their length, and how the learning rates rise and decay."""
+    """Settings of both trainings: length, Adam, warm-up and decay of the learning rates."""
 
     epochs: Count
     batch_size: Count
@@ -123,7 +126,7 @@ class SnapshotSettings(_Section):
 
 
 class Tracking(_Section):
-    """What goes to MLflow."""
+    """Tracking in MLflow."""
 
     histogram_every: Count
 
@@ -133,7 +136,7 @@ class Guard(_Section):
 
     Attributes:
         absolute: by how much it may be worse than the baseline, in units of the metric.
-        relative: the same as a share of the baseline. Exactly one of the two is given.
+        relative: the same, as a share of the baseline. Exactly one of the two must be given.
     """
 
     absolute: NotNegative | None = None
@@ -146,7 +149,7 @@ class Guard(_Section):
         return self
 
     def tolerance(self, baseline: float) -> float:
-        """By how much a value may be worse than the baseline, in units of the metric."""
+        """Return by how much a value may be worse than the baseline, in units of the metric."""
         if self.absolute is not None:
             return self.absolute
         assert self.relative is not None
@@ -181,13 +184,13 @@ class Params(_Section):
 
 
 def load_params(path: Path) -> Params:
-    """Read params.yaml; whether its distributions exist, :func:`aae.priors.check_priors` knows.
+    """Read params.yaml and check it; :func:`aae.priors.check_priors` checks the distributions.
 
     Raises:
-        ParameterError: in one line, each wrong key with its value and what would be right.
+        ParameterError: names, in one line, each wrong key, its value and what would be right.
     """
     try:
-        # The same parser as DVC's: both must see the same values.
+        # DVC uses the same parser, and both must see the same values.
         values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ParameterError(f"{path}: {error.strerror}") from error
@@ -206,7 +209,7 @@ def parse_params(values: Mapping[str, Any]) -> Params:
         raise ParameterError("; ".join(map(_explain, error.errors()))) from error
     for name in params.priors:
         if not re.fullmatch("[A-Za-z0-9_-]+", name):  # it is part of a dotted name in dvc.yaml
-            raise ParameterError(f"priors.{name}: a name may have letters, digits, _ and - only")
+            raise ParameterError(f"priors.{name}: a name may have only letters, digits, _ and -")
     if params.prior not in params.priors:
         raise ParameterError(f"prior: {unknown(params.prior, params.priors, 'in priors')}")
     return params
@@ -229,7 +232,7 @@ def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _explain(error: ErrorDetails) -> str:
-    """Say which key is wrong, its value, and what would be right."""
+    """Return a message that names the wrong key, its value, and what would be right."""
     key = ".".join(map(str, error["loc"]))
     match error["type"]:
         case "missing":
@@ -252,10 +255,10 @@ def _choices(error: ErrorDetails) -> list[str]:
 
 
 def _siblings(location: tuple[int | str, ...]) -> list[str]:
-    """Names of the parameters in the section of the one at ``location``."""
+    """Return the names of all parameters in the section of the one at ``location``."""
     section: Any = Params
     for key in location[:-1]:
-        # A section knows its parameters, a dict the type of its values.
+        # In a dict the keys are the user's, so the type of its values stands for all of them.
         by_name = isinstance(section, type) and issubclass(section, BaseModel)
         section = section.model_fields[str(key)].annotation if by_name else get_args(section)[1]
     return list(section.model_fields)

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, lines in a log file."""
+"""Progress of long tasks, shown as a bar on a terminal or as lines in a log file."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-# Passes items on while it shows how many of them are done: the items, their number, a title.
+# Arguments: the items, their number, a title. Yields the items and shows how many are done.
 ShowProgress = Callable[[Iterable, int, str], Iterable]
 
-# Lines that a whole training leaves in a log file.
+# Number of lines that a whole training writes into a log file.
 LOG_LINES = 10
 COLUMNS = (
     TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(),
@@ -20,20 +20,20 @@ COLUMNS = (
 def show_epochs(
     epochs: Iterable[dict[str, float]], total: int, title: str, console: Console | None = None
 ) -> Iterator[dict[str, float]]:
-    """Pass the epochs of a training on, showing how far it is and its losses.
+    """Yield the epochs of a training, and show its progress and its losses.
 
     Args:
-        epochs: losses of each epoch, its number under "epoch".
+        epochs: losses of each epoch, with its number under "epoch".
         total: number of epochs.
         title: what is being trained.
-        console: where to show it; the standard output if not given.
+        console: where to show the progress; the standard output if not given.
     """
     console = console or Console(soft_wrap=True, highlight=False)
     if console.is_terminal:
         with Progress(*COLUMNS, console=console) as progress:
             task = progress.add_task(title, total=total, losses="")
             for losses in epochs:
-                # Three letters for each loss, so that all fits into 80 columns.
+                # Three letters for each loss, so that the line fits into 80 columns.
                 text = _losses(losses, letters=3)
                 progress.update(task, completed=losses["epoch"], losses=text)
                 yield losses
@@ -56,10 +56,10 @@ def _losses(losses: dict[str, float], letters: int | None = None) -> str:
 
 
 def show_steps(items: Iterable, total: int, title: str) -> Iterator:
-    """Pass items on, with a bar on a terminal and a line in a log file.
+    """Yield items, and show a bar on a terminal or a line in a log file.
 
     Args:
-        items: any number of things.
+        items: the items.
         total: their number.
         title: what is being done.
     """
@@ -73,5 +73,5 @@ def show_steps(items: Iterable, total: int, title: str) -> Iterator:
 
 
 def silent(items: Iterable, *_: object) -> Iterable:
-    """Return items and show nothing."""
+    """Return the items and show nothing."""
     return items

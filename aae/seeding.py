@@ -1,4 +1,4 @@
-"""Independent streams of random numbers, all from the one seed of params.yaml."""
+"""Independent streams of random numbers, all derived from the one seed of params.yaml."""
 
 import hashlib
 
@@ -6,14 +6,14 @@ import torch
 
 
 def stream(seed: int, purpose: str) -> torch.Generator:
-    """Return a generator of its own for one purpose ("initial weights", "batch order", …).
+    """Return a separate generator for one purpose ("initial weights", "batch order", …).
 
-    Streams of different purposes are independent, so that one who draws more numbers for one
-    purpose changes nothing for another.
+    Streams of different purposes are independent, so that drawing more numbers for one purpose
+    changes nothing for another.
 
     Args:
         seed: the seed of params.yaml.
-        purpose: what the numbers are for; any text.
+        purpose: the purpose of the numbers; any text.
 
     Example:
         >>> first, again = (torch.rand(3, generator=stream(0, "split")) for _ in range(2))

@@ -1,4 +1,4 @@
-"""The repository around a stage: its root, its locks, its git."""
+"""The repository that a stage runs in: its root, its locks, its git."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ def project_root(start: Path) -> Path:
     """Return the root of the repository that a folder belongs to.
 
     Queued and `--temp` experiments run in copies of the repository below its `.dvc/tmp`, which DVC
-    deletes afterwards: what outlives them belongs to the repository around them.
+    deletes afterwards. Files that must outlive an experiment belong in the original repository.
     """
     start = start.resolve()
     for folder in (start, *start.parents):
@@ -29,12 +29,12 @@ def in_copy() -> bool:
 
 
 def experiment() -> str:
-    """Return the name of the DVC experiment that is running; empty outside of one."""
+    """Return the name of the running DVC experiment; empty if none is running."""
     return os.environ.get("DVC_EXP_NAME", "")
 
 
 def git(*arguments: str) -> str | None:
-    """Return what git prints in this folder; None if it refuses or is not installed."""
+    """Return the output of git in this folder; None if it fails or is not installed."""
     try:
         command = ["git", *arguments]
         result = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -44,7 +44,7 @@ def git(*arguments: str) -> str | None:
 
 
 def locked(root: Path, name: str) -> FileLock:
-    """Return the lock of a repository for one purpose, such as "mlflow" for creating a store."""
+    """Return a repository's lock for one purpose, such as "mlflow" for creating a store."""
     path = root / ".dvc" / "tmp" / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(path)

@@ -1,14 +1,15 @@
-"""How far guarded metrics differ between seeds, and the tolerance that unchanged runs stay within.
+"""Measure how guarded metrics differ between seeds, and the tolerance that unchanged runs need.
 
-    .venv/bin/python benchmarks/metric_noise.py [--seeds 20]
+    .venv/bin/python benchmarks/metric_noise.py [--seeds 30]
 
 Runs the pipeline of the gate (`regression` in params.yaml) once for each seed, in clones of this
-repository, as many side by side as there are cores. What is not committed is not in them, and
-nothing is left behind.
+repository, one per core in parallel. The clones do not contain uncommitted changes, and are deleted
+at the end.
 
-A run and its baseline are two draws from what is printed here, if nothing has changed but the last
-digits of the arithmetic. The tolerance is what 99 of 100 such pairs stay within *in all metrics at
-once*: Student's quantile for a difference of two, with the 1 % shared out among the metrics.
+If nothing has changed but the last digits of the arithmetic, a run and its baseline are two draws
+from the distribution that is printed here. 99 of 100 such pairs stay within the tolerance *in all
+metrics at once*: it is Student's quantile for the difference of two draws, with the 1 % divided
+among the metrics.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from aae.params import Guard, Regression, load_params
 from aae.regression.gate import measure
 
 ROOT = Path(__file__).resolve().parent.parent
-# Share of unchanged runs that are told that they got worse.
+# Share of unchanged runs that the gate may report as worse.
 ALARMS = 0.01
 
 
@@ -40,13 +41,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seeds", type=int, default=30, help="how many, at least ten; %(default)s")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="at once; %(default)s")
+    parser.add_argument("--seeds", type=int, default=30, help="at least ten seeds; %(default)s")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="in parallel; %(default)s")
     options = parser.parse_args()
     if options.seeds < 10:
-        parser.error(f"--seeds: a spread takes ten or more, not {options.seeds}")
+        parser.error(f"--seeds: {options.seeds} is wrong: a spread needs ten or more")
     settings = load_params(ROOT / "params.yaml").regression
-    # A thread each, and a `python` for the stages: a clone has no .venv.
+    # One thread for each run. The stages find `python` on the PATH, since a clone has no .venv.
     os.environ["OMP_NUM_THREADS"] = "1"
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with (
@@ -61,7 +62,7 @@ def main() -> None:
 
 
 def go_to_clone(folder: str) -> None:
-    """Give a process of the pool a clone of its own to work in."""
+    """Make a separate clone for a process of the pool, and change into it."""
     clone = tempfile.mkdtemp(dir=folder)
     subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
     os.chdir(clone)
@@ -75,10 +76,10 @@ def run_seed(settings: Regression, seed: int) -> dict[str, float]:
 
 
 def print_table(runs: pd.DataFrame, settings: Regression) -> None:
-    """Print spread and tolerance of every metric.
+    """Print the spread and the tolerance of every metric.
 
     Args:
-        runs: a column a metric, a row a seed.
+        runs: one column for each metric, one row for each seed.
         settings: the section ``regression`` of params.yaml.
     """
     quantile = float(student.ppf(1 - ALARMS / len(settings.metrics), len(runs) - 1))
@@ -93,12 +94,12 @@ def print_table(runs: pd.DataFrame, settings: Regression) -> None:
     Console().print(table)
     print(
         f"tolerance: {quantile:.2f} · √2 · spread, within which {1 - ALARMS:.0%} of unchanged runs "
-        f"are in all {len(settings.metrics)} metrics"
+        f"stay in all {len(settings.metrics)} metrics"
     )
 
 
 def in_params(guard: Guard) -> str:
-    """Return the tolerance that is in force."""
+    """Return the tolerance in params.yaml."""
     return f"{guard.absolute:g}" if guard.relative is None else f"{guard.relative:.0%}"
 
 

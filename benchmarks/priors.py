@@ -1,15 +1,15 @@
-"""How well each prior is learnt: match ratio, KS statistic and reconstruction, for several seeds.
+"""Measure how well each prior is learnt: match ratio, KS statistic and reconstruction, by seed.
 
     .venv/bin/python benchmarks/priors.py                                  the whole table
     .venv/bin/python benchmarks/priors.py --priors gamma uniform:low=0,high=1 --seeds 0 1
     .venv/bin/python benchmarks/priors.py --recipe article --priors gaussian gamma
     .venv/bin/python benchmarks/priors.py --set beta1=0.9 learning_rate.reconstruction=0.001
 
-Trains at the parameters of params.yaml, an autoencoder for each seed and from it an adversarial one
-for each prior, and evaluates on held-out images as the pipeline does. Each training has one thread,
-and as many run side by side as there are cores. With --keep, results are appended to a file of JSON
-lines, and those that it holds for the same code and parameters are taken from it: what takes an
-hour can be interrupted.
+Trains with the parameters of params.yaml: one autoencoder for each seed and, from it, one
+adversarial autoencoder for each prior. Evaluates them on held-out images as the pipeline does. Each
+training has one thread, and one training per core runs in parallel. With --keep, the results are
+appended to a file of JSON lines, and results in it for the same code and parameters are not
+computed again, so that a run of an hour can be interrupted.
 """
 
 import argparse
@@ -48,9 +48,9 @@ from aae.training import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent
-# Versions of three priors far from zero, far from one in scale, or peaked at an edge.
+# Versions of three priors that are far from zero, far from one in scale, or peaked at an edge.
 MOVED = ("gaussian:loc=100,scale=0.1", "uniform:low=0,high=1", "gamma:concentration=0.5")
-# Changes to train_aae that make it the article's; see the README, section "The recipe".
+# These changes to train_aae give the article's recipe; see docs/recipe.md.
 ARTICLE = [
     "init=scratch", "standardise=false", "beta1=0.9", "beta2=0.999", "warmup=0.0",
     "schedule=constant", "gradient_penalty=0.0", "learning_rate.reconstruction=0.001", "epochs=100",
@@ -66,7 +66,7 @@ def main() -> None:
     )
     parser.add_argument(
         "--priors", nargs="+", default=[*names, *MOVED], metavar="NAME[:ARGUMENT=NUMBER,…]",
-        help="priors of params.yaml, arguments changed where given; all if left out",
+        help="priors of params.yaml, with changed arguments if given; by default all",
     )  # fmt: skip
     parser.add_argument(
         "--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4], metavar="SEED", help="%(default)s"
@@ -76,7 +76,7 @@ def main() -> None:
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="changes to train_aae"
     )
     parser.add_argument(
-        "--jobs", type=int, default=torch.get_num_threads(), help="at once; %(default)s"
+        "--jobs", type=int, default=torch.get_num_threads(), help="parallel trainings; %(default)s"
     )
     parser.add_argument("--keep", type=Path, metavar="FILE", help="file for results")
     options = parser.parse_args()
@@ -142,7 +142,7 @@ def main() -> None:
 
 
 def set_up() -> None:
-    """Make a process of the pool compute as a stage does."""
+    """Set up the arithmetic of a stage in a process of the pool."""
     torch.set_num_threads(1)
     set_arithmetic()
 
@@ -159,7 +159,7 @@ def chosen_params(prior: str, seed: int, changes: list[str]) -> Params:
 
 
 def result_key(params: Params) -> str:
-    """Digest of all that determines a result: code, packages and parameters."""
+    """Return a digest of everything that determines a result: code, packages and parameters."""
     digest = hashlib.sha256(params.model_dump_json(exclude={"priors", "tracking"}).encode())
     digest.update(params.priors[params.prior].model_dump_json().encode())
     digest.update(tree_digest(ROOT / "aae", ROOT / "requirements.lock").encode())
@@ -167,7 +167,7 @@ def result_key(params: Params) -> str:
 
 
 def read_results(path: Path | None) -> dict[str, dict]:
-    """Return the results in a file by their keys; none if there is no file."""
+    """Return the results in a file by their keys; no results if there is no file."""
     if path is None or not path.exists():
         return {}
     rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
@@ -209,17 +209,17 @@ def train_aae(prior: str, seed: int, changes: list[str], autoencoder: Path) -> d
     images = splits["test"].images
     codes = model.encode(images)
     mse = F.mse_loss(model.decode(codes), pixels(images)).item()
-    # Enough for the floor; p-values are not shown.
+    # 39 sets are enough for the floor, and the table shows no p-values.
     evaluation = params.eval_latent.model_copy(update={"draws": 39})
     test = PriorTest(target, len(codes), evaluation, seed)
-    # As many training images, for how much of the distance is a lack of generalisation.
+    # The same number of training images shows how much of the distance is overfitting.
     some = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[: len(codes)]
     on_train = test(model.encode(train[some]))["match_ratio"]
     return {"reconstruction_mse": mse, "train_match_ratio": on_train, **test(codes)}
 
 
 def prepare(params: Params) -> dict:
-    """Return the splits as the pipeline makes them."""
+    """Return the same splits as the pipeline."""
     source = read_source(params.data.source, ROOT / params.data.root)
     return split_source(source, params.data, params.seed)
 

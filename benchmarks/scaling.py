@@ -1,21 +1,21 @@
-"""How time and memory of the adversarial training grow with images, width and latent size.
+"""Measure how time and memory of the adversarial training grow with images, width and latent size.
 
     .venv/bin/python benchmarks/scaling.py [--steps 40] [--threads N]
 
-Times a number of steps of `aae.training.Training` with the adversarial phases, in batches of 100 at
-the parameters of params.yaml, on random images that are read as a stage reads its own:
-memory-mapped. One configuration after the other, each in a process of its own. An epoch's time is a
-step's times its number of steps. The validation at its end is not in it; its memory is measured on
-its own. With --processor-time the time is that for which a processor was at work: what to ask for,
-with one thread, where others use the machine as well.
+Times a number of steps of `aae.training.Training` with the adversarial phases, in batches of 100
+with the parameters of params.yaml, on random images that are memory-mapped as in a stage. The
+configurations run one after the other, each in a separate process. The time of an epoch is the time
+of a step multiplied by the number of steps. It does not contain the validation, whose memory is
+measured separately. With --processor-time, the benchmark measures processor time instead of
+elapsed time: use it, with one thread, if others use the machine as well.
 
-The memory that a process has is of two kinds. *Anonymous* memory is its own: networks, gradients,
-moments, and all that a step needs in between. *Mapped* memory is the part of the image file (and of
-libraries) that the process has looked at and that is still in the page cache: Linux takes it back
-when memory is short. Both are what came on top of the imports. *Networks* are weights, gradients
-and the moments of the three optimisers, by their sizes; *beyond* is the anonymous memory that is
-more. *Validating* is the anonymous memory at the peak of the validation, *resident* the peak of
-both kinds together. Runs on Linux, whose /proc tells them apart.
+The memory of a process is of two kinds. *Anonymous* memory belongs to the process alone: networks,
+gradients, moments, and the intermediate results of a step. *Mapped* memory is the part of the image
+file (and of libraries) that the process has read and that is still in the page cache: Linux
+reclaims it when memory is short. Neither includes the memory that the imports take. *Networks* is
+the size of weights, gradients and moments of the three optimisers; *beyond* is the rest of the
+anonymous memory. *Validating* is the anonymous memory at the peak of the validation; *resident* is
+the peak of both kinds together. The benchmark runs on Linux only, whose /proc distinguishes them.
 """
 
 import argparse
@@ -49,27 +49,27 @@ from aae.training import Batches, Training, adversarial_phases, initialise
 ROOT = Path(__file__).resolve().parent.parent
 IMAGE_SHAPE, BATCH = (1, 28, 28), 100
 COUNTS, WIDTHS, LATENT_DIMS = (5_000, 60_000, 600_000), (250, 1000, 2000, 4000), (2, 8, 64)
-# What stays as it is while one of the three changes.
+# The values of the other two while one of the three changes.
 COUNT, WIDTH, LATENT_DIM = 60_000, 1000, 2
 # The first steps find memory and caches empty.
 WARM_UP = 3
-# Steps of wide networks end after so many seconds, if they are enough to take a median.
+# Limit in seconds for the steps of wide networks, and the number of steps that a median needs.
 LONGEST, ENOUGH = 20.0, 5
-# Images that are written at a time.
+# Number of images that are written at a time.
 CHUNK = 10_000
 MEGABYTE = 2**20
 
 
 class Enough(Exception):  # noqa: N818 (no error)
-    """As many steps have been taken as were to be."""
+    """All steps that were to be timed have been taken."""
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """What is trained.
+    """The configuration of a training.
 
     Attributes:
-        count: of images.
+        count: number of images.
         width: units of each hidden layer.
         latent_dim: dimensions of a code.
     """
@@ -81,16 +81,16 @@ class Configuration:
 
 @dataclass(frozen=True)
 class Measured:
-    """What it took; memory in bytes.
+    """The measurements of a configuration, with memory in bytes.
 
     Attributes:
-        steps: that were timed.
-        seconds: of a step, the median.
+        steps: number of timed steps.
+        seconds: median time of a step.
         networks: size of weights, gradients and moments.
-        anonymous: memory of its own at the peak of the steps.
-        validating: memory of its own at the peak of the validation, for a tenth of the images.
-        mapped: part of files at the end.
-        resident: peak of both together, of all that it did.
+        anonymous: anonymous memory at the peak of the steps.
+        validating: anonymous memory at the peak of the validation, for a tenth of the images.
+        mapped: mapped memory at the end.
+        resident: peak of both kinds together, over the whole run.
     """
 
     steps: int
@@ -107,23 +107,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, default=40, help="timed, at most; %(default)s")
+    parser.add_argument("--steps", type=int, default=40, help="timed steps, at most; %(default)s")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="%(default)s")
     parser.add_argument(
-        "--processor-time", action="store_true", help="count that, on a machine with other users"
+        "--processor-time", action="store_true", help="measure processor time instead"
     )
-    # The child's part.
+    # For the child process that measures one configuration.
     parser.add_argument("--measure", nargs=3, type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.steps < ENOUGH:
-        parser.error(f"--steps: at least {ENOUGH}, not {options.steps}")
+        parser.error(f"--steps: {options.steps} is wrong: at least {ENOUGH} are needed")
     if options.measure:
         clock = time.process_time if options.processor_time else time.perf_counter
         measured = measure(Configuration(*options.measure), options.steps, clock)
         print(json.dumps(vars(measured)))
         return
     if not Path("/proc/self/status").exists():
-        sys.exit("error: the kinds of memory are told apart by /proc, which is Linux's")
+        sys.exit("error: /proc/self/status is missing: this benchmark runs on Linux only")
 
     by_count = [Configuration(count, WIDTH, LATENT_DIM) for count in COUNTS]
     by_width = [Configuration(COUNT, width, LATENT_DIM) for width in WIDTHS]
@@ -145,14 +145,14 @@ def main() -> None:
     )
     beyond = [results[it].anonymous - results[it].networks for it in by_count]
     grown = (beyond[-1] - beyond[0]) / (COUNTS[-1] - COUNTS[0])
-    print(f"memory beyond the networks grows by {grown:.1f} bytes an image of {28 * 28}")
+    print(f"memory beyond the networks grows by {grown:.1f} bytes per image of {28 * 28} bytes")
     validating = [results[it].validating - results[it].anonymous for it in by_count]
     grown = (validating[-1] - validating[0]) / (COUNTS[-1] - COUNTS[0]) * 10
-    print(f"the validation takes {grown / 28 / 28:.1f} bytes a pixel of its images on top")
+    print(f"the validation needs {grown / 28 / 28:.1f} bytes more per pixel of its images")
 
 
 def print_table(results: dict[Configuration, Measured], title: str) -> None:
-    """Print what every configuration took."""
+    """Print the measurements of every configuration."""
     table = Table(title=f"{title}; memory in MiB")
     headings = (
         "images", "width", "latent", "steps", "a step", "an image", "an epoch",
@@ -185,7 +185,7 @@ def write_images(path: Path, count: int) -> None:
 
 
 def run(it: Configuration, folder: Path, options: argparse.Namespace) -> Measured:
-    """Measure a configuration in a process of its own, the images being in a folder."""
+    """Measure a configuration in a separate process; the images are in a folder."""
     words = [str(ROOT / "stages" / "run"), sys.executable, str(Path(__file__).resolve())]
     words += ["--steps", str(options.steps)]
     words += ["--measure", str(it.count), str(it.width), str(it.latent_dim)]
@@ -201,12 +201,12 @@ def run(it: Configuration, folder: Path, options: argparse.Namespace) -> Measure
 
 
 def measure(it: Configuration, steps: int, clock: Callable[[], float]) -> Measured:
-    """Train for some steps on the images in the current folder and validate on a tenth of them."""
+    """Train for some steps on the images in the current folder; validate on a tenth of them."""
     set_arithmetic()
     before = memory()
     params = load_params(ROOT / "params.yaml").model_copy(update={"latent_dim": it.latent_dim})
     prior = chosen_prior(params)
-    # An autoencoder to start from would change nothing that is measured.
+    # A trained autoencoder as the start would not change the measurements.
     settings = params.train_aae.model_copy(update={"init": "scratch", "batch_size": BATCH})
     images = torch.from_numpy(np.load(f"{it.count}.npy", mmap_mode="c"))
     hidden = (it.width, it.width)
@@ -252,13 +252,13 @@ def measure(it: Configuration, steps: int, clock: Callable[[], float]) -> Measur
         anonymous=anonymous[0] - before["RssAnon"],
         validating=validating[0] - before["RssAnon"],
         mapped=memory()["RssFile"] - before["RssFile"],
-        # Not ru_maxrss, which begins with what the process had that this one was forked from.
+        # Not ru_maxrss, which begins with the memory of the process that this one was forked from.
         resident=memory()["VmHWM"] - before["VmHWM"],
     )
 
 
 def memory() -> dict[str, int]:
-    """Return the sizes that Linux knows of this process, in bytes, by their names in proc(5)."""
+    """Return the memory sizes of this process in bytes, by their names in proc(5)."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     parts = (line.split() for line in lines if line.endswith(" kB"))
     return {name.rstrip(":"): int(size) * 1024 for name, size, _ in parts}
@@ -266,7 +266,7 @@ def memory() -> dict[str, int]:
 
 @contextmanager
 def peak() -> Iterator[list[int]]:
-    """Look at the anonymous memory every few milliseconds; the most that it was is item 0."""
+    """Sample the anonymous memory every few milliseconds; item 0 of the list is its peak."""
     most, ended = [memory()["RssAnon"]], threading.Event()
 
     def watch() -> None:

@@ -1,17 +1,18 @@
-"""What tracking and snapshots cost a stage, and how long stages take to start.
+"""Measure what tracking and snapshots cost a stage, and how long the stages take to start.
 
     .venv/bin/python benchmarks/tracking.py
 
-Runs the stages that are tracked at the parameters of params.yaml, in a copy of the pipeline's
-inputs with an MLflow store of its own; needs `make repro` before it. Counted as tracking: at the
-start, loading MLflow, opening the store and the run; during the epochs, their losses and the latent
-histograms, drawing included; at the end, logging the model or the evaluation and closing the run.
-Start and end do not grow with the number of images or epochs. Snapshots are written in the
-training's own time.
+Runs the tracked stages with the parameters of params.yaml, in a copy of the pipeline's inputs with
+a separate MLflow store; needs `make repro` before it. Tracking consists of three parts. At the
+start it loads MLflow and opens the store and the run. During the epochs it records their losses,
+and draws and records the latent histograms. At the end it logs the model or the evaluation and
+closes the run. Start and end do not grow with the number of images or epochs. The time of the
+snapshots is a part of the training's time.
 
-Start-up is all that a stage imports, MLflow among it: the time of `--help`. Beside it is measured
-what the two cannot go below: importing torch in each stage, and in those that are tracked MLflow,
-which opens the store. Of all these the fastest of five times counts, taken in turns.
+Start-up is the time of `--help`, in which a stage imports everything, MLflow included. The
+benchmark also measures the lower bound of start-up and tracking: importing torch in each stage, and
+in the tracked stages also MLflow, which opens the store. Each of these times is the fastest of five
+runs, taken in turns.
 """
 
 import argparse
@@ -33,7 +34,7 @@ from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("prepare_data", "train_ae", "train_aae", "eval_latent", "report")
-RUN = "stages/run"  # as dvc.yaml starts them
+RUN = "stages/run"  # dvc.yaml starts them with it
 TRACKED = ("train_ae", "train_aae", "eval_latent")
 BARE = "import torch"
 BARE_TRACKED = (
@@ -92,7 +93,7 @@ def main() -> None:
 
 
 def fastest(folder: Path, programs: list[tuple[str, ...]]) -> list[float]:
-    """Return the seconds that Python takes with each of these arguments, the fastest of five."""
+    """Return the seconds that Python takes with each list of arguments, the fastest of five."""
     times: list[list[float]] = [[] for _ in programs]
     for _ in range(5):
         for arguments, found in zip(programs, times, strict=True):
@@ -104,7 +105,7 @@ def fastest(folder: Path, programs: list[tuple[str, ...]]) -> list[float]:
 
 
 def open_store(folder: Path) -> float:
-    """Create the store, and return how much longer that takes than opening it, in seconds."""
+    """Create the store, and return how many seconds longer that takes than opening it."""
     program = (
         "from pathlib import Path; from aae.tracking.store import connect; connect(Path.cwd())"
     )
@@ -139,7 +140,7 @@ def run_stage(stage: str) -> dict[str, float]:
 
         return wrapper
 
-    # What a stage loads without tracking comes first, so that it is not counted.
+    # Imports that a stage needs without tracking come first, so that they do not count.
     from aae import models, progress, training  # noqa: F401
     from aae.pipeline import stage as _  # noqa: F401
 
@@ -149,7 +150,7 @@ def run_stage(stage: str) -> dict[str, float]:
     with clock("loading"):
         from aae.tracking import run as runs
 
-        if stage == "train_aae":  # it draws for MLflow alone
+        if stage == "train_aae":  # it draws these figures only for MLflow
             from aae.report import figures
 
             figures.draw_latent_histograms = timed("epochs", figures.draw_latent_histograms)

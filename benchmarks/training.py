@@ -1,35 +1,37 @@
-"""What a training step costs: this project, other implementations of the same work, the machine.
+"""Measure the time of a training step: this project, other implementations, and a lower bound.
 
     .venv/bin/python benchmarks/training.py
     .venv/bin/python benchmarks/training.py --threads 1 --images data/raw
     .venv/bin/python benchmarks/training.py --threads 1 --processor-time
     .venv/bin/python benchmarks/training.py --device cuda --batch 1000
 
-Networks 784-1000-1000-2, a decoder that mirrors the encoder, a discriminator 2-1000-1000-1, batches
-of 100 from 60,000 images. Each implementation runs in its own loop and in a process of its own, and
-the processes take turns: a few dozen steps each, as many rounds as asked for. The first steps of a
-turn are not counted. With --processor-time it is not the time that has passed which is counted, but
-that for which a processor was at work: what to ask for where others use the machine as well, with
-one thread (of several, those that wait for another are at work, too). On a GPU (--device) a turn
-ends when the GPU has done what it was told.
+The networks are an encoder 784-1000-1000-2, a decoder that mirrors it, and a discriminator
+2-1000-1000-1; the batches are 100 of 60,000 images. Each implementation runs its own loop in a
+separate process. The processes take turns of a few dozen steps, for the given number of rounds. The
+first steps of a turn do not count. With --processor-time, the benchmark measures processor time
+instead of elapsed time: use it, with one thread, if others use the machine as well (with several
+threads, waiting also counts as processor time). On a GPU (--device), a turn ends when the GPU has
+finished its work.
 
-- **this project** is `aae.training.Training` with the adversarial phases at the parameters of
-params.yaml, set up as
-  in a stage. The gradient penalty is work that the others do not do: it is timed with and without.
-- **textbook** is the same algorithm as tutorials write it: a DataLoader that turns one image after
-  another into a tensor, a pass of the encoder in each of three phases, `torch.optim.Adam` as it
-  comes, no gradient penalty.
-- **pythae** is the epoch of its `AdversarialTrainer`, progress bar left out. It has no gradient
-  penalty, and less to do: one pass of the encoder serves both phases, and encoder and decoder take
-  one step down the sum of reconstruction and adversarial loss, where the article takes two.
-- **bound** is what the machine needs for the matrix products of a step, each timed alone at its own
-  shape with all in the cache, and for one pass over weights, gradients and moments of each Adam at
-  the speed at which it scales an array in place. (A copy into another array is slower than Adam:
-  the processor reads what it is about to overwrite.) Activations, losses and Python are not in it.
-- **bound, from memory** is the same, but no product finds weights in the cache or leaves their
-  gradients there: between two uses of a matrix a step goes through all the others.
+- **this project** is `aae.training.Training` with the adversarial phases and the parameters of
+  params.yaml, set up as in a stage. The other implementations have no gradient penalty; therefore
+  the benchmark times this project with and without it.
+- **textbook** is the same algorithm as tutorials write it: a DataLoader that converts one image
+  after another into a tensor, a pass of the encoder in each of three phases, `torch.optim.Adam`
+  with its default implementation, and no gradient penalty.
+- **pythae** is the epoch of its `AdversarialTrainer`, without the progress bar. It has no gradient
+  penalty and less to do: one pass of the encoder serves both phases, and encoder and decoder take
+  one step on the sum of reconstruction and adversarial loss, whereas the paper takes two.
+- **bound** is the time that the machine needs for the matrix products of a step and for the memory
+  traffic of its optimisers. Each product is timed alone at its shape, with all its matrices in the
+  cache. The memory traffic is one pass over weights, gradients and moments of each Adam, at the
+  speed at which the machine scales an array in place. (A copy into another array is slower than
+  Adam, because the processor first reads the memory that it overwrites.) The bound does not contain
+  activations, losses and Python.
+- **bound, from memory** is the same, but no product finds its weights in the cache or leaves their
+  gradients there: between two uses of a matrix, a step uses all the others.
 
-This project and the bound have the environment of a stage (stages/run), the others their own.
+This project and the bound run in the environment of a stage (stages/run), the others in the user's.
 """
 
 import argparse
@@ -73,24 +75,24 @@ from aae.training.devices import has_bf16, rounding, training_device, training_p
 ROOT = Path(__file__).resolve().parent.parent
 IMAGE_SHAPE, COUNT = (1, 28, 28), 60_000
 HIDDEN, LATENT_DIM = (1000, 1000), 2
-# Steps at the start of a turn that are not counted: the caches hold another process's numbers, and
-# on a GPU the step is yet to be recorded.
+# Number of steps at the start of a turn that do not count: the caches still hold the data of
+# another process, and on a GPU the step is not recorded yet.
 WARM_UP = 5
-# Bytes that pass through memory where no cache is to hold them.
+# Size in bytes of arrays that must not fit into a cache.
 BEYOND_CACHE = 2**26
 PYTHAE = "pythae==0.1.2"
 ENCODER = tuple(itertools.pairwise((784, *HIDDEN, LATENT_DIM)))
 DECODER = tuple(itertools.pairwise((LATENT_DIM, *HIDDEN, 784)))
 DISCRIMINATOR = tuple(itertools.pairwise((LATENT_DIM, *HIDDEN, 1)))
 
-# Called between two steps of a loop; ends the loop by an exception.
+# Called between two steps of a loop; ends the loop with an exception.
 Tick = Callable[[], None]
-# Seconds a step, measured over so many steps.
+# Takes a number of steps and returns the seconds per step.
 Turn = Callable[[int], float]
 
 
 class TurnOver(Exception):  # noqa: N818 (no error)
-    """A loop has taken the steps that it was to take."""
+    """A loop has taken all steps of its turn."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +100,10 @@ class Row:
     """A row of the table.
 
     Attributes:
-        name: what is timed.
-        make: sets it up in the process that it runs in; takes the folder of the images or None.
-        as_stage: whether that process has the environment of a stage.
-        missing: what to do about a package that is not there, or nothing.
+        name: name of the implementation.
+        make: sets it up in its process; its argument is the folder of the images or None.
+        as_stage: whether its process has the environment of a stage.
+        missing: how to install a package that is missing; empty if none is.
     """
 
     name: str
@@ -114,8 +116,8 @@ def rows(precisions: Sequence[Precision]) -> list[Row]:
     """Return the rows of the table.
 
     Args:
-        precisions: what this project and the bound are timed in, each with and without the gradient
-            penalty.
+        precisions: the precisions of this project and of the bound, each of which is timed with
+            and without the gradient penalty.
     """
     projects = [
         Row(project_name(precision, penalty), functools.partial(project, precision, penalty), True)
@@ -148,38 +150,38 @@ def project_name(precision: str, penalty: bool) -> str:
 
 
 def bound_name(precision: str, penalty: bool, cached: bool) -> str:
-    """Return the name of a row of the machine's own bound."""
+    """Return the name of a row of the bound."""
     where = "" if cached else ", from memory"
     return f"bound, {precision}" + where + (", gradient penalty" if penalty else "")
 
 
 def main() -> None:
-    """Take turns and print the table."""
+    """Time all rows in turns and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=7, help="turns of each row; %(default)s")
-    parser.add_argument("--steps", type=int, default=40, help="counted in a turn; %(default)s")
+    parser.add_argument("--steps", type=int, default=40, help="timed steps of a turn; %(default)s")
     parser.add_argument(
-        "--threads", type=int, default=torch.get_num_threads(), help="of each row; %(default)s"
+        "--threads", type=int, default=torch.get_num_threads(), help="for each row; %(default)s"
     )
     parser.add_argument(
         "--images",
         type=Path,
         metavar="FOLDER",
-        help="with MNIST/raw in it; random bytes if not set",
+        help="folder with MNIST/raw; without it, the images are random",
     )
     parser.add_argument(
-        "--processor-time", action="store_true", help="count that, on a machine with other users"
+        "--processor-time", action="store_true", help="measure processor time instead"
     )
     parser.add_argument("--batch", type=int, default=100, help="images in a batch; %(default)s")
     parser.add_argument("--device", choices=get_args(Device), default="cpu", help="%(default)s")
     options = parser.parse_args()
     for name in ("rounds", "steps", "threads", "batch"):
         if getattr(options, name) < 1:
-            parser.error(f"--{name}: at least 1, not {getattr(options, name)}")
+            parser.error(f"--{name}: {getattr(options, name)} is wrong: at least 1 is needed")
     if options.batch > COUNT:
-        parser.error(f"--batch: at most {COUNT} images, not {options.batch}")
+        parser.error(f"--batch: {options.batch} is wrong: at most {COUNT} images are possible")
     if options.images:
         options.images = options.images.resolve()
         try:
@@ -202,7 +204,7 @@ def main() -> None:
             if row.missing:
                 continue
             pools[row.name] = stack.enter_context(ProcessPoolExecutor(1, get_context("spawn")))
-            with environment(as_stage=row.as_stage):  # in which the pool starts its process
+            with environment(as_stage=row.as_stage):  # the pool's process inherits it
                 waiting.append(pools[row.name].submit(set_up, row, options, folder))
         for ready in waiting:
             ready.result()
@@ -218,7 +220,7 @@ def main() -> None:
 
 
 def known_precisions(device: torch.device) -> list[Precision]:
-    """Return the precisions that a device has."""
+    """Return the precisions that a device supports."""
     known: list[Precision] = ["float32"]
     with suppress(ParameterError):
         known.append(training_precision("tf32", device))
@@ -227,7 +229,7 @@ def known_precisions(device: torch.device) -> list[Precision]:
 
 @contextmanager
 def environment(as_stage: bool) -> Iterator[None]:
-    """Have the environment of a stage, or leave it as it is, until the block ends."""
+    """Set the environment of a stage, or leave it unchanged, until the block ends."""
     before = dict(os.environ)
     if as_stage:
         shown = subprocess.check_output([ROOT / "stages" / "run", "env", "-0"], cwd=ROOT, text=True)
@@ -246,16 +248,17 @@ def print_table(
     steps_per_epoch: int,
     title: str,
 ) -> None:
-    """Print the medians, and the ratios that matter: medians of those of each round.
+    """Print the medians of the times, and the medians of the ratios of each round.
 
-    Other users of the machine make some rounds slower than others, all rows alike.
+    Other users of the machine make some rounds slower than others, but all rows of a round alike.
+    Therefore the ratios are computed within a round.
 
     Args:
-        all_rows: what was to be timed.
-        seconds: a step's in each round, by the name of the row.
-        precisions: what this project was timed in.
-        steps_per_epoch: batches of an epoch.
-        title: of the table.
+        all_rows: the rows of the table.
+        seconds: time of a step in each round, by the name of the row.
+        precisions: the precisions of this project.
+        steps_per_epoch: number of batches in an epoch.
+        title: title of the table.
     """
     baseline = project_name("float32", False)
 
@@ -296,7 +299,7 @@ def print_table(
             print(f"{name}: {ratio(name, bound):.2f} times the {bound}")
 
 
-# Of the row that has this process.
+# The state of this process, which belongs to one row.
 _turn: Turn
 _clock: Callable[[], float]
 _batch: int
@@ -304,12 +307,12 @@ _device: torch.device
 
 
 def set_up(row: Row, options: argparse.Namespace, folder: str) -> None:
-    """Make this process that of a row.
+    """Set up this process for a row.
 
     Args:
         row: the row.
-        options: of the command.
-        folder: where it may write.
+        options: options of the command.
+        folder: folder that the row may write to.
     """
     global _turn, _clock, _batch, _device
     os.chdir(folder)
@@ -323,12 +326,12 @@ def set_up(row: Row, options: argparse.Namespace, folder: str) -> None:
 
 
 def take_turn(steps: int) -> float:
-    """Return the seconds a step of this process's row."""
+    """Return the seconds per step of this process's row."""
     return _turn(steps)
 
 
 def timed(loop: Callable[[Tick], object]) -> Turn:
-    """Turn a loop that calls a function between steps into one that is timed and ends."""
+    """Convert a loop that calls a function between steps into a turn that is timed and ends."""
 
     def turn(steps: int) -> float:
         times: list[float] = []
@@ -350,7 +353,7 @@ def timed(loop: Callable[[Tick], object]) -> Turn:
 
 
 def wait_for_device() -> None:
-    """Wait until a GPU has done what it was told."""
+    """Wait until a GPU has finished its work."""
     if _device.type == "cuda":
         torch.cuda.synchronize()
 
@@ -368,7 +371,7 @@ def project(precision: Precision, penalty: bool, folder: Path | None) -> Turn:
     """Set up this project's training."""
     set_arithmetic()
     params = load_params(ROOT / "params.yaml")
-    # An autoencoder to start from would change no time.
+    # A trained autoencoder as the start would not change the time.
     changes: dict[str, object] = {"init": "scratch", "batch_size": _batch, "epochs": 10_000}
     if not penalty:
         changes["gradient_penalty"] = 0.0
@@ -390,7 +393,7 @@ def project(precision: Precision, penalty: bool, folder: Path | None) -> Turn:
 
 
 def layers(sizes: Iterable[tuple[int, int]], *last: nn.Module) -> nn.Sequential:
-    """Return linear layers with ReLU in between, and what comes after them."""
+    """Return linear layers with ReLU in between, followed by the ``last`` modules."""
     modules: list[nn.Module] = []
     for size in sizes:
         modules += [nn.Linear(*size), nn.ReLU()]
@@ -398,15 +401,15 @@ def layers(sizes: Iterable[tuple[int, int]], *last: nn.Module) -> nn.Sequential:
 
 
 def textbook(loading: bool, folder: Path | None) -> Turn:
-    """Set up the algorithm as tutorials write it, with or without the loading of its images."""
+    """Set up the algorithm as tutorials write it, with or without loading its images."""
     from aae.data._torchvision import datasets
 
     # isort: split
-    # Only then: beside some builds of torch it does not load on its own.
+    # Only after aae.data._torchvision, without which it does not load with some builds of torch.
     from torchvision.transforms import ToTensor
 
     class InMemory(datasets.MNIST):
-        # The constructor of torchvision's would read files.
+        # The constructor of torchvision's class would read files.
         def __init__(self, images: Tensor) -> None:
             self.data, self.targets = images[:, 0], torch.zeros(len(images), dtype=torch.long)
             self.transform, self.target_transform = ToTensor(), None
@@ -450,7 +453,7 @@ def textbook(loading: bool, folder: Path | None) -> Turn:
 
 
 def forever(epoch: Callable[[Tick], object]) -> Callable[[Tick], object]:
-    """Return a loop of one epoch after another."""
+    """Return a loop that repeats an epoch without end."""
 
     def loop(tick: Tick) -> None:
         while True:
@@ -475,7 +478,7 @@ def pythae(folder: Path | None) -> Turn:
 
         def forward(self, images: Tensor) -> ModelOutput:
             codes = self.layers(images.flatten(1))
-            # Asked for, and without effect on a deterministic encoder.
+            # Pythae requires log_covariance, which has no effect on a deterministic encoder.
             return ModelOutput(embedding=codes, log_covariance=torch.zeros_like(codes))
 
     class Decoder(BaseDecoder):
@@ -526,9 +529,9 @@ def pythae(folder: Path | None) -> Turn:
 
 
 def products(penalty: bool) -> Counter[tuple[str, int, int]]:
-    """Return how often a step needs which matrix product: (which, inputs, outputs) of a layer.
+    """Return how often a step needs each matrix product: (which, inputs, outputs) of a layer.
 
-    "forward" is a layer's outputs, "weights" and "inputs" are the gradients for these two.
+    "forward" gives a layer's outputs; "weights" and "inputs" give the gradients of these two.
 
     Args:
         penalty: whether the discriminator has a gradient penalty.
@@ -540,28 +543,28 @@ def products(penalty: bool) -> Counter[tuple[str, int, int]]:
             for which, count in times.items():
                 needed[which, *layer] += count
 
-    # Each phase runs the encoder forward and backward; nobody asks for gradients of the images.
+    # Both phases run the encoder forward and backward; gradients of the images are not needed.
     add(ENCODER, forward=2, weights=2)
     add(ENCODER[1:], inputs=2)
     add(DECODER, forward=1, weights=1, inputs=1)
-    # Prior samples and codes move the discriminator, codes once more the encoder through it.
+    # The discriminator's update uses prior samples and codes; the generator's uses codes again.
     add(DISCRIMINATOR, forward=3, weights=2, inputs=1)
     add(DISCRIMINATOR[1:], inputs=2)
     if penalty:
-        # The gradient at prior samples, and backward through how it came about.
+        # The gradient at prior samples, and the backward pass through its computation.
         add(DISCRIMINATOR, inputs=1, weights=1)
         add(DISCRIMINATOR[:-1], forward=1)
     return needed
 
 
 def bound(precision: Precision, penalty: bool, cached: bool, _folder: Path | None) -> Turn:
-    """Set up what a step cannot do without, piece by piece."""
+    """Set up the parts of a step that no implementation can avoid."""
     set_arithmetic()
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     pieces: list[tuple[Callable[[], object], float]] = [
         (product(*layer, dtype, cached), count) for layer, count in products(penalty).items()
     ]
-    # Each Adam reads weight, gradient and two moments, and writes all but the gradient.
+    # Each Adam reads weight, gradient and two moments, and writes all of them but the gradient.
     adapted = (*ENCODER, *DECODER, *DISCRIMINATOR, *ENCODER)
     moved = 7 * 4 * sum((inputs + 1) * outputs for inputs, outputs in adapted)
     array = torch.ones(BEYOND_CACHE // 4, device=_device)
@@ -590,17 +593,17 @@ def product(
     """Return a matrix product of a layer.
 
     Args:
-        which: of its three; see :func:`products`.
-        inputs: of the layer.
-        outputs: of the layer.
-        dtype: of all numbers.
-        cached: whether it works on the same weights every time, or on one copy after another, of
-            which there are more than a cache holds.
+        which: one of its three products; see :func:`products`.
+        inputs: number of inputs of the layer.
+        outputs: number of outputs of the layer.
+        dtype: type of all numbers.
+        cached: whether it uses the same weights every time, or one copy after another, of which
+            there are more than a cache holds.
     """
     x = torch.randn(_batch, inputs, device=_device, dtype=dtype)
     gradient = torch.randn(_batch, outputs, device=_device, dtype=dtype)
     copies = 1 if cached else math.ceil(BEYOND_CACHE / (inputs * outputs * dtype.itemsize))
-    # Weights, or in their place the gradient for them.
+    # The weights, or in their place their gradients.
     weights = itertools.cycle(torch.randn(copies, outputs, inputs, device=_device, dtype=dtype))
     if which == "weights":
         return lambda: torch.mm(gradient.T, x, out=next(weights))
@@ -612,7 +615,7 @@ def product(
 
 
 def repeated(piece: Callable[[], object], times: int) -> Callable[[], object]:
-    """Return a function that does a piece so often; a GPU is told once for all times."""
+    """Return a function that repeats a piece; on a GPU, it is one launch for all repetitions."""
 
     def repeat() -> None:
         for _ in range(times):

@@ -1,10 +1,10 @@
-"""How long six queued experiments take with one worker of DVC's queue and with two.
+"""Measure how long six queued experiments take with one worker of DVC's queue and with two.
 
     .venv/bin/python benchmarks/workers.py [--epochs 10]
 
-Queues three priors for two seeds in a clone of this repository, as the README does, with fewer
-epochs than the default, and times `dvc queue start` until the last experiment has succeeded. What
-is not committed is not in the clone. Nothing is left behind.
+Queues three priors for two seeds in a clone of this repository, as docs/sweeps.md does, with fewer
+epochs than the default, and measures the time from `dvc queue start` until the last experiment has
+succeeded. The clone does not contain uncommitted changes, and is deleted at the end.
 """
 
 import argparse
@@ -23,7 +23,7 @@ SWEEP = ["-S", "prior=gaussian,gamma,uniform", "-S", "seed=0,1"]
 
 
 def main() -> None:
-    """Time both and print the table."""
+    """Time the queue with one worker and with two, and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

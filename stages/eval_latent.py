@@ -1,9 +1,9 @@
-"""Measure, on held-out images, how well the codes of both models follow the prior; draw figures.
+"""Measure on held-out images how well the codes of both models follow the prior; draw the figures.
 
-Reads data/prepared, both models and the histories of their training. Writes all measures to
-reports/metrics/latent.json, the headline measures of the adversarial autoencoder (`dvc metrics
-show`, `dvc exp show`) to reports/metrics/aae.json, and for the page reports/explorer.json,
-reports/provenance.json, reports/figures and reports/plots.
+Reads data/prepared, both models and the histories of their trainings. Writes all measures to
+reports/metrics/latent.json, and the headline measures of the adversarial autoencoder, for `dvc
+metrics show` and `dvc exp show`, to reports/metrics/aae.json. For the page it writes
+reports/explorer.json, reports/provenance.json, reports/figures and reports/plots.
 """
 
 from pathlib import Path
@@ -61,8 +61,8 @@ def main(params: Params) -> None:
         for name, figure in figures.items():
             save_figure(figure, folder / f"{name}.png")
 
-    # An autoencoder is the same for every prior: its run keeps an evaluation for each name of a
-    # prior, and a tag with the arguments of the prior.
+    # An autoencoder is the same for every prior. Therefore its run keeps an evaluation for each
+    # name of a prior, and a tag with the arguments of the prior.
     distribution = {"distribution": str(params.priors[params.prior])}
     for name, model in models.items():
         has_prior = model.architecture.prior is not None

@@ -1,4 +1,4 @@
-"""Read the images, check them, split them, and store them where a training can map them to memory.
+"""Read the images, check them, split them, and store them so that a training can memory-map them.
 
 Reads the source that params.yaml names; writes data/prepared.
 """

@@ -1,6 +1,6 @@
-"""Put results and figures into one page, which opens without a server.
+"""Write one page with all results and figures, which opens without a server.
 
-Reads what eval_latent wrote and params.yaml; writes reports/report.html.
+Reads the outputs of eval_latent and params.yaml; writes reports/report.html.
 """
 
 import json

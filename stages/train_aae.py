@@ -1,4 +1,4 @@
-"""Train the adversarial autoencoder: reconstruction phase and regularisation phase on every batch.
+"""Train the adversarial autoencoder, with reconstruction and regularisation phase on every batch.
 
 Reads data/prepared and models/ae.safetensors; writes models/aae.safetensors,
 reports/history/aae.csv, reports/history/aae_histograms.csv and reports/metrics/train_aae.json.
@@ -25,12 +25,12 @@ MODEL = Path("models/aae.safetensors")
 HISTORY = Path("reports/history/aae.csv")
 HISTOGRAMS = Path("reports/history/aae_histograms.csv")
 METRICS = Path("reports/metrics/train_aae.json")
-# Shares of the training after which the page has a latent histogram.
+# The page shows a latent histogram after each of these shares of the training.
 ON_PAGE = (0.0, 0.02, 0.1, 0.2, 0.5, 1.0)
 
 
 def main(params: Params) -> None:
-    """Train, and record every epoch."""
+    """Train the model and record every epoch."""
     check_writable(MODEL, HISTORY, HISTOGRAMS, METRICS)
     images, validation = read_prepared("train").images, read_prepared("validation").images
     prior, settings = chosen_prior(params), params.train_aae

@@ -1,4 +1,4 @@
-"""Train the autoencoder: reconstruction phase only.
+"""Train the autoencoder, with the reconstruction phase only.
 
 Reads data/prepared; writes models/ae.safetensors, reports/history/ae.csv and
 reports/metrics/train_ae.json.
@@ -22,7 +22,7 @@ METRICS = Path("reports/metrics/train_ae.json")
 
 
 def main(params: Params) -> None:
-    """Train, and record every epoch."""
+    """Train the model and record every epoch."""
     check_writable(MODEL, HISTORY, METRICS)
     images, validation = read_prepared("train").images, read_prepared("validation").images
     architecture = Architecture(

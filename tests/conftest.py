@@ -1,4 +1,4 @@
-"""Fixtures that several tests need; what they are made of is in support.py."""
+"""Fixtures that several tests need; support.py has the functions behind them."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ from aae.pipeline.parameters import read_params
 
 @pytest.fixture
 def make_params(tmp_path: Path) -> Callable[[dict], Params]:
-    """Load the project's params.yaml with changes, given by dotted name; None deletes a key."""
+    """Load the project's params.yaml with changes by dotted name; None deletes a key."""
     return lambda changes: read_params(write_params(tmp_path / "params.yaml", changes))
 
 
@@ -28,7 +28,7 @@ def digits() -> torch.Tensor:
 
 @pytest.fixture
 def splits(digits) -> dict[str, Images]:
-    """These images in three splits, with their classes."""
+    """The images of ``digits`` in three splits, with their classes."""
     labels = (torch.arange(len(digits)) % 3).to(torch.uint8)
     parts = torch.arange(len(digits)).split(len(digits) // 3)
     return {name: Images(digits[i], labels[i]) for name, i in zip(SPLITS, parts, strict=True)}

@@ -1,4 +1,4 @@
-"""What the page of an evaluation is made of, with numbers of no meaning."""
+"""The inputs of a page, with arbitrary numbers."""
 
 FIGURES = (
     "autoencoder_codes", "gap", "prior", "losses", "training_histograms", "codes_by_class",

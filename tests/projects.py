@@ -1,4 +1,4 @@
-"""Copies of the project: how they are made, what runs in them, and what it comes to."""
+"""Functions that copy the project, run commands in the copies, and check the results."""
 
 import os
 import shutil
@@ -40,7 +40,7 @@ LONG = EVALUATION | {
 
 
 def copy_project(target: Path, changes: dict) -> Path:
-    """Copy the project's own files into a new git repository, with changed parameters."""
+    """Copy the project's files into a new git repository, with changed parameters."""
     listing = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, capture_output=True, check=True, text=True,
@@ -57,7 +57,7 @@ def copy_project(target: Path, changes: dict) -> Path:
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, changes: dict) -> Path:
-    """A copy of the project after its first `dvc repro`, one for all workers; it is only read."""
+    """A read-only copy of the project after its first `dvc repro`, one for all workers."""
 
     def make(root: Path) -> None:
         shutil.rmtree(root, ignore_errors=True)
@@ -68,7 +68,7 @@ def made_once(factory: pytest.TempPathFactory, name: str, changes: dict) -> Path
 
 
 def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """A file or folder that one worker makes and all of them read."""
+    """A file or folder that one worker makes and all workers read."""
     base = factory.getbasetemp()
     path = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     with FileLock(f"{path}.lock"):
@@ -80,7 +80,7 @@ def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], ob
 
 
 def copy_results(target: Path) -> None:
-    """Commit the results that git has of this project in a copy of it."""
+    """Commit this project's results that are in git to a copy of the project."""
     for name in run(["git", "ls-files", "reports"], ROOT).stdout.splitlines():
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, target / name)
@@ -97,13 +97,13 @@ def commit(repository: Path, message: str) -> None:
 def start(command: list[str], cwd: Path, **environment: str | None) -> subprocess.Popen[str]:
     """Start a command in a copy of the project; its `python` is the one that runs the tests.
 
-    Tests run side by side: it gets one thread, and if a test asks for more, those that wait for
-    each other leave the cores to the rest, which is many times faster where there are too few.
+    Tests run in parallel, so the command gets one thread. If a test asks for more, threads that
+    wait leave the cores to others, which is many times faster if there are too few cores.
 
     Args:
         command: the command.
-        cwd: where it runs.
-        environment: variables of its environment; None for one that is not to be set.
+        cwd: the folder that it runs in.
+        environment: variables of its environment; None unsets a variable.
     """
     if command[0] in ("dvc", "python", "mlflow"):
         module = [] if command[0] == "python" else ["-m", command[0]]
@@ -112,7 +112,7 @@ def start(command: list[str], cwd: Path, **environment: str | None) -> subproces
         command = [str(Path(sys.executable).parent / "aae"), *command[1:]]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DVC_"))}
-    # Bytecode is kept, since one project runs many commands.
+    # Bytecode is kept, since many commands run in the same project.
     usual = {
         "PATH": path, "PYTHONDONTWRITEBYTECODE": None,
         "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive",
@@ -121,7 +121,7 @@ def start(command: list[str], cwd: Path, **environment: str | None) -> subproces
     return subprocess.Popen(
         command, cwd=cwd, env={k: v for k, v in wanted.items() if v is not None}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-        # What a shell runs in the background ignores Ctrl-C, and so would its children.
+        # A process that a shell runs in the background ignores Ctrl-C, and so do its children.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
@@ -129,7 +129,7 @@ def start(command: list[str], cwd: Path, **environment: str | None) -> subproces
 def run(
     command: list[str], cwd: Path, check: bool = True, **environment: str | None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command in a copy of the project to its end."""
+    """Run a command in a copy of the project and wait for its end."""
     process = start(command, cwd, **environment)
     output, errors = process.communicate()
     if check and process.returncode:
@@ -148,7 +148,7 @@ def runs(project: Path, stage: str) -> list:
 
 
 def outputs(project: Path) -> dict[str, str]:
-    """Digests of dvc.lock and of all files that the stages have written, by path."""
+    """Digests of dvc.lock and of all outputs of the stages, by path."""
     lock = YAML(typ="safe").load(project / "dvc.lock")
     paths = [
         project / out["path"] for stage in lock["stages"].values() for out in stage.get("outs", [])
@@ -159,7 +159,7 @@ def outputs(project: Path) -> dict[str, str]:
 
 
 def check_store(project: Path) -> None:
-    """A finished run a stage, with every epoch, image and model once."""
+    """Check that each stage has one finished run, with every epoch, image and model once."""
     mlflow.set_tracking_uri(f"sqlite:///{project / 'mlflow.db'}")
     mlflow.set_experiment("aae")
     client = mlflow.MlflowClient()
@@ -186,14 +186,14 @@ def wait_for_queue(project: Path) -> str:
     while True:
         status = run(["dvc", "queue", "status"], project).stdout
         running = [line.split()[1] for line in status.splitlines() if line.endswith("Running")]
-        if running:  # following its log ends when it does
+        if running:  # following its log ends with the experiment
             run(["dvc", "queue", "logs", "--follow", running[0]], project, check=False)
         elif "Queued" not in status:
             return status
 
 
 def end(process: subprocess.Popen, sign: signal.Signals = signal.SIGKILL) -> str:
-    """Send a signal to a process and all that it has started; return what it wrote."""
+    """Send a signal to a process and its children; return its output."""
     os.killpg(process.pid, sign)
     output, errors = process.communicate()
     assert process.returncode != 0

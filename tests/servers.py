@@ -1,4 +1,4 @@
-"""Real servers that go away and come back."""
+"""Real servers that become unreachable and come back."""
 
 import os
 import signal
@@ -12,10 +12,10 @@ from typing import IO
 
 
 class Server:
-    """A real `mlflow server` on loopback, behind a door: starting it anew takes many seconds.
+    """A real `mlflow server` on loopback, behind a door, since a restart takes many seconds.
 
     Args:
-        folder: for its database and artifacts.
+        folder: folder for its database and artifacts.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -26,7 +26,7 @@ class Server:
         self.uri = f"http://127.0.0.1:{self.door.port}"
 
     def start(self) -> None:
-        """Let it be reached; if it does not run, start it and wait until it serves."""
+        """Make it reachable; if it does not run, start it and wait until it serves."""
         if self.process is None:
             command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
             address = ["--host", "127.0.0.1", "--port", str(self.port)]
@@ -42,11 +42,11 @@ class Server:
         self.door.open()
 
     def stop(self) -> None:
-        """Let it be away: connections break and new ones are refused, as those of a dead server."""
+        """Make it unreachable: break connections and refuse new ones, like a dead server."""
         self.door.close()
 
     def kill(self) -> None:
-        """Kill it."""
+        """Kill the server."""
         self.stop()
         if self.process is not None:
             os.killpg(self.process.pid, signal.SIGKILL)
@@ -55,7 +55,7 @@ class Server:
 
 
 class Door:
-    """A port on loopback, closed at first, that leads to another one while it is open.
+    """A port on loopback, closed at first, which forwards to another port while it is open.
 
     Args:
         target: the other port.
@@ -63,14 +63,14 @@ class Door:
 
     def __init__(self, target: int) -> None:
         self.target = target
-        # Nobody else gets the port while the door is closed: a socket that does not listen has it.
+        # A socket that does not listen reserves the port while the door is closed.
         self.listener, self.is_open = _bound(0), False
         self.port = self.listener.getsockname()[1]
         self.guests: set[socket.socket] = set()
         self.lock = threading.Lock()
 
     def open(self) -> None:
-        """Let connections through from now on."""
+        """Let connections through."""
         if not self.is_open:
             self.is_open = True
             self.listener.listen()
@@ -99,7 +99,7 @@ class Door:
                 self.guests.add(guest)
             try:
                 with socket.create_connection(("127.0.0.1", self.target)) as host:
-                    for end in (guest, host):  # or small messages would wait for each other
+                    for end in (guest, host):  # otherwise small messages would wait for each other
                         end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     back = threading.Thread(target=_forward, args=[host, guest], daemon=True)
                     back.start()
@@ -126,25 +126,25 @@ def _forward(source: socket.socket, target: socket.socket) -> None:
 
 def _hang_up(*ends: socket.socket) -> None:
     for end in ends:
-        with suppress(OSError):  # it has been closed at the other end
+        with suppress(OSError):  # the other end has closed it
             end.shutdown(socket.SHUT_RDWR)
 
 
 def free_port() -> int:
-    """A port on loopback that nobody uses."""
+    """Return a free port on loopback."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def wait_for_line(stream: IO[str] | None, text: str) -> str:
-    """Read lines from a process until one contains a text; go on reading in the background."""
+    """Read lines from a process until one contains a text; then read on in the background."""
     assert stream is not None
     lines = []
     for line in stream:
         lines.append(line)
         if text in line:
-            # Unread output would stop the process when the pipe is full.
+            # Unread output would block the process once the pipe is full.
             threading.Thread(target=stream.read, daemon=True).start()
             return line
     raise AssertionError(f"it ended without {text!r}:\n{''.join(lines)}")

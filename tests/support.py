@@ -1,4 +1,4 @@
-"""Small things that tests are made of: parameters with changes, images, priors, trainings."""
+"""Small parts of tests: parameters with changes, images, priors, trainings."""
 
 import os
 import uuid
@@ -18,20 +18,20 @@ from aae.priors import Prior, chosen_prior, make_distribution
 from aae.training import Batches, Training, adversarial_phases, autoencoder_phases
 
 ROOT = Path(__file__).parent.parent
-# The discard port: nothing listens there, the refusal is immediate.
+# The discard port: nothing listens there, so the refusal is immediate.
 NOWHERE = "http://127.0.0.1:9"
 
-# Nor are tests the user's git: what it is told elsewhere, to sign or to work in another repository.
+# Tests must not depend on the user's git settings, such as signing or another repository.
 for name in [name for name in os.environ if name.startswith("GIT_")]:
     del os.environ[name]
 os.environ |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 
-# Of networks for the digits below.
+# The architecture of networks for the digits below.
 SIZES = {"image_shape": (1, 4, 4), "latent_dim": 2, "hidden": (32,), "discriminator_hidden": (32,)}
 
-# The networks of the tests are too small to be shared out among cores.
+# The networks of the tests are too small for several cores.
 torch.set_num_threads(1)
-# Each prior with SciPy's distribution of the same name.
+# Each prior, with the equivalent distribution of SciPy.
 PRIORS = [
     ("Normal", {"loc": 1.0, "scale": 5.0}, scipy.stats.norm(1, 5)),
     ("Uniform", {"low": -5.0, "high": 5.0}, scipy.stats.uniform(-5, 10)),
@@ -56,12 +56,12 @@ CONTRACT = {
 
 
 def make_prior(name: str, arguments: dict, latent_dim: int = 2) -> Prior:
-    """The prior of a distribution by its name."""
+    """Make the prior of a distribution by its name."""
     return Prior(make_distribution(name, arguments), latent_dim)
 
 
 def write_params(path: Path, changes: dict) -> Path:
-    """Write the project's params.yaml with changes, given by dotted name; None deletes a key."""
+    """Write the project's params.yaml with changes by dotted name; None deletes a key."""
     yaml = YAML()
     values = yaml.load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     for name, value in changes.items():
@@ -79,7 +79,7 @@ def write_params(path: Path, changes: dict) -> Path:
 
 
 def make_digits(count: int) -> torch.Tensor:
-    """uint8 images [count, 1, 4, 4], each of three classes with a bright corner of its own."""
+    """Make uint8 images [count, 1, 4, 4]; each of three classes has another bright corner."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(60, (count, 1, 4, 4), generator=generator)
     for k, (row, column) in enumerate(((0, 0), (0, 2), (2, 0))):
@@ -97,8 +97,8 @@ def write_idx(path: Path, array: np.ndarray) -> None:
 def training_run(
     stage: str, prior: str, seed: int, params: Mapping, training: str | None = None
 ) -> AbstractContextManager:
-    """Record a training; one that is none of those before, if it is not told which."""
-    from aae.tracking import run  # seconds, for tests that need it
+    """Record a training; by default a new one."""
+    from aae.tracking import run  # takes seconds, so only tests that need it import it
 
     return run.training_run(stage, prior, seed, params, training or str(uuid.uuid4()))
 
@@ -111,7 +111,7 @@ def make_training(
     validation_images: torch.Tensor,
     precision: Precision = "float32",
 ) -> Training:
-    """The training of a stage, as its script makes it."""
+    """Make the training of a stage as its script does."""
     prior: Prior | None = chosen_prior(params) if stage == "train_aae" else None
     settings = getattr(params, stage)
     batches = Batches(images, validation_images, prior, params.seed, model.device)

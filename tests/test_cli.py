@@ -1,4 +1,4 @@
-"""The command `aae`, as it is installed."""
+"""The installed command `aae`."""
 
 import sys
 from importlib.metadata import version

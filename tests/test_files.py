@@ -90,7 +90,7 @@ def test_a_folder_is_replaced_as_a_whole_or_stays(tmp_path: Path, monkeypatch):
     rename = Path.rename
 
     def fail(self: Path, target: Path) -> None:
-        if target == path and self.name == "folder":  # the new one, not the one that was there
+        if target == path and self.name == "folder":  # only the new folder, not the old one
             raise OSError(28, "No space left on device")
         rename(self, target)
 

@@ -1,4 +1,4 @@
-"""The rules of the house: who imports whom, and what dvc.yaml must declare."""
+"""The rules of the project: which modules may import which, and what dvc.yaml must declare."""
 
 import ast
 import re
@@ -19,7 +19,7 @@ PARAMS = load_params(ROOT / "params.yaml")
 
 
 def test_every_room_imports_only_rooms_below_it():
-    """The contracts of pyproject.toml: layers, and the one place of each large library."""
+    """The contracts in pyproject.toml: the layers, and the one module of each large library."""
     command = [Path(sys.executable).parent / "lint-imports", "--no-cache"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout
@@ -32,26 +32,26 @@ def test_every_room_says_what_lives_in_it():
         assert docstring, path
 
 
-# What cannot change the outputs of a stage, or not those of that stage: what is printed or tracked,
-# and what only checks parameters.
+# Code that cannot change the outputs of any stage, or of one stage, because it only prints, tracks
+# or checks parameters.
 WITHOUT_EFFECT = {"aae", "aae.errors", "aae.progress", "aae.workspace"}
 TRACKING = ("aae.tracking",)
 WITHOUT_EFFECT_ON = {
     "prepare_data": ("aae.pipeline", "aae.priors", "aae.training", "aae.models", *TRACKING),
     "train_ae": ("aae.priors", "aae.evaluation", *TRACKING),
-    "train_aae": ("aae.report", "aae.evaluation", *TRACKING),  # figures are for MLflow alone
+    "train_aae": ("aae.report", "aae.evaluation", *TRACKING),  # its figures are only for MLflow
     "eval_latent": ("aae.training", "aae.pipeline.parameters", *TRACKING),
 }
 
 
 def modules(path: Path) -> set[str]:
-    """Modules of the package that a script imports."""
+    """Return the modules of the package that a script imports."""
     nodes = [node for node in ast.walk(ast.parse(path.read_text())) if type(node) is ast.ImportFrom]
     return {node.module for node in nodes if node.module and node.module.startswith("aae")}
 
 
 def is_below(path: str, declared: list[str]) -> bool:
-    """Whether a file is declared, or in a folder that is."""
+    """Return whether a file, or a folder that contains it, is declared."""
     return any(path == name or path.startswith(f"{name}/") for name in declared)
 
 
@@ -79,12 +79,12 @@ def test_a_change_of_the_page_trains_nothing_again():
             assert not is_below(name, STAGES[stage]["deps"])
 
 
-# What no output depends on.
+# Sections on which no output depends.
 WITHOUT_OUTPUT = {"snapshots", "tracking"}
 
 
 def leaves(names: set[str]) -> set[str]:
-    """Parameters by dotted name that are in sections of these names."""
+    """Return the dotted names of the parameters in sections of these names."""
     known = flatten(PARAMS.model_dump())
     return {leaf for leaf in known for name in names if f"{leaf}.".startswith(f"{name}.")}
 
@@ -94,7 +94,7 @@ def test_a_stage_depends_on_all_parameters_that_it_reads(stage):
     declared = set(STAGES[stage]["params"])
     text = (ROOT / "stages" / f"{stage}.py").read_text()
     nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Attribute)]
-    # In "params.network.hidden" stands "params.network", which is not read as a whole.
+    # "params.network.hidden" contains "params.network", which does not count as read.
     parts = [node.value for node in nodes]
     read = {ast.unparse(node) for node in nodes if node not in parts}
     read = {name.removeprefix("params.") for name in read if name.startswith("params.")}

@@ -1,4 +1,4 @@
-"""Whatever is wrong with a file that the project reads ends in an error of the project's own."""
+"""A malformed file that the project reads leads to one of the project's errors."""
 
 import copy
 import io
@@ -23,7 +23,7 @@ from aae.models.checkpoints import FORMAT, load_model, save_model
 from aae.params import load_params
 from aae.training.snapshots import read_snapshot, write_snapshot
 
-# Derandomised: the same examples each time, so that what passes here passes everywhere.
+# Derandomised: the examples are always the same, so that tests that pass here pass everywhere.
 many = settings(
     max_examples=150,
     deadline=None,
@@ -33,7 +33,7 @@ many = settings(
 )
 
 VALID = YAML(typ="safe").load(ROOT / "params.yaml")
-# Sections, beside `priors`, with names of the user's choice.
+# Sections, in addition to `priors`, whose keys the user chooses.
 FREE = (("regression", "metrics"), ("regression", "overrides"))
 VALUES = st.recursive(
     st.none()
@@ -52,7 +52,7 @@ VALUES = st.recursive(
 
 
 def paths(values: dict, prefix: tuple = ()) -> list[tuple]:
-    """Paths to all keys of nested parameters."""
+    """Return the paths to all keys of nested parameters."""
     found = []
     for key, value in values.items():
         found.append((*prefix, key))
@@ -62,7 +62,7 @@ def paths(values: dict, prefix: tuple = ()) -> list[tuple]:
 
 
 def attempt(refusal: type[AAEError], function: Callable, *arguments: object) -> Any:
-    """Return what a function returns, or None if it refuses to, in one line."""
+    """Return the result of a function, or None after one of the project's errors of one line."""
     try:
         return function(*arguments)
     except refusal as error:
@@ -98,8 +98,8 @@ def test_parameters_with_a_wrong_value_or_name(path, value, name):
         stream = io.BytesIO()
         YAML(typ="safe").dump(params, stream)
         accepted = check_params(stream.getvalue())
-        # A prior that is not chosen may be left out or have any name, and so may a guarded metric
-        # and an override: the gate itself knows what is measured.
+        # A prior that is not chosen may be missing or have any name, and so may a guarded metric or
+        # an override: only the gate knows what is measured.
         free = path[0] == "priors" or (len(path) == 3 and path[:2] in FREE)
         assert not accepted or change == "value" or free or name == path[-1]
 
@@ -111,7 +111,7 @@ def test_parameters_that_are_any_bytes(content):
 
 
 def damage(content: bytes, data: st.DataObject) -> bytes:
-    """Cut a file off, lengthen it, change bytes in its first hundred or anywhere in it."""
+    """Truncate a file, lengthen it, or change bytes in its first hundred or anywhere in it."""
     kind = data.draw(st.sampled_from(["cut", "lengthen", "header", "anywhere"]))
     if kind == "cut":
         return content[: data.draw(st.integers(0, len(content) - 1))]
@@ -141,7 +141,7 @@ def test_idx_files(data, mnist_root):
         (raw / name).write_bytes(damaged := damage(content, data))
         source = attempt(DataError, read_checked, Path(folder))
         if source is not None:
-            # Another grey value or class cannot be told from the right one; all else can.
+            # A changed grey value or class cannot be detected; every other damage can.
             assert len(damaged) >= len(content)
             assert source.train.images.shape == (200, 1, 28, 28)
             assert source.test.images.shape == (50, 1, 28, 28)
@@ -159,7 +159,7 @@ def test_model_files(data, tmp_path):
     path.write_bytes(damage(path.read_bytes(), data))
     model = attempt(ModelError, load_model, path)
     if model is not None:
-        # Another finite weight cannot be told from the right one.
+        # A changed but finite weight cannot be detected.
         like = Model(model.architecture, seed=0)
         assert {k: x.shape for k, x in model.state_dict().items()} == {
             k: x.shape for k, x in like.state_dict().items()

@@ -30,7 +30,7 @@ def test_dvc_changes_the_line_of_a_value_and_no_other(tmp_path):
 
 
 def test_reading_them_does_not_import_sympy():
-    """Which some of torch's functions do; it would take half a second of every stage."""
+    """Some of torch's functions import it, which would take half a second of every stage."""
     program = """
 import sys
 from aae.params import PARAMS
@@ -94,7 +94,7 @@ def test_a_wrong_value_is_named_with_its_key_and_what_would_be_right(make_params
         ({"distribution": "Norml"}, "distribution: 'Norml' is not a continuous"),
         ({"distribution": "Bernoulli", "probs": 0.5}, "distribution: 'Bernoulli' is not a cont"),
         ({"loc": 0.0}, "distribution: missing"),
-        ({"distribution": "Normal", "loc": 0.0}, "scale: missing, Normal needs loc, scale"),
+        ({"distribution": "Normal", "loc": 0.0}, "scale: missing; Normal needs loc, scale"),
         ({"distribution": "Normal", "loc": 0.0, "scale": -1.0}, "scale: -1.0 does not satisfy"),
         ({"distribution": "Normal", "loc": 0.0, "scal": 1.0}, "scal: 'scal' is not an argument"),
         (
@@ -128,7 +128,7 @@ def test_a_name_that_dvc_would_take_apart_is_refused(tmp_path):
     text = (ROOT / "params.yaml").read_text().replace("  gamma: {", "  gamma_0.5: {")
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(
-        ParameterError, match=r"^priors\.gamma_0\.5: a name may have letters, digits, _"
+        ParameterError, match=r"^priors\.gamma_0\.5: a name may have only letters, digits, _"
     ):
         load_params(tmp_path / "params.yaml")
 

@@ -37,7 +37,7 @@ def test_a_terminal_gets_a_bar_with_the_running_losses():
 
 
 def test_epochs_are_passed_on_one_by_one():
-    """What comes after the bar (tracking) sees an epoch before the next is trained."""
+    """Code after the bar (tracking) gets an epoch before the next one is trained."""
     trained = []
 
     def training():

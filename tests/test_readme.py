@@ -1,4 +1,4 @@
-"""The README's commands, in order, in a fresh copy of the project with small networks."""
+"""Runs the README's commands, in order, in a fresh copy of the project with small networks."""
 
 import re
 import sys
@@ -11,12 +11,12 @@ from support import ROOT
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"(?m)^```(sh|console)\n(.*?)^```", README, re.DOTALL)
-# What no copy can do: test itself.
+# A copy must not run the tests, which would include this one.
 LEFT_OUT = {"make test"}
 
 
 def commands() -> list[tuple[str, list[str]]]:
-    """Each command with the lines that it promises to print; a line "..." stands for any."""
+    """Return each command with its promised output; a line "..." stands for any lines."""
     found: list[tuple[str, list[str]]] = []
     for kind, block in BLOCKS:
         for line in block.splitlines():
@@ -30,7 +30,7 @@ def commands() -> list[tuple[str, list[str]]]:
 
 
 def check_outline(output: str, promised: list[str]) -> None:
-    """The promised lines are printed in this order, the others left out."""
+    """Check that the promised lines are printed in this order, among others."""
     lines = iter(output.splitlines())
     for line in promised:
         if line != "...":

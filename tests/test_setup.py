@@ -1,4 +1,4 @@
-"""The Makefile and the lock: what a fresh clone is set up with."""
+"""The Makefile and the lock, which set up a fresh clone."""
 
 import itertools
 import os
@@ -12,14 +12,14 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from support import ROOT
 
-# What `python3 -c PROGRAM` meets: a Python 3.10.
+# Stands for `python3` and simulates a Python 3.10.
 OLD_PYTHON = f"""#!/bin/sh
 exec {sys.executable} -c 'import sys; sys.version_info = (3, 10, 0); exec(sys.argv[1])' "$2"
 """
 
 
 def make(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    # Not as a part of the `make test` that may be running this.
+    # This must not look like a part of the `make test` that may be running this test.
     outer = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     return subprocess.run(
         ["make", "--makefile", str(ROOT / "Makefile"), *arguments],
@@ -28,17 +28,17 @@ def make(folder: Path, *arguments: str, **environment: str) -> subprocess.Comple
 
 
 def requirements(*without: str) -> list[str]:
-    """All that the project asks for, with its extras but for some."""
+    """Return the requirements of the project and of its extras, except some extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = {k: v for k, v in project["optional-dependencies"].items() if k not in without}
     texts = [*project["dependencies"], *itertools.chain(*extras.values())]
-    # `dev` names other extras by the project.
+    # `dev` refers to other extras by the project's name.
     return [text for text in texts if Requirement(text).name != project["name"]]
 
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A folder in which the set-up would run."""
+    """A folder in which the set-up could run."""
     for name in ("requirements.lock", "pyproject.toml"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     return tmp_path
@@ -89,7 +89,7 @@ def test_the_lock_pins_every_requirement_to_a_version_that_it_admits():
 
 
 def test_every_requirement_has_its_reason_in_a_comment():
-    """On its line, or in the lines above it."""
+    """The comment is on its line or above it."""
     lines = (ROOT / "pyproject.toml").read_text().splitlines()
     for text in requirements():
         (number,) = (n for n, line in enumerate(lines) if f'"{text}"' in line)

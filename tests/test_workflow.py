@@ -1,4 +1,4 @@
-"""GitHub's workflow, which no test can run: its schema, and what it may do."""
+"""GitHub's workflow, which no test can run: its schema and its permissions."""
 
 import os
 import re
@@ -50,7 +50,7 @@ def test_what_may_write_runs_no_code_of_the_pull_request():
             assert name == "comment"
             assert job["permissions"] == {"pull-requests": "write"}
             assert not [step for step in STEPS[name] if "checkout" in step.get("uses", "")]
-        # What somebody types into a pull request must not become a part of a script.
+        # Text that somebody types into a pull request must not become a part of a script.
         assert "${{" not in "".join(step.get("run", "") for step in STEPS[name])
 
 
@@ -61,7 +61,7 @@ def test_code_of_a_pull_request_never_holds_a_token():
         assert "token" not in str(STEPS[name])
 
 
-# Stands for GitHub's own program: notes what it is asked, and knows of these comments.
+# Stands for GitHub's program `gh`: it logs its arguments and returns the known comments.
 GH = """#!/bin/sh
 printf '%s\\n' "marker $MARKER" "$*" >> asked
 test "$2" = --method || printf '%s' "$KNOWN"

@@ -35,6 +35,6 @@ def test_a_stage_gets_the_python_of_the_repository_around_it(tmp_path, queued):
     program.chmod(0o755)
     result = run([str(ROOT / "stages" / "run"), "python"], queued, PYTHONPATH=None)
     assert result.stdout == f"the repository's, with {queued}\n"
-    program.unlink()  # else, the one that is active
+    program.unlink()  # without it, the active one runs
     result = run([str(ROOT / "stages" / "run"), "python", "-c", "print(1)"], queued)
     assert result.stdout == "1\n"

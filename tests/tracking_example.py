@@ -1,4 +1,4 @@
-"""A training that records all kinds of things, for tests that interrupt it."""
+"""A training that records all kinds of records, for tests that interrupt it."""
 
 from pathlib import Path
 
@@ -12,9 +12,9 @@ EPOCHS = 6
 
 
 def train(weights: Path, at_epoch: dict, training: str | None = None, done: int = 0) -> None:
-    """A training that records all kinds of things; something happens before some epochs.
+    """Run a training that records all kinds of records; events happen before some epochs.
 
-    Of the epochs that were done before it was killed it knows the losses alone.
+    Of the epochs before it was killed, it knows only the losses.
     """
     save_model(Model(ARCHITECTURE, seed=0), weights)
     with training_run("train_aae", "gamma", 0, {"seed": 0}, training) as tracked:

@@ -1,4 +1,4 @@
-"""The images: where they come from, how they are split, and how they are stored."""
+"""The images: their sources, their splits, and their format on disk."""
 
 from aae.data.images import Images, Source, check_source
 from aae.data.prepared import prepared_digest, prepared_meta, read_prepared, write_prepared

@@ -1,10 +1,10 @@
-"""torchvision's data sets, also where its compiled operators cannot be loaded.
+"""torchvision's data sets, even if torchvision's compiled operators cannot be loaded.
 
-torchvision is compiled for one build of torch. With another one (the usual torchvision and a CPU
+torchvision is compiled for one build of torch. With another build (the usual torchvision and a CPU
 build of torch) its library of operators does not load, and `import torchvision` ends with "operator
 torchvision::nms does not exist": it registers kernels for two operators that only that library
-declares. Declaring the two here lets the import pass; data sets call neither. Where the library
-loads, the operators exist and nothing is declared.
+declares. This module declares the two operators, so that the import succeeds; data sets call
+neither of them. If the library loads, the operators exist and the module declares nothing.
 """
 
 from importlib.util import find_spec
@@ -16,7 +16,7 @@ _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 
 def _load_compiled_operators() -> None:
-    spec = find_spec("torchvision")  # finds the package without importing it
+    spec = find_spec("torchvision")  # unlike an import, this cannot fail for want of the operators
     if spec is None or spec.origin is None:
         return
     for library in Path(spec.origin).parent.glob("_C*.so"):

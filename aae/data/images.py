@@ -1,4 +1,4 @@
-"""Images with their labels, and a data set as it is published."""
+"""Images with their labels, and a published data set."""
 
 from dataclasses import dataclass
 
@@ -29,12 +29,12 @@ class Images:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set as it is published.
+    """A published data set, before its images are split.
 
     Attributes:
         train: the training images.
-        test: the test images; None where the data set has no test images of its own.
-        class_names: what the labels mean.
+        test: the test images; None if the data set has no separate test images.
+        class_names: names of the classes, in the order of the labels.
     """
 
     train: Images
@@ -43,10 +43,10 @@ class Source:
 
 
 def check_source(source: Source) -> None:
-    """Refuse data that are not what they claim to be.
+    """Check that images, labels and classes fit together.
 
     Raises:
-        DataError: if counts do not match, images are empty or have another shape than expected, a
+        DataError: if counts do not match, there are no images or they have an unexpected shape, a
             label is not a class, or a class has no image.
     """
     classes = len(source.class_names)
@@ -60,11 +60,11 @@ def check_source(source: Source) -> None:
             )
         shape = tuple(part.images.shape[1:])
         if shape != (1, 28, 28):
-            raise DataError(f"the {what} images have shape {shape}, (1, 28, 28) is expected")
+            raise DataError(f"the {what} images have shape {shape}; (1, 28, 28) is expected")
         counts = torch.bincount(part.labels.int(), minlength=classes)
         if len(counts) > classes:
             raise DataError(
-                f"a {what} image has label {len(counts) - 1}, "
+                f"a {what} image has label {len(counts) - 1}; "
                 f"the last of the {classes} classes is {classes - 1}"
             )
         if (counts == 0).any():

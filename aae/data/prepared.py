@@ -1,8 +1,8 @@
 """The prepared data on disk.
 
-Prepared data are a folder of NumPy files, `train_images.npy` and `train_labels.npy` and the same
-for `validation` and `test`, beside a `meta.json`. The files are memory-mapped when they are read: a
-stage holds in memory only what it touches.
+Prepared data are a folder with a `meta.json` and NumPy files: `train_images.npy`,
+`train_labels.npy` and the same for `validation` and `test`. Reading memory-maps the files, so that
+a stage holds only the parts in memory that it uses.
 """
 
 import json
@@ -21,7 +21,7 @@ PREPARE_AGAIN = "run `dvc repro --force prepare_data`"
 
 
 def write_prepared(splits: dict[str, Images], source: str, class_names: tuple[str, ...]) -> None:
-    """Replace data/prepared, the whole folder or nothing."""
+    """Replace the folder data/prepared as a whole."""
     with replacing(PREPARED) as folder:
         folder.mkdir()
         for name, part in splits.items():
@@ -57,12 +57,12 @@ def read_prepared(split: str) -> Images:
 
 def _read_array(path: Path) -> Tensor:
     try:
-        # "c": pages are shared with the file until somebody writes to them, which nobody does.
+        # "c" (copy on write), since torch needs a writable array; nothing writes, hence no copy.
         array = np.load(path, mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path}: {error}; {PREPARE_AGAIN}") from error
     if array.dtype != np.uint8:
-        raise DataError(f"{path} holds {array.dtype}, uint8 is expected")
+        raise DataError(f"{path} holds {array.dtype}; uint8 is expected")
     return torch.from_numpy(array)
 
 

@@ -1,4 +1,4 @@
-"""How images are split into training, validation and test images."""
+"""The split of a source into training, validation and test images."""
 
 import math
 
@@ -15,11 +15,11 @@ SPLITS = ("train", "validation", "test")
 def split_source(source: Source, data: Data, seed: int) -> dict[str, Images]:
     """Split a source into train, validation and test, each with every class in proportion.
 
-    A source with test images of its own keeps them as they are.
+    If the source has separate test images, these are the test split.
 
     Args:
         source: the images.
-        data: the shares of images that are held out.
+        data: the section ``data`` of params.yaml, with the shares of images to hold out.
         seed: the seed of params.yaml.
 
     Raises:
@@ -36,16 +36,16 @@ def split_source(source: Source, data: Data, seed: int) -> dict[str, Images]:
 def _hold_out(
     images: Images, share: float, parameter: str, generator: torch.Generator
 ) -> tuple[Images, Images]:
-    """Split off a share of every class; both parts keep the order of the source."""
+    """Hold out a share of every class; both parts keep the order of the source."""
     kept, held_out = [], []
     for label in images.labels.unique():
         members = torch.nonzero(images.labels == label).flatten()
         count = math.floor(share * len(members) + 0.5)
-        # The silhouette needs two images of a class.
+        # The silhouette needs at least two images of each class.
         if not 1 < count < len(members) - 1:
             raise DataError(
                 f"{parameter}: {share} of the {len(members)} images of class {int(label)} "
-                f"is {count}, both parts need at least two"
+                f"is {count}; both parts need at least two"
             )
         shuffled = members[torch.randperm(len(members), generator=generator)]
         held_out.append(shuffled[:count])

@@ -1,1 +1,1 @@
-"""How good a model is: every measure, the tests behind the verdict, and the judge of images."""
+"""The evaluation of a model: all measures, the tests behind the verdict, and the judge."""

@@ -1,4 +1,4 @@
-"""Distances between two samples: here, of codes and of the prior."""
+"""Distances between two sets of points: codes and prior samples."""
 
 from functools import cached_property
 
@@ -10,19 +10,19 @@ from scipy.spatial.distance import cdist
 
 Array = NDArray[np.float64]
 
-# The ball around a sample of the prior reaches to this neighbour. Naeem et al. 2020, section 4.1
+# The ball around a prior sample reaches to this neighbour: Naeem et al. 2020, section 4.1.
 BALL_NEIGHBOUR = 5
-# Parts of the cross-validation of the classifier.
+# Folds of the classifier's cross-validation.
 FOLDS = 5
 
 
 class Sample:
-    """Points [n, d], and what several distances need to know about them.
+    """A set of points [n, d], with intermediate results that several distances share.
 
     Args:
         points: the points, in random order.
         directions: unit vectors [d, k].
-        few: number of points that are used where the cost grows with the square of their number.
+        few: number of points to use if the cost grows with the square of their number.
         bandwidth: bandwidth of the kernel, see :func:`kernel_sum`.
     """
 
@@ -43,11 +43,11 @@ class Sample:
 
     @cached_property
     def own_distances(self) -> Array:
-        """Distances [m, m] among the few."""
+        """Distances [m, m] between the few."""
         return cdist(self.few, self.few)
 
     def distances_to(self, other: "Sample") -> Array:
-        """Distances [m, m] from each of the few to those of another sample."""
+        """Return the distances [m, m] from each of the few to each of another sample's few."""
         if other not in self._distances:
             self._distances[other] = cdist(self.few, other.few)
         return self._distances[other]
@@ -59,7 +59,7 @@ class Sample:
 
     @cached_property
     def similarity(self) -> float:
-        """Mean kernel of two different points."""
+        """Mean kernel between two different points."""
         count = len(self.few)
         # A point's kernel with itself is 1.
         return (kernel_sum(self.own_distances, self.bandwidth) - count) / (count * (count - 1))
@@ -71,20 +71,20 @@ class Sample:
 
 
 def sliced_wasserstein(codes: Sample, reference: Sample) -> float:
-    """Sliced 2-Wasserstein distance between samples of the same size, in units of the codes.
+    """Return the sliced 2-Wasserstein distance between samples of the same size.
 
-    The root mean square, over the directions, of the 2-Wasserstein distances between the projected
-    samples, each of which is the distance between the sorted values. Bonneel et al. 2015,
-    https://doi.org/10.1007/s10851-014-0506-3.
+    It is in units of the codes: the root mean square, over the directions, of the 2-Wasserstein
+    distances between the projected samples, each of which is the distance between the sorted
+    values. Bonneel et al. 2015, https://doi.org/10.1007/s10851-014-0506-3.
     """
     return float(np.sqrt(np.mean((codes.projected - reference.projected) ** 2)))
 
 
 def energy_distance(codes: Sample, reference: Sample) -> float:
-    """Energy distance 2 E|x − y| − E|x − x'| − E|y − y'|, in units of the codes.
+    """Return the energy distance 2 E|x − y| − E|x − x'| − E|y − y'|, in units of the codes.
 
-    Zero if and only if the distributions are equal. Székely and Rizzo 2013,
-    https://doi.org/10.1016/j.jspi.2013.03.018; SciPy's function of this name, for one dimension,
+    It is zero if and only if the distributions are equal. Székely and Rizzo 2013,
+    https://doi.org/10.1016/j.jspi.2013.03.018. SciPy's function of this name, for one dimension,
     returns the square root.
     """
     between = float(codes.distances_to(reference).mean())
@@ -92,10 +92,11 @@ def energy_distance(codes: Sample, reference: Sample) -> float:
 
 
 def mmd2(codes: Sample, reference: Sample) -> float:
-    """Squared maximum mean discrepancy, unbiased: around zero, also below it, for equal samples.
+    """Return the unbiased squared maximum mean discrepancy, which has no unit.
 
-    Gretton et al. 2012, equation 3, https://jmlr.org/papers/v13/gretton12a.html, without unit. The
-    kernel, see :func:`kernel_sum`, is characteristic.
+    For equal distributions it scatters around zero and may be negative. Gretton et al. 2012,
+    equation 3, https://jmlr.org/papers/v13/gretton12a.html. The kernel of :func:`kernel_sum` is
+    characteristic.
     """
     distances = codes.distances_to(reference)
     between = kernel_sum(distances, codes.bandwidth) / distances.size
@@ -103,27 +104,28 @@ def mmd2(codes: Sample, reference: Sample) -> float:
 
 
 def kernel_sum(distances: Array, bandwidth: float) -> float:
-    """Sum of the kernel over all distances; the kernel is the mean of three Gaussian ones.
+    """Return the sum of the kernel over all distances; it is the mean of three Gaussian kernels.
 
-    Their standard deviations are 1, 1/2 and 1/4 times the bandwidth, the median distance between
-    two samples of the prior; the narrow ones find holes and modes that the wide one misses.
+    Their standard deviations are 1, 1/2 and 1/4 times the bandwidth, which is the median distance
+    between two prior samples. The narrow kernels find holes and modes that the wide one misses.
     """
     total = 0.0
-    # Twice as fast in parts that fit into the CPU's cache, and which torch does not split further.
+    # Parts that fit into the CPU's cache are twice as fast, and torch does not split them further.
     for part in torch.from_numpy(distances).flatten().split(2**15):
-        # The limit keeps the powers out of the range of denormal numbers, which are slow.
+        # The limit avoids powers that are denormal numbers, which are slow.
         wide = part.square().mul_(-0.5 / bandwidth**2).clamp_(min=-44).exp_()
-        middle = wide.square().square_()  # half the standard deviation is the fourth power
+        middle = wide.square().square_()  # half the standard deviation means the fourth power
         narrow = middle.square().square_()
-        # NumPy sums in the same order for any number of threads.
+        # NumPy, unlike torch, sums in the same order for any number of threads.
         total += float(narrow.add_(middle).add_(wide).numpy().sum())
     return total / 3
 
 
 def largest_ks_statistic(codes: Array, reference: Array) -> float:
-    """Largest two-sample Kolmogorov-Smirnov statistic of several pairs of samples, from 0 to 1.
+    """Return the largest two-sample Kolmogorov-Smirnov statistic of several pairs, from 0 to 1.
 
-    The largest distance between the two empirical distribution functions of a pair.
+    The statistic of a pair is the largest distance between its two empirical distribution
+    functions.
 
     Args:
         codes: sorted values [k, n].
@@ -132,8 +134,8 @@ def largest_ks_statistic(codes: Array, reference: Array) -> float:
     n, m = codes.shape[1], reference.shape[1]
     largest = 0
     for pair in np.concatenate([codes, reference], axis=1):
-        order = np.argsort(pair, kind="stable")  # fast for two sorted parts
-        # Difference of the two functions after each value, times n·m: whole numbers.
+        order = np.argsort(pair, kind="stable")  # a stable sort is fast for two sorted parts
+        # The difference of the two functions after each value, times n·m, to stay exact.
         difference = np.where(order < n, m, -n).cumsum()
         ordered = pair[order]
         last_of_equals = np.append(ordered[1:] > ordered[:-1], True)
@@ -142,10 +144,11 @@ def largest_ks_statistic(codes: Array, reference: Array) -> float:
 
 
 def c2st_accuracy(codes: Array, reference: Array) -> float:
-    """Accuracy of a classifier that tells codes [n, d] from prior samples [m, d]; 0.5 is guessing.
+    """Return a classifier's accuracy on codes [n, d] against prior samples [m, d]; 0.5 is guessing.
 
-    Classifier two-sample test, Lopez-Paz and Oquab 2017, https://arxiv.org/abs/1610.06545:
-    cross-validated nearest neighbours, as many as the square root of the number of examples.
+    This is the classifier two-sample test of Lopez-Paz and Oquab 2017,
+    https://arxiv.org/abs/1610.06545, with cross-validated nearest neighbours: as many as the square
+    root of the number of examples.
     """
     from sklearn.model_selection import StratifiedKFold
 
@@ -153,11 +156,11 @@ def c2st_accuracy(codes: Array, reference: Array) -> float:
     labels = np.repeat([0, 1], [len(codes), len(reference)])
     neighbours = range(1, 1 + max(1, int(len(examples) ** 0.5)))
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
-    # With SciPy's tree: the checks of scikit-learn's classifier take longer than the search.
+    # SciPy's tree, because the checks of scikit-learn's classifier take longer than the search.
     accuracies = [
         np.mean((labels[train][nearest].mean(axis=1) > 0.5) == labels[test])
         for train, test in folds.split(examples, labels)
-        # A balanced tree ends the process when many points are at 0 and denormal numbers are
+        # A balanced tree crashes the process if many points are at 0 and denormal numbers are
         # flushed to 0, as they are in a stage.
         for tree in [KDTree(examples[train], balanced_tree=False)]
         for nearest in [tree.query(examples[test], neighbours)[1]]
@@ -166,16 +169,16 @@ def c2st_accuracy(codes: Array, reference: Array) -> float:
 
 
 def coverage_and_density(distances: Array, radii: Array) -> tuple[float, float]:
-    """Coverage and density of real samples by others, Naeem et al. 2020, equations 3 and 4.
+    """Return how well other points cover real ones: coverage and density.
 
-    Around each real sample is a ball that reaches to its fifth neighbour. Coverage, from 0 to 1, is
-    the share of balls that contain another sample; density is the number of balls that such a
-    sample is in, divided by five: 1 on average for samples of the same distribution.
-    https://arxiv.org/abs/2002.09797
+    Each real point has a ball that reaches to its fifth neighbour. Coverage, from 0 to 1, is the
+    share of balls that contain one of the other points. Density is the mean number of balls that
+    contain one of the other points, divided by five: 1 on average for points of the same
+    distribution. Naeem et al. 2020, equations 3 and 4, https://arxiv.org/abs/2002.09797.
 
     Args:
-        distances: from each of the others to each real sample [n, m].
-        radii: of the balls around the real samples [m].
+        distances: distances [n, m] from each of the other points to each real point.
+        radii: radii [m] of the balls around the real points.
     """
     inside = distances <= radii
     density = inside.sum() / (BALL_NEIGHBOUR * len(distances))

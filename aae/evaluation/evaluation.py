@@ -1,9 +1,9 @@
 """All measures of a model on held-out images.
 
-Four questions, each with its own measures: do the codes follow the prior
+The measures answer four questions: do the codes follow the prior
 (:mod:`aae.evaluation.two_sample`), do they keep what the images show
 (:mod:`aae.evaluation.representation`), are images decoded from the prior realistic, and are they
-copies (:mod:`aae.evaluation.generation`). :mod:`aae.evaluation.measures` names them all.
+copies (:mod:`aae.evaluation.generation`)? :mod:`aae.evaluation.measures` names all measures.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from aae.progress import ShowProgress, silent
 
 
 class Evaluation:
-    """The measures of models, all on the same images and for the same prior.
+    """Measures models, all on the same images and for the same prior.
 
     Args:
         splits: labelled images by split: train, validation, test.
@@ -29,11 +29,11 @@ class Evaluation:
         prior: the distribution that codes are compared with.
         settings: the section ``eval_latent`` of params.yaml.
         seed: the seed of params.yaml.
-        progress: shows how far the work that all models share is.
+        progress: shows the progress of the work that all models share.
 
     Attributes:
-        real: what real images score where generated ones are measured, and ``judge_accuracy``, the
-            share of test images that the judge gives their class.
+        real: scores of real images in place of generated ones, and ``judge_accuracy``, the share
+            of test images that the judge classifies correctly.
     """
 
     def __init__(
@@ -54,15 +54,15 @@ class Evaluation:
         """Measure a model.
 
         Returns:
-            every measure by its key, in the order of the register, then ``floor`` and ``p_value``
-            of :class:`aae.evaluation.two_sample.PriorTest`.
+            All measures by key, in the order of the register, then ``floor`` and ``p_value`` of
+            :class:`aae.evaluation.two_sample.PriorTest`.
         """
         test, train = self.splits["test"], self.splits["train"]
         codes, train_codes = model.encode(test.images), model.encode(train.images)
         reconstructions = model.decode(codes)
         errors = (reconstructions.double() - pixels(test.images).double()).square()
         found = {
-            # Image by image first: see aae.training.phases.reconstruction_loss.
+            # Image by image first, for the reason in aae.training.phases.reconstruction_loss.
             "reconstruction_mse": errors.flatten(1).mean(1).mean().item(),
             **self.prior_test(codes),
             **measure_representation(train_codes, train.labels, codes, test.labels, self.few),

@@ -1,7 +1,7 @@
 """Are images decoded from the prior realistic, and are they copies?
 
-Decoded prior samples are compared with test images, so that the claim that a code from a gap
-decodes to a strange image becomes a number.
+Decoded prior samples are compared with test images. This measures the claim that a code from a gap
+decodes to no sensible image.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,34 +24,34 @@ from aae.seeding import stream
 
 Array = NDArray[np.float64]
 
-# Probability from which the judge is confident of a class.
+# Probability from which the judge counts as confident of a class.
 CONFIDENT = 0.9
-# The ball around an image reaches to this neighbour. Kynkäänniemi et al. 2019, section 3.1
+# The ball around an image reaches to this neighbour: Kynkäänniemi et al. 2019, section 3.1.
 BALL_NEIGHBOUR = 3
-# Widths of Parzen windows that are tried on the validation images, in units of pixel values.
+# Widths of Parzen windows, in units of pixel values; the validation images choose one.
 WINDOWS = np.geomspace(0.05, 0.5, 11)
 
 
 def frechet_distance(first: Array, second: Array) -> float:
-    """Fréchet distance between the Gaussians with mean and covariance of features [n, k], [m, k].
+    """Return the Fréchet distance between Gaussians fitted to features [n, k] and [m, k].
 
-    The Fréchet inception distance (Heusel et al. 2017, https://arxiv.org/abs/1706.08500) in the
-    features of our own judge: it compares models, and cannot be compared with a published FID.
-    Squared, in units of the features.
+    This is the Fréchet inception distance (Heusel et al. 2017, https://arxiv.org/abs/1706.08500) in
+    the features of our judge: it compares our models, and cannot be compared with a published FID.
+    It is squared, in units of the features.
     """
     means = ((first.mean(0) - second.mean(0)) ** 2).sum()
     covariances = np.cov(first.T), np.cov(second.T)
-    # The trace of the square root of their product. POT's is not a number where a feature is the
+    # The trace of the square root of their product. POT's function returns NaN if a feature is the
     # same for all images.
     root = np.sqrt(np.linalg.eigvals(covariances[0] @ covariances[1]).real.clip(min=0)).sum()
     return float(means + np.trace(covariances[0]) + np.trace(covariances[1]) - 2 * root)
 
 
 def precision_and_recall(generated: Array, real: Array) -> tuple[float, float]:
-    """Precision and recall of generated features [n, k], real ones being [m, k].
+    """Return precision and recall of generated features [n, k], given real features [m, k].
 
-    Precision is the share of generated images among the real ones, within the distance from some
-    real image to its third neighbour; recall is the share of real images among the generated ones.
+    Each real image has a ball that reaches to its third neighbour; precision is the share of
+    generated images in at least one of these balls. Recall is the same with the roles exchanged.
     Kynkäänniemi et al. 2019, https://arxiv.org/abs/1904.06991.
     """
 
@@ -63,12 +63,13 @@ def precision_and_recall(generated: Array, real: Array) -> tuple[float, float]:
 
 
 def parzen_log_likelihood(centres: Array, images: Array, validation: Array) -> float:
-    """Mean log-likelihood of images [n, p] under Parzen windows around others [m, p], in nats.
+    """Return the mean log-likelihood of images [n, p] under Parzen windows, in nats.
 
-    The density is the mean of Gaussians around the ``centres``; their width is the one of
-    :data:`WINDOWS` under which the validation images are most likely. The measure of Makhzani et
-    al. 2015, table 1. It is weak in many dimensions: it may prefer centres of clusters to images,
-    and grows with the number of centres (Theis et al. 2016, https://arxiv.org/abs/1511.01844).
+    The density is the mean of Gaussians around the ``centres`` [m, p]; their width is the one of
+    :data:`WINDOWS` under which the validation images are most likely. This is the measure of
+    Makhzani et al. 2015, table 1. It is unreliable in many dimensions: it may prefer centres of
+    clusters to images, and it grows with the number of centres (Theis et al. 2016,
+    https://arxiv.org/abs/1511.01844).
     """
     pixel_count = centres.shape[1]
 
@@ -82,7 +83,7 @@ def parzen_log_likelihood(centres: Array, images: Array, validation: Array) -> f
 
 
 def nearest_images(images: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the index [n] of the nearest of other images, and its root mean squared difference.
+    """Return the index [n] of the nearest other image, and its root mean squared difference [n].
 
     Args:
         images: images [n, C, H, W] from 0 to 1.
@@ -95,15 +96,15 @@ def nearest_images(images: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class GenerationTest:
-    """Measures of the images that decoders make of prior samples.
+    """Measures the images that decoders decode from prior samples.
 
     Args:
         splits: labelled images by split: train, validation, test.
         classes: number of classes.
-        prior: as many of its samples are decoded as there are test images.
+        prior: the prior; as many of its samples are decoded as there are test images.
         settings: the section ``eval_latent`` of params.yaml.
         seed: the seed of params.yaml.
-        progress: shows how far the training of the judge is.
+        progress: shows the progress of the judge's training.
     """
 
     def __init__(
@@ -127,7 +128,7 @@ class GenerationTest:
         self.test = some(test, len(test))
         self.validation = _flat(some(splits["validation"].images, self.few))
         self.features = self._features(self.test)
-        # The scores of training images instead of generated ones, and of the test images.
+        # Training images stand for perfect generated images; the test images serve as reference.
         self.real = self._measure(some(self.train, len(test))) | self._judge(self.test)
         self.real["nearest_training_distance"] = self._nearest_training_distance(self.test)
         correct = self.judge.probabilities(test).argmax(1) == splits["test"].labels
@@ -136,26 +137,27 @@ class GenerationTest:
     def __call__(
         self, decode: Callable[[Tensor], Tensor], reconstructions: Tensor
     ) -> dict[str, float]:
-        """Measure the images that a decoder makes of samples of the prior.
+        """Measure the images that a decoder decodes from prior samples.
 
         Args:
-            decode: from codes [n, d] to images [n, C, H, W].
-            reconstructions: the decoded codes of the test images [n, C, H, W]; decoded samples
-                cannot be expected to be better.
+            decode: maps codes [n, d] to images [n, C, H, W].
+            reconstructions: the decoded codes of the test images [n, C, H, W]. Decoded prior
+                samples cannot be expected to be better.
 
         Returns:
             generated_frechet: see :func:`frechet_distance`.
             generated_precision, generated_recall: see :func:`precision_and_recall`.
-            generated_confidence: share of images that the judge gives a class with a probability
-                of 0.9 or more.
-            reconstructed_frechet, reconstructed_confidence: the same of the reconstructions, which
-                are compared with their own originals: the Fréchet distance of perfect ones is 0,
-                and that of perfect samples the one of training images, see ``real``.
-            generated_entropy: entropy of the classes that the judge sees, in nats: ln 10 if ten
-                classes are equally frequent, 0 if there is only one.
-            parzen_log_likelihood: of test images, see :func:`parzen_log_likelihood`.
+            generated_confidence: share of images that the judge assigns to a class with a
+                probability of 0.9 or more.
+            reconstructed_frechet, reconstructed_confidence: the same measures of the
+                reconstructions. These are compared with their own originals: perfect
+                reconstructions have a Fréchet distance of 0, whereas perfect samples have that of
+                training images, see ``real``.
+            generated_entropy: entropy of the classes that the judge predicts, in nats: ln 10 if
+                ten classes are equally frequent, 0 if there is only one.
+            parzen_log_likelihood: that of test images, see :func:`parzen_log_likelihood`.
             nearest_training_distance: median root mean squared difference to the nearest training
-                image, in pixel values from 0 to 1. Copies are far below that of test images.
+                image, in pixel values from 0 to 1. That of copies is far below that of test images.
         """
         images = decode(self.codes)
         return {

@@ -1,4 +1,4 @@
-"""Histograms of the codes beside the density of the prior, as tables."""
+"""Histograms of the codes, next to the density of the prior, as tables."""
 
 from collections.abc import Mapping
 
@@ -11,13 +11,13 @@ from aae.priors import Prior
 
 
 def latent_histogram(codes: Tensor, prior: Prior, bins: int = 40) -> pd.DataFrame:
-    """Histogram of codes [n, d] in every dimension against the density of the prior.
+    """Return a histogram of codes [n, d] in every dimension, with the density of the prior.
 
-    The bins cover :func:`visible_range`; codes outside of it count in the densities too.
+    The bins cover :func:`visible_range`. The densities also count the codes outside of it.
 
     Returns:
-        One row for each bin: dimension (from 1), low, high, codes and prior, the last two being
-        mean densities in the bin.
+        One row for each bin: dimension (from 1), low, high, codes and prior. The last two are mean
+        densities in the bin.
     """
     tables = []
     lows, highs = visible_range(codes, prior)
@@ -37,10 +37,10 @@ def latent_histogram(codes: Tensor, prior: Prior, bins: int = 40) -> pd.DataFram
 
 
 def visible_range(codes: Tensor, prior: Prior) -> tuple[Tensor, Tensor]:
-    """Lower and upper end [d] of what a picture of codes [n, d] and prior has to show.
+    """Return the lower and upper ends [d] of a picture of codes [n, d] and prior.
 
-    It covers 99 % of the codes, and 99.8 % of the prior or, if its tails are heavy, six standard
-    deviations around its mean: a few distant points would shrink everything else to a dot.
+    The range covers 99 % of the codes, and 99.8 % of the prior or, if its tails are heavy, six
+    standard deviations around its mean: a few distant points would shrink the rest to a dot.
     """
     low, high = codes.quantile(torch.tensor([0.005, 0.995]), dim=0)
     prior_low, prior_high = prior.quantiles(torch.tensor([0.001, 0.999]))[:, : codes.shape[1]]
@@ -54,13 +54,14 @@ def visible_range(codes: Tensor, prior: Prior) -> tuple[Tensor, Tensor]:
 def prior_quantile_shares(
     codes: Mapping[str, Tensor], prior: Prior, bins: int = 20
 ) -> pd.DataFrame:
-    """Share of codes [n, d] between successive quantiles of the prior, over all dimensions.
+    """Return the shares of codes [n, d] between quantiles of the prior, over all dimensions.
 
-    The probability integral transform: the bins are equally probable, and codes that follow the
-    prior have a share of 1 / bins in each of them.
+    This is the probability integral transform: the bins are equally probable, so codes that follow
+    the prior have a share of 1 / bins in each of them.
 
     Returns:
-        One row for each bin: prior_quantile, its centre; prior, 1 / bins; a column for each model.
+        One row for each bin: prior_quantile (its centre), prior (1 / bins), and a column for each
+        model.
     """
     counts = {name: np.histogram(prior.ranks(z), bins, (0, 1))[0] for name, z in codes.items()}
     shares = {name: count / count.sum() for name, count in counts.items()}

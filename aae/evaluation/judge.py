@@ -1,4 +1,4 @@
-"""The judge: a small classifier of real images, in whose features generated ones are compared."""
+"""The judge: a small classifier of real images, whose features compare generated images."""
 
 from collections.abc import Sequence
 
@@ -15,9 +15,9 @@ from aae.seeding import stream
 
 BATCH_SIZE = 100
 LEARNING_RATE = 2e-3
-# Largest shift of a batch in pixels: the judge hardly ever sees the same image twice.
+# Largest shift of a batch in pixels. It augments the images, so that the judge overfits less.
 SHIFT = 1
-# Units of the last layer before the classes, in which images are compared.
+# Units of the last hidden layer, whose outputs are the features.
 FEATURES = 64
 
 
@@ -64,21 +64,21 @@ class Judge(nn.Module):
 def train_judge(
     train: Images, classes: int, steps: int, seed: int, progress: ShowProgress = silent
 ) -> Judge:
-    """Train a judge on labelled images; the number of threads does not change the result.
+    """Train a judge on labelled images; the result does not depend on the number of threads.
 
     Args:
         train: the training images.
         classes: number of classes.
         steps: number of batches.
         seed: the seed of params.yaml.
-        progress: shows how many batches are done.
+        progress: shows the number of batches that are done.
     """
     threads = torch.get_num_threads()
-    # The order in which gradients of convolutions are summed depends on the number of threads.
+    # The order in which threads sum the gradients of convolutions depends on their number.
     torch.set_num_threads(1)
     try:
         judge = Judge(train.images.shape[1:], classes, stream(seed, "weights of the judge"))
-        # A third faster on a CPU. In torch's stubs only tensors have this argument.
+        # This format is a third faster on a CPU. In torch's stubs only tensors have this argument.
         judge = judge.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimiser = Adam(judge.parameters(), LEARNING_RATE, fused=True)
         decay = CosineAnnealingLR(optimiser, steps)

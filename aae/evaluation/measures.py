@@ -1,8 +1,8 @@
 """The register of measures: the one place that names, explains and orders them.
 
-The page, `dvc metrics show`, MLflow's run list, the table of a sweep and the gate all read it. To
-add a measure, write a function that computes it, return it from :mod:`aae.evaluation.evaluation` or
-one of the modules that it calls, and give it an entry here.
+The page, `dvc metrics show`, MLflow's run list, the table of a sweep and the gate all read this
+register. To add a measure, write a function that computes it, return its value from
+:mod:`aae.evaluation.evaluation` or one of the modules that it calls, and add an entry here.
 """
 
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ Better = Literal["lower", "higher"]
 
 @dataclass(frozen=True)
 class Measure:
-    """A number that is measured of a model.
+    """A measure of a model.
 
     Attributes:
         key: its name in latent.json.
         title: its name on the page.
         digits: digits after the decimal point on the page.
-        better: which way is better; None if neither is.
-        note: what it is, in plain words.
-        headline: its short name where there is room for a few measures only; None where it is not
-            one of these.
-        needs_labels: whether it can be measured of labelled images only.
+        better: which values are better; None if neither are.
+        note: an explanation in plain words.
+        headline: the short name of a headline measure, for tables with space for few measures; None
+            for all other measures.
+        needs_labels: whether it needs labelled images.
     """
 
     key: str
@@ -45,8 +45,8 @@ class Question:
 
     Attributes:
         title: the question.
-        reference: what the last column of the table stands for; empty if there is nothing to
-            compare with.
+        reference: title of the reference in the last column of the table; empty if there is no
+            reference.
         measures: the answers.
     """
 
@@ -58,17 +58,17 @@ class Question:
 QUESTIONS = (
     Question(
         "Do the codes follow the prior?",
-        "two prior samples",
+        "prior samples",
         (
             Measure("follows_prior", "Verdict of all tests together", 0, "higher",
                     "whether the tests cannot tell codes from prior samples, at a level of 5 %",
                     headline="follows"),
             Measure("match_ratio", "Match ratio", 2, "lower",
-                    "the next line over its value for two prior samples: 1 is a perfect match",
+                    "the next line divided by its reference; 1 is a perfect match",
                     headline="match"),
             Measure("sliced_wasserstein", "Sliced-Wasserstein distance", 3, "lower",
-                    "distance of the projected codes from a projected prior sample, in units of "
-                    "the codes"),
+                    "distance between projected codes and projected prior samples, in units of the "
+                    "codes"),
             Measure("energy_distance", "Energy distance", 4, "lower",
                     "0 if and only if the distributions are equal, in units of the codes"),
             Measure("mmd2", "Squared maximum mean discrepancy", 5, "lower",
@@ -84,15 +84,16 @@ QUESTIONS = (
     ),
     Question(
         "Are there gaps?",
-        "two prior samples",
+        "prior samples",
         (
             Measure("prior_coverage", "Coverage of the prior", 3, "higher",
                     "share of prior samples with a code in their neighbourhood"),
             Measure("prior_density", "Density", 3, None,
-                    "number of such neighbourhoods that a code is in, on average, over five; 1 is "
-                    "a perfect match, far above it the codes are too narrow"),
+                    "how many such neighbourhoods contain a code, on average, divided by five; 1 "
+                    "is a perfect match, and far larger values mean that the codes are too narrow"),
             Measure("prior_gap_share", "Share of the prior in gaps", 3, "lower",
-                    "places of the prior without a code as near as 99 % of its samples come"),
+                    "share of prior samples whose nearest code is further away than the nearest "
+                    "point of 99 % of sets of prior samples"),
         ),
     ),
     Question(
@@ -102,10 +103,10 @@ QUESTIONS = (
             Measure("reconstruction_mse", "Reconstruction error", 4, "lower",
                     "mean squared error per pixel: the price of the prior", headline="MSE"),
             Measure("knn_accuracy", "Nearest-neighbour accuracy", 3, "higher",
-                    "test images whose ten nearest training codes vote for their class",
+                    "share of test images whose ten nearest training codes vote for their class",
                     needs_labels=True),
             Measure("probe_accuracy", "Linear-probe accuracy", 3, "higher",
-                    "test images that a linear classifier of codes gives their class",
+                    "share of test images whose codes a linear classifier assigns to their class",
                     needs_labels=True),
             Measure("silhouette", "Silhouette", 3, "higher",
                     "how well the classes are separated, from -1 to 1", needs_labels=True),
@@ -119,17 +120,18 @@ QUESTIONS = (
                     "between features of decoded prior samples and of test images, in a classifier "
                     "trained here: not comparable with published FIDs", headline="Fréchet"),
             Measure("reconstructed_frechet", "Same, of reconstructions", 2, "lower",
-                    "what is lost without sampling; most of the difference is the price of gaps"),
+                    "the loss without sampling; most of the difference is the price of gaps"),
             Measure("generated_confidence", "Share of confident images", 3, "higher",
-                    "decoded prior samples that the classifier gives a class with 90 % or more"),
+                    "share of decoded prior samples that the classifier gives a class with 90 % "
+                    "or more"),
             Measure("reconstructed_confidence", "Same, of reconstructions", 3, "higher",
                     "again without sampling"),
             Measure("generated_entropy", "Entropy of the classes", 3, "higher",
                     "in nats; the logarithm of the number of classes if all are equally frequent"),
             Measure("generated_precision", "Precision", 3, "higher",
-                    "share of decoded samples that lie among real images"),
+                    "share of decoded prior samples that lie among real images"),
             Measure("generated_recall", "Recall", 3, "higher",
-                    "share of real images that lie among decoded samples"),
+                    "share of real images that lie among decoded prior samples"),
             Measure("parzen_log_likelihood", "Parzen log-likelihood", 0, "higher",
                     "of test images, in nats; the paper's measure, which prefers blurred means"),
         ),

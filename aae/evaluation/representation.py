@@ -1,4 +1,4 @@
-"""Do codes keep what the images show? Classifiers of codes, all by scikit-learn."""
+"""Do codes keep what the images show? scikit-learn's classifiers of codes measure it."""
 
 from torch import Tensor
 
@@ -9,21 +9,22 @@ VOTES = 10
 def measure_representation(
     train_codes: Tensor, train_labels: Tensor, codes: Tensor, labels: Tensor, few: int
 ) -> dict[str, float]:
-    """Measure how well classes can be told from codes.
+    """Measure how well the codes separate the classes.
 
     Args:
         train_codes: codes of training images [m, d].
         train_labels: their classes [m].
         codes: codes of test images [n, d].
         labels: their classes [n].
-        few: number of codes that the silhouette is computed of.
+        few: number of codes from which the silhouette is computed.
 
     Returns:
         knn_accuracy: share of test codes whose ten nearest training codes vote for their class.
-        probe_accuracy: the same of a linear classifier (logistic regression), trained on training
+        probe_accuracy: accuracy of a linear classifier (logistic regression), trained on training
             codes. Alain and Bengio 2016, https://arxiv.org/abs/1610.01644
-        silhouette: how much nearer a code is to those of its own class than to those of the next,
-            from -1 to 1. Rousseeuw 1987, https://doi.org/10.1016/0377-0427(87)90125-7
+        silhouette: how much nearer a code is to the codes of its own class than to those of the
+            nearest other class, from -1 to 1. Rousseeuw 1987,
+            https://doi.org/10.1016/0377-0427(87)90125-7
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import silhouette_score

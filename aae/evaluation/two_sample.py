@@ -1,10 +1,11 @@
-"""Do the codes follow the prior? Two-sample tests of codes against samples of the prior.
+"""Do the codes follow the prior? Two-sample tests of codes against prior samples.
 
-A distance between codes and prior samples means nothing by itself: two samples of the prior are
-also some distance apart. But any number of samples can be drawn from the prior. Its noise floor,
-what the distance would be if the codes followed the prior, is found by replacing the codes by fresh
-prior samples. The share of these that are as far away as the codes is an exact p-value: a Monte
-Carlo test, Davison and Hinkley 1997, section 4.2, https://doi.org/10.1017/CBO9780511802843.
+A distance between codes and prior samples means nothing by itself, because two sets of prior
+samples are also some distance apart. The noise floor is the distance to expect if the codes follow
+the prior. To find it, sets of fresh prior samples replace the codes. The share of sets that are at
+least as far from the prior as the codes is an exact p-value; the codes themselves count as one of
+the sets. This is a Monte Carlo test: Davison and Hinkley 1997, section 4.2,
+https://doi.org/10.1017/CBO9780511802843.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -30,8 +31,7 @@ from aae.priors import Prior
 from aae.progress import ShowProgress, silent
 from aae.seeding import stream
 
-# Level of the verdict: the share of models with perfect codes that are said not to follow the
-# prior.
+# Level of the verdict: the probability that the verdict rejects codes that do follow the prior.
 LEVEL = 0.05
 # The tests behind the verdict.
 TESTS = (
@@ -40,7 +40,8 @@ TESTS = (
 )  # fmt: skip
 # Number of random directions along which distribution functions are compared.
 KS_DIRECTIONS = 20
-# A place is in a gap if no code is as near to it as this share of prior samples have a point.
+# A prior sample is in a gap if its nearest code is further away than the nearest point of this
+# share of sets of prior samples.
 NEAR = 0.99
 
 
@@ -49,14 +50,14 @@ class PriorTest:
 
     Args:
         prior: the distribution that codes are compared with. If it has no variance (Cauchy), its
-            few largest samples would decide the distances: codes and samples are then compared by
-            their ranks in the prior, from 0 to 1 in each dimension. If its dimensions have
-            different standard deviations, all are first scaled to the mean of these, since a wide
-            dimension would hide how the others depend on it.
+            few largest samples would dominate the distances: the tests then compare the ranks of
+            codes and samples in the prior, from 0 to 1 in each dimension. If its dimensions have
+            different standard deviations, all dimensions are first scaled to the mean of these,
+            since a wide dimension would hide how the others depend on it.
         count: number of codes.
         settings: the section ``eval_latent`` of params.yaml.
         seed: the seed of params.yaml.
-        progress: shows how many samples of the prior are measured.
+        progress: shows the number of sets of prior samples that are measured.
     """
 
     def __init__(
@@ -83,11 +84,11 @@ class PriorTest:
         ]
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             measured = pool.map(self._measure, samples[settings.references :])
-            rows = list(progress(measured, settings.draws, "samples of the prior"))
+            rows = list(progress(measured, settings.draws, "sets of prior samples"))
         nearest = [distances for _, distances in rows]
         self.near = np.quantile(nearest, NEAR, axis=0, method="weibull")
-        # The codes are compared with all samples, each sample with the others only, for which the
-        # quantile is this slightly lower one.
+        # The codes are compared with all sets, but each set only with the others, for which this
+        # slightly lower quantile is the right one.
         near = np.quantile(nearest, NEAR, axis=0)
         self.null = [_with_gaps(means, distances, near) for means, distances in rows]
 
@@ -97,17 +98,17 @@ class PriorTest:
         Returns:
             sliced_wasserstein, energy_distance, mmd2, ks_statistic (over dimensions), ks_projected
             (over random directions), prior_coverage, prior_density: see
-            :mod:`aae.evaluation.distances`; each the mean over ``settings.references`` prior
-            samples.
-            c2st_accuracy: see there; against one of these samples.
-            prior_gap_share: share of prior samples without a code as near as 99 % of other samples
-            of the prior, of the same size, have a point.
+            :mod:`aae.evaluation.distances`. Each is the mean over ``settings.references`` sets of
+            prior samples.
+            c2st_accuracy: see there; compared with one of these sets.
+            prior_gap_share: share of prior samples in a gap, see :data:`NEAR`.
             match_ratio: sliced_wasserstein divided by the mean of its floor; 1 is a perfect match
-            at this number of codes.
-            floor: what each of these would be if the codes were prior samples: the mean, and the
-            quantile that one in twenty exceeds, "q95", or "q05" where lower is worse.
-            p_value: for each test, the share of prior samples that are as far from the prior as
-            the codes; under "all" that of all tests together.
+            at this number of codes. It has no floor.
+            floor: for each of the others, its score if the codes were prior samples: the mean, and
+            the quantile that one set in twenty exceeds, "q95", or falls below, "q05", where lower
+            is worse.
+            p_value: for each test, the share of sets of prior samples, the codes included, that are
+            at least as far from the prior as the codes; under "all" that of all tests together.
             follows_prior: whether all tests together cannot tell codes from prior samples at 5 %.
         """
         measured = _with_gaps(*self._measure(codes[self.order]), self.near)
@@ -125,22 +126,23 @@ class PriorTest:
         values = [row[name] for row in self.null]
         lower_is_worse = MEASURES[name].better == "higher"
         bad = {"q05": 0.05} if lower_is_worse else {"q95": 0.95}
-        # The quantile that another sample exceeds with exactly this probability.
+        # This method gives the quantile that another set exceeds with exactly this probability.
         quantiles = {
             key: float(np.quantile(values, share, method="weibull")) for key, share in bad.items()
         }
         return {"mean": float(np.mean(values)), **quantiles}
 
     def _p_values(self, measured: dict[str, float]) -> dict[str, float]:
-        """P-value of every test, and of the smallest of these among those of prior samples.
+        """Return the p-value of every test, and that of all tests together.
 
-        The last one accounts for the number of tests and for how they depend on each other.
-        Westfall and Young 1993, section 2.3 (single-step minP). If the smallest are equal, the next
-        smallest decide: with few draws every test has a sample that is its extreme.
+        The latter compares the smallest p-value of the codes with those of sets of prior samples,
+        which accounts for the number of tests and for the dependence between them: Westfall and
+        Young 1993, section 2.3 (single-step minP). If the smallest p-values are equal, the next
+        smallest decide: with few draws, every test has a set that is its extreme.
         """
         signs = [-1 if MEASURES[name].better == "higher" else 1 for name in TESTS]
         rows = np.array([[row[name] for name in TESTS] for row in [measured, *self.null]]) * signs
-        # For the codes and for each prior sample in their place: the share that is as far away.
+        # For the codes and for each set in their place: the share that is at least as far away.
         shares = np.mean(rows[None, :, :] >= rows[:, None, :], axis=1)
         codes, *samples = np.sort(shares, axis=1).tolist()
         overall = (1 + sum(row <= codes for row in samples)) / len(rows)
@@ -154,14 +156,14 @@ class PriorTest:
         return Sample(codes.double().numpy(), self.directions, self.settings.subset, bandwidth)
 
     def _measure(self, codes: Tensor) -> tuple[dict[str, float], Array]:
-        """Return the mean of every statistic over the references, and how near the codes come.
+        """Return the mean of every statistic over the references, and the nearest distances.
 
-        The latter are distances [references, m] from each of the few to the nearest code.
+        The latter are distances [references, m] from each of a reference's few to the nearest code.
         """
         sample = self._sample(codes, self.bandwidth)
         rows = [self._compare(sample, reference) for reference in self.references]
         means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-        # Against one reference only: it takes as long as all other statistics together.
+        # One reference only, because this takes as long as all other statistics together.
         means["c2st_accuracy"] = c2st_accuracy(sample.few, self.references[0].few)
         nearest = [sample.distances_to(reference).min(axis=0) for reference in self.references]
         return means, np.array(nearest)

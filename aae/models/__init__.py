@@ -1,4 +1,4 @@
-"""The networks, the model that owns them, and its file."""
+"""The networks, the model that owns them, and the file that stores it."""
 
 from aae.models.checkpoints import load_model, save_model
 from aae.models.model import Architecture, Model

@@ -1,4 +1,4 @@
-"""The file of a model: safetensors, with what is needed to build the networks again."""
+"""The file of a model: safetensors, with the architecture in its metadata."""
 
 from pathlib import Path
 
@@ -11,13 +11,13 @@ from aae.errors import ModelError
 from aae.files import replacing
 from aae.models.model import Architecture, Model
 
-# The only key of the metadata: safetensors would write several in an order that changes from run to
-# run. Its number changes when older files can no longer be read.
+# The metadata have only this key, because safetensors would write several keys in an order that
+# changes from run to run. Increase the number when older files can no longer be read.
 FORMAT = "aae-model-1"
 
 
 def save_model(model: Model, path: Path) -> None:
-    """Write weights and architecture; the same model gives the same bytes."""
+    """Write the weights and the architecture; the same model gives the same bytes."""
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     content = save(tensors, metadata={FORMAT: model.architecture.model_dump_json()})
     with replacing(path) as temporary:
@@ -25,7 +25,7 @@ def save_model(model: Model, path: Path) -> None:
 
 
 def load_model(path: Path) -> Model:
-    """Read a model; no code in the file is run.
+    """Read a model without executing any code from the file.
 
     Raises:
         ModelError: if the file is missing, damaged or of another version, or if its tensors do not
@@ -39,11 +39,11 @@ def load_model(path: Path) -> Model:
         raise ModelError(f"{path}: {error}") from error
     if FORMAT not in metadata:
         raise ModelError(
-            f"{path}: its metadata have no {FORMAT!r}, it is not a model of this version"
+            f"{path}: its metadata have no {FORMAT!r}, so it is not a model of this version"
         )
     for name, tensor in tensors.items():
         if tensor.dtype != torch.float32:
-            raise ModelError(f"{path}: {name} is {tensor.dtype}, torch.float32 is expected")
+            raise ModelError(f"{path}: {name} is {tensor.dtype}; torch.float32 is expected")
         if not torch.isfinite(tensor).all():
             raise ModelError(f"{path}: {name} holds values that are not finite")
     try:

@@ -1,4 +1,4 @@
-"""The model: its networks, what is needed to build them again, and the ways through them."""
+"""The model: its networks, their architecture, and the passes through them."""
 
 from typing import Annotated, Any
 
@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from aae.models.networks import Decoder, Discriminator, Encoder, apply
 from aae.seeding import stream
 
-# Limits on what a damaged file may ask for.
+# A damaged file could otherwise ask for networks of any size.
 Size = Annotated[int, Field(ge=1, le=2**20)]
 Layers = Annotated[tuple[Size, ...], Field(min_length=1, max_length=100)]
 
 
 class Architecture(BaseModel):
-    """What is needed to build the networks again; saved beside their weights.
+    """Everything that is needed to rebuild the networks; saved with their weights.
 
     Attributes:
         image_shape: channels, height and width.
@@ -38,7 +38,7 @@ class Architecture(BaseModel):
 class Model(nn.Module):
     """An autoencoder and, if its architecture has one, the discriminator of its codes.
 
-    Outside of a training, :meth:`encode` and :meth:`decode` are the only ways through it.
+    Code outside of a training uses only :meth:`encode` and :meth:`decode`.
 
     Args:
         architecture: sizes of the networks.
@@ -70,7 +70,7 @@ class Model(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.encoder.mean.device
 
     def encode(self, images: Tensor) -> Tensor:

@@ -4,8 +4,8 @@ The sizes are those of Makhzani et al. 2015 (https://arxiv.org/abs/1511.05644), 
 connected layers with ReLU, linear codes, sigmoid pixels.
 
 All three may see codes in units of the prior: with its mean m and standard deviation s, the encoder
-emits z = m + s·e(x), and decoder and discriminator start from (z − m) / s. Whatever the prior,
-their layers then see values of size one, and one learning rate serves all.
+emits z = m + s·e(x), and decoder and discriminator begin with (z − m) / s. Their layers then see
+values of size one for every prior, and one learning rate suits all priors.
 """
 
 import math
@@ -15,14 +15,14 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-# Images or codes that pass through a network at a time outside of training: bounds the memory.
+# Largest number of images or codes in one pass outside of a training, which bounds the memory.
 CHUNK = 2048
 
 
 def _layers(sizes: Sequence[int], generator: torch.Generator | None) -> nn.Sequential:
-    """Linear layers with ReLU in between, with torch's default initialisation from ``generator``.
+    """Return linear layers with ReLU in between, initialised as torch does, from ``generator``.
 
-    Without a generator the weights have a shape and no memory, until a file is loaded into them.
+    Without a generator the weights have a shape but no memory until a file is loaded into them.
     """
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):
@@ -35,7 +35,7 @@ def _layers(sizes: Sequence[int], generator: torch.Generator | None) -> nn.Seque
 
 
 class _Standardised(nn.Module):
-    """A network that sees codes in units of a mean and a scale, both [d]."""
+    """A network that sees codes in units of a mean [d] and a scale [d]."""
 
     mean: Tensor
     scale: Tensor
@@ -105,7 +105,7 @@ class Decoder(_Standardised):
 
 
 class Discriminator(_Standardised):
-    """The discriminator: is a code [N, d] a sample of the prior or the code of an image?
+    """The discriminator, which tells prior samples from codes of images, both [N, d].
 
     Args:
         hidden: units of the hidden layers.
@@ -119,13 +119,13 @@ class Discriminator(_Standardised):
         super().__init__(_layers([latent_dim, *hidden, 1], generator), latent_dim)
 
     def forward(self, codes: Tensor) -> Tensor:
-        """Return logits [N], positive for a sample of the prior."""
+        """Return logits [N] of codes [N, d], positive for a prior sample."""
         return self.layers((codes - self.mean) / self.scale).squeeze(1)
 
 
 @torch.no_grad()
 def rescale_codes(encoder: Encoder, decoder: Decoder, shift: Tensor, scale: Tensor) -> None:
-    """Let the encoder emit (z − shift) / scale instead of z, and the decoder undo it.
+    """Make the encoder emit (z − shift) / scale instead of z, and make the decoder invert that.
 
     This is exact: the affine map goes into the encoder's last and the decoder's first layer, and
     reconstructions stay the same up to rounding.
@@ -146,29 +146,29 @@ def rescale_codes(encoder: Encoder, decoder: Decoder, shift: Tensor, scale: Tens
 
 
 def pixels(images: Tensor) -> Tensor:
-    """Turn uint8 images into float32 values from 0 (black) to 1 (white)."""
+    """Convert uint8 images into float32 values from 0 (black) to 1 (white)."""
     return images / 255
 
 
 @torch.no_grad()
 def apply(network: Callable[[Tensor], Tensor], inputs: Tensor, device: torch.device) -> Tensor:
-    """Return a network's outputs for any number of inputs, without gradients and in bounded memory.
+    """Return a network's outputs for any number of inputs, without gradients, in bounded memory.
 
     Args:
-        network: from tensors [n, …] to tensors [n, …].
-        inputs: [N, …]; uint8 images are turned into values from 0 to 1.
-        device: where the network is.
+        network: maps tensors [n, …] to tensors [n, …].
+        inputs: [N, …]; uint8 images are converted into values from 0 to 1.
+        device: device of the network.
 
     Returns:
-        the outputs, on the device of the inputs.
+        The outputs, on the device of the inputs.
     """
     outputs = torch.empty(0)
     for start in range(0, len(inputs), CHUNK):
         x = inputs[start : start + CHUNK].to(device)
         found = network(pixels(x) if x.dtype == torch.uint8 else x)
         if start == 0:
-            # One tensor for all chunks: small ones between the large ones that come and go would
-            # fragment the memory, which glibc then neither reuses nor returns.
+            # All chunks share one output tensor. Small tensors between large temporary ones would
+            # fragment the memory, which glibc then neither reuses nor returns to the system.
             outputs = found.new_empty(len(inputs), *found.shape[1:])
         outputs[start : start + CHUNK] = found
     return outputs.to(inputs.device)

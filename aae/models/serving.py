@@ -1,7 +1,7 @@
-"""The decoder as MLflow serves it: codes in, images out.
+"""The decoder p(x|z) as MLflow serves it: from codes to images.
 
 A logged model names this module as its loader (https://mlflow.org/docs/latest/ml/model/, "custom
-loader module"); the weights are read from a safetensors file, and nothing is unpickled.
+loader module"). It reads the weights from a safetensors file, so that nothing is unpickled.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from aae.models.model import Model
 
 
 class ServedDecoder:
-    """Decodes codes [N, d] into images [N, C, H, W] with values from 0 to 1."""
+    """A decoder of codes [N, d] into images [N, C, H, W] with values from 0 to 1."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
@@ -26,10 +26,10 @@ class ServedDecoder:
         codes: NDArray[np.float32],
         params: dict[str, Any] | None = None,  # noqa: ARG002 (MLflow passes it)
     ) -> NDArray[np.float32]:
-        """Return the images of codes."""
+        """Return the images that are decoded from codes."""
         return self.model.decode(torch.from_numpy(np.asarray(codes, np.float32))).numpy()
 
 
 def _load_pyfunc(data_path: str) -> ServedDecoder:
-    """Read a saved model; MLflow calls this function by its name."""
+    """Read a saved model; MLflow looks up this function by its name."""
     return ServedDecoder(load_model(Path(data_path)))

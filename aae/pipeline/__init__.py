@@ -1,1 +1,1 @@
-"""What surrounds the work of a stage: arguments, parameters, errors, tracking and snapshots."""
+"""What every stage needs around its work: arguments, parameters, errors, tracking, snapshots."""

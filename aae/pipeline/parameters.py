@@ -1,4 +1,4 @@
-"""The parameters, checked, and those of them that dvc.yaml declares for a stage."""
+"""The checked parameters, and those that dvc.yaml declares for a stage."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ def read_params(path: Path) -> Params:
     """Read params.yaml and check every value in it.
 
     Raises:
-        ParameterError: in one line, each wrong key with its value and what would be right.
+        ParameterError: names, in one line, each wrong key, its value and what would be right.
     """
     params = load_params(path)
     check_priors(params)
@@ -23,12 +23,12 @@ def read_params(path: Path) -> Params:
 
 
 def dependencies(stage: str) -> list[Path]:
-    """Return the files and folders that a stage depends on."""
+    """Return the files and folders that dvc.yaml declares as a stage's dependencies."""
     return [Path(path) for path in _declared(stage)["deps"]]
 
 
 def stage_parameters(stage: str, params: Params) -> dict[str, Any]:
-    """Return the parameters that a stage depends on, nested as in params.yaml."""
+    """Return the parameters that dvc.yaml declares for a stage, nested as in params.yaml."""
     found: dict[str, Any] = {}
     for name in _declared(stage)["params"]:
         value: Any = params.model_dump(mode="json")

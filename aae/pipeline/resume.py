@@ -1,7 +1,8 @@
-"""Where the snapshots of a training stage are, and which training they belong to.
+"""The folder for the snapshots of a training stage, and the training that they belong to.
 
-Each training has a folder of its own below `snapshots/` in the root of the repository, named after
-everything that determines its outcome: snapshots of other parameters, data or code are never used.
+Each training has a separate folder below `snapshots/` in the root of the repository. Its name is a
+digest of everything that determines the outcome, so that a training never uses snapshots of other
+parameters, data or code.
 """
 
 import hashlib
@@ -38,21 +39,21 @@ def keep_snapshots(
     notes: dict[str, Any],
     reused: bool = False,
 ) -> Iterator[tuple[Snapshots, str]]:
-    """Let a training go on where it was killed, and keep snapshots of it until the block ends well.
+    """Resume a training that was killed, and keep snapshots of it until the block succeeds.
 
     Args:
         stage: name of the stage in dvc.yaml.
-        determined_by: the parameters that determine its outcome.
+        determined_by: the parameters that determine the outcome of the training.
         every: seconds between two snapshots.
         training: the training at its start, changed in place.
-        notes: JSON values that grow with it, changed in place.
+        notes: JSON values that grow with the training, changed in place.
         reused: whether other trials of a sweep may need the same training.
 
     Yields:
         The snapshots, and the id of the training from its first start to its end.
 
     Raises:
-        OutputError: if no folder for them can be made.
+        OutputError: if the folder for the snapshots cannot be made.
     """
     root = project_root(Path.cwd()) / "snapshots"
     folder, lock = _claim(root, training_key(stage, determined_by))
@@ -68,7 +69,7 @@ def keep_snapshots(
     except KeyboardInterrupt:
         if snapshots is None:
             raise
-        again = "goes on from" if snapshots.saved_step else "starts again at"
+        again = "resumes from" if snapshots.saved_step else "starts again at"
         command = "same `dvc exp run`" if experiment() else "next `dvc repro`"
         print(f"{stage} {again} {snapshots.where()} with the {command}", file=sys.stderr)
         raise
@@ -77,11 +78,11 @@ def keep_snapshots(
 
 
 def training_key(stage: str, determined_by: Mapping[str, Any]) -> str:
-    """Return a name for a training, made of everything that determines its outcome.
+    """Return a name for a training, with a digest of everything that determines its outcome.
 
-    These are the things for which DVC runs it again (parameters, and the dependencies of its stage:
-    code, packages, data, the trained autoencoder), and CPU, GPU and number of processes, on which
-    the last digits of arithmetic depend.
+    The digest covers everything for which DVC runs the training again: the parameters and the
+    dependencies of the stage (code, packages, data, the trained autoencoder). It also covers CPU,
+    GPU and number of processes, on which the last digits of the arithmetic depend.
     """
     processor = [platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.__version__]
     if determined_by.get("device") == "cuda":
@@ -94,8 +95,8 @@ def training_key(stage: str, determined_by: Mapping[str, Any]) -> str:
 def _claim(root: Path, key: str) -> tuple[Path, FileLock]:
     """Return a folder for a training, and its lock, which this process then holds.
 
-    Workers of a queue may run the same training side by side: each has a folder of its own. One
-    that a killed training has left comes first.
+    Workers of a queue may run the same training in parallel, and each needs a separate folder. A
+    folder that a killed training has left comes first.
     """
     for folder in chain(sorted(root.glob(f"{key}.*")), (root / f"{key}.{n}" for n in count(1))):
         lock = FileLock(folder / "lock", blocking=False)
@@ -103,7 +104,7 @@ def _claim(root: Path, key: str) -> tuple[Path, FileLock]:
             folder.mkdir(parents=True, exist_ok=True)
             lock.acquire()
             return folder, lock
-        except (Timeout, FileNotFoundError):  # claimed by another process, or just removed by it
+        except (Timeout, FileNotFoundError):  # another process has claimed or just removed it
             continue
         except OSError as error:
             raise OutputError(f"{folder} cannot be made: {error.strerror or error}") from error
@@ -111,22 +112,22 @@ def _claim(root: Path, key: str) -> tuple[Path, FileLock]:
 
 
 def _remove(folder: Path) -> None:
-    # Renamed first: another process may claim the name while this one is still deleting.
+    # Rename first, because another process may claim the name while this one is still deleting.
     try:
         done = folder.rename(folder.with_name(f".done-{uuid.uuid4()}"))
         shutil.rmtree(done, ignore_errors=True)
     except FileNotFoundError:
-        pass  # somebody has deleted it
+        pass  # the user may delete it at any time
     except OSError as error:
-        print(f"warning: delete {folder}: {error}", file=sys.stderr, flush=True)
+        print(f"warning: {folder} cannot be deleted: {error}", file=sys.stderr, flush=True)
 
 
 def _training_id(folder: Path) -> str:
-    """Return the id in the folder of a training; a new training gets one."""
+    """Return the id of the training that a folder belongs to; write an id if it has none."""
     path = folder / "training.json"
     with suppress(OSError, ValueError, KeyError, TypeError):
         return str(uuid.UUID(json.loads(path.read_text(encoding="utf-8"))["id"]))
-    # A trial of a sweep has the same id on another machine, when its own has died with this disk.
+    # A trial of a sweep must have the same id on another machine after its first machine has died.
     trial = os.environ.get("AAE_TRIAL")
     name = uuid.uuid5(uuid.NAMESPACE_OID, f"{trial} {folder.stem}") if trial else uuid.uuid4()
     write_json(path, {"id": str(name)})

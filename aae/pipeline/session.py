@@ -1,4 +1,4 @@
-"""A training stage: tracked, shown, and resumed from a snapshot if it was killed."""
+"""A training stage, with tracking, progress, and resumption from a snapshot."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,9 +23,9 @@ class Session:
     Attributes:
         stage: its name.
         training: what it trains.
-        notes: JSON values that grow with the training and survive when it is killed. "history"
-            holds the losses of all epochs.
-        run: the run that it is recorded in.
+        notes: JSON values that grow with the training; snapshots keep them. "history" holds the
+            losses of all epochs.
+        run: the run that records it.
         snapshots: its snapshots.
     """
 
@@ -48,7 +48,7 @@ class Session:
                 after it.
         """
         history = self.notes["history"]
-        for losses in history:  # of a resumed training; the run may lack some
+        for losses in history:  # of a resumed training, whose run may lack some
             self.run.log_epoch(losses)
         if after_epoch and not self.snapshots.resumed:
             after_epoch(0)
@@ -60,12 +60,12 @@ class Session:
                 after_epoch(len(history))
 
     def _between_steps(self) -> None:
-        # The run first: what comes before a snapshot is not recorded again.
+        # The run comes first, because epochs before a snapshot are not recorded again.
         self.snapshots.save_when_due(self.run.keep)
 
 
 def follow(training: Training) -> None:
-    """Train along with the leader to the end; the leader alone shows, records and writes."""
+    """Train to the end with the leader; only the leader shows, records and writes."""
     for _ in training.epochs():
         pass
 
@@ -74,19 +74,19 @@ def follow(training: Training) -> None:
 def training_session(
     stage: str, params: Params, training: Training, *notes: str, reused: bool = False
 ) -> Iterator[Session]:
-    """Start a training stage, or resume it, and end its run and its snapshots with the block.
+    """Start or resume a training stage; its run and its snapshots end with the block.
 
     Args:
         stage: its name.
         params: all parameters.
         training: the training at its start.
-        notes: names of further lists for the notes.
+        notes: names of additional lists in the notes.
         reused: whether other trials of a sweep may need the same training.
     """
     kept: dict[str, list] = {name: [] for name in ("history", *notes)}
     determined_by = stage_parameters(stage, params)
     prior = params.prior if "prior" in determined_by else "none"
-    # What "auto" stands for here.
+    # Replace "auto" by the values that it stands for on this machine.
     determined_by |= {
         "precision": training.precision, "device": training.model.device.type
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The priors p(z): distributions by name, and what the rest of the project asks of them."""
+"""The priors p(z): distributions by name, and the properties that the project uses."""
 
 from aae.errors import ParameterError
 from aae.params import Params
@@ -12,7 +12,7 @@ def chosen_prior(params: Params) -> Prior:
     """Return the prior that the parameters choose, over codes of ``latent_dim`` dimensions.
 
     Raises:
-        ParameterError: if there is no such distribution, or not in so many dimensions.
+        ParameterError: if there is no such distribution, or it has another number of dimensions.
     """
     entry = params.priors[params.prior]
     try:
@@ -26,7 +26,7 @@ def check_priors(params: Params) -> None:
     """Check every entry of ``priors``, and that the chosen one has the dimensions of the codes.
 
     Raises:
-        ParameterError: naming the key, its value, and what would be right.
+        ParameterError: names the key, its value, and what would be right.
     """
     for name, entry in params.priors.items():
         try:

@@ -1,7 +1,7 @@
 """The distributions that an entry of ``priors`` in params.yaml can name.
 
-These are the continuous classes of ``torch.distributions`` whose arguments are numbers, and the two
-classes of this file.
+These are the continuous classes of ``torch.distributions`` whose arguments are numbers, and the
+classes of this module in :data:`OWN`.
 """
 
 import inspect
@@ -22,15 +22,15 @@ Shape = torch.Size | list[int] | tuple[int, ...]
 
 
 def centres(count: int) -> Tensor:
-    """Centres [count] of equal parts of the interval from 0 to 1."""
+    """Return the centres [count] of equal parts of the interval from 0 to 1."""
     return (torch.arange(count) + 0.5) / count
 
 
 class GaussianRing(Distribution):
     """A mixture of Gaussians on a ring in the plane, each elongated along its radius.
 
-    All components are equally probable. Makhzani et al. 2015, https://arxiv.org/abs/1511.05644,
-    figure 2, has ten of them.
+    All components are equally probable. Figure 2 of Makhzani et al. 2015,
+    https://arxiv.org/abs/1511.05644, has ten of them.
 
     Args:
         components: number of Gaussians.
@@ -62,7 +62,7 @@ class GaussianRing(Distribution):
 
     @cached_property
     def _count(self) -> int:
-        """Number of components, read once: on a GPU, reading it means waiting."""
+        """Number of components, read only once, because reading it from a GPU means waiting."""
         return int(self.components)
 
     def _directions(self, component: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,12 +98,12 @@ class GaussianRing(Distribution):
 class SwissRoll(Distribution):
     """A spiral r ∝ φ in the plane that starts at the origin, with Gaussian noise around it.
 
-    Makhzani et al. 2015, https://arxiv.org/abs/1511.05644, figure 4. Except near the origin, the
-    density is the same along its length.
+    It is the prior of figure 4 of Makhzani et al. 2015, https://arxiv.org/abs/1511.05644. Except
+    near the origin, its density is constant along the spiral.
 
     Args:
         turns: number of turns.
-        radius: distance of its end from the origin.
+        radius: distance between its end and the origin.
         noise: standard deviation of the noise, in each dimension.
     """
 
@@ -121,7 +121,7 @@ class SwissRoll(Distribution):
         super().__init__(self.radius.shape, torch.Size([2]), validate_args)
 
     def _roll(self, share: Tensor) -> Tensor:
-        """Points [..., 2] of the spiral at a ``share`` of its length from the origin."""
+        """Return the points [..., 2] at a ``share`` of the spiral's length from the origin."""
         radius = share.sqrt()  # the length of a spiral grows with the square of its radius
         angle = 2 * math.pi * self.turns * radius
         return self.radius * radius[..., None] * torch.stack([angle.cos(), angle.sin()], dim=-1)
@@ -151,15 +151,15 @@ OWN = {cls.__name__: cls for cls in (GaussianRing, SwissRoll)}
 
 
 def make_distribution(name: str, arguments: Mapping[str, Any]) -> Distribution:
-    """Return the distribution of this name, after checking its arguments.
+    """Return the distribution of this name, after a check of its arguments.
 
     Args:
-        name: a continuous class of ``torch.distributions``, or a class of this file.
-        arguments: its arguments, numbers or lists of numbers.
+        name: a continuous class of ``torch.distributions``, or a class of this module.
+        arguments: its arguments, which are numbers or lists of numbers.
 
     Raises:
-        ParameterError: naming the key in the entry of the prior, its value, and what would be
-        right.
+        ParameterError: names the key in the entry of the prior, its value, and what would be
+            right.
 
     Example:
         >>> make_distribution("Normal", {"loc": 0.0, "scale": 5.0})
@@ -179,23 +179,23 @@ def make_distribution(name: str, arguments: Mapping[str, Any]) -> Distribution:
         _check_argument(cls, key, value)
     for key, parameter in signature.items():
         if parameter.default is parameter.empty and key not in arguments:
-            raise ParameterError(f"{key}: missing, {name} needs {', '.join(signature)}")
+            raise ParameterError(f"{key}: missing; {name} needs {', '.join(signature)}")
     tensors = {key: torch.tensor(value, dtype=torch.float32) for key, value in arguments.items()}
     try:
         distribution = cls(**tensors, validate_args=True)  # type: ignore[arg-type]
-    except Exception as error:  # every class raises its own error for wrong arguments
+    except Exception as error:  # each class raises another type of error for wrong arguments
         given = ", ".join(f"{key}={value}" for key, value in arguments.items())
         raise ParameterError(f"distribution: {name}({given}) does not exist: {error}") from error
     if distribution.batch_shape:
         raise ParameterError(
-            f"distribution: {name} got lists of length {list(distribution.batch_shape)}, "
+            f"distribution: {name} got lists of length {list(distribution.batch_shape)}; "
             f"give numbers: its components are independent and have the same distribution"
         )
     return distribution
 
 
 def _continuous_distributions() -> dict[str, type[Distribution]]:
-    """The continuous classes of torch.distributions whose arguments are numbers."""
+    """Return the continuous classes of torch.distributions whose arguments are numbers."""
     return {
         name: cls
         for name in torch.distributions.__all__
@@ -220,7 +220,7 @@ def _needs_another_distribution(cls: type[Distribution]) -> bool:
 
 def _is_discrete(cls: type[Distribution]) -> bool:
     support = cls.support
-    # Where the support depends on the arguments, the class has a property instead.
+    # If the support depends on the arguments, this is a property and not a constraint.
     return getattr(support, "is_discrete", False)
 
 
@@ -230,13 +230,13 @@ def _check_argument(cls: type[Distribution], key: str, value: object) -> None:
     except (TypeError, ValueError, RuntimeError, OverflowError):
         tensor = torch.tensor(torch.nan)
     if isinstance(value, bool) or not tensor.isfinite().all():
-        raise ParameterError(f"{key}: {value!r} is not a finite number or a list of such")
+        raise ParameterError(f"{key}: {value!r} is not a finite number or a list of finite numbers")
     if key == "temperature" and not (tensor > 0).all():  # torch does not check it
         raise ParameterError(f"{key}: {value!r} is not greater than 0")
     constraints = cls.arg_constraints
     constraint = constraints.get(key) if isinstance(constraints, dict) else None
     if constraint is None or is_dependent(constraint):
-        return  # the class checks it together with the other arguments
+        return  # the class itself checks it, together with the other arguments
     try:
         valid = constraint.check(tensor).all()
     except (RuntimeError, IndexError):  # a number instead of a vector or a matrix

@@ -1,7 +1,8 @@
-"""A prior p(z) over codes, made of a ``torch.distributions.Distribution``.
+"""A prior p(z) over codes, built from a ``torch.distributions.Distribution``.
 
-A univariate distribution becomes one of ``latent_dim`` independent components; a multivariate one
-(``MultivariateNormal``, ``GaussianRing``) must have as many dimensions as the codes.
+A univariate distribution applies to each of the ``latent_dim`` dimensions independently; a
+multivariate one (``MultivariateNormal``, ``GaussianRing``) must have as many dimensions as the
+codes.
 """
 
 import math
@@ -16,7 +17,7 @@ from aae.errors import ParameterError
 from aae.priors.distributions import centres
 from aae.seeding import stream
 
-# Size of the sample that replaces a closed form where a distribution has none.
+# Size of the sample that replaces a closed form if a distribution has none.
 REFERENCE_SIZE = 2**16
 
 
@@ -49,7 +50,7 @@ class Prior:
         self.distribution = distribution
         self.latent_dim = latent_dim
         self.device = torch.device("cpu")
-        # Codes are float32, which distinguishes about 10^7 values.
+        # Codes are float32, which has a precision of about 1 in 10^7.
         fits = self.scale.isfinite() & (self.scale > 1e-5 * self.mean.abs())
         if not fits.all():
             raise ParameterError(
@@ -66,15 +67,15 @@ class Prior:
             )
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """Draw samples [count, d]; the generator and the kind of device determine them.
+        """Draw samples [count, d]; the generator and the type of device determine them.
 
-        ``torch.distributions`` can only draw from the global generator of its device. That one is
-        therefore seeded from ``generator``, a generator of the CPU, and restored after the call.
+        ``torch.distributions`` can only draw from the global generator of its device. The method
+        therefore seeds that one from ``generator``, a generator of the CPU, and restores it.
         """
         seed = torch.randint(2**62, (), generator=generator).item()
         shape = (count, self.latent_dim) if self.univariate else (count,)
-        # Both draw the same numbers, but `Normal.sample` first reads its parameters, and would
-        # wait for a GPU.
+        # Both draw the same numbers, but `Normal.sample` first reads its parameters, for which it
+        # would wait for a GPU.
         found = self.distribution
         draw = found.rsample if found.has_rsample else found.sample
         read = torch.default_generator
@@ -91,14 +92,14 @@ class Prior:
             read.set_state(state)
 
     def to(self, device: torch.device | str) -> Self:
-        """Return a copy whose samples, mean and scale are on a device; the rest needs a CPU."""
+        """Return a copy with samples, mean and scale on a device; other methods need the CPU."""
         moved = _to(self, torch.device(device), {})
         moved.device = moved.mean.device
         return moved
 
     @cached_property
     def _reference(self) -> Tensor:
-        """A large sample [REFERENCE_SIZE, d], the same at every call."""
+        """A large sample [REFERENCE_SIZE, d], always the same."""
         return self.sample(REFERENCE_SIZE, stream(0, "reference sample of the prior"))
 
     @cached_property
@@ -121,17 +122,17 @@ class Prior:
 
     @property
     def mean(self) -> Tensor:
-        """Mean [d]; the median where mean or standard deviation do not exist or are not known."""
+        """Mean [d], or the median if mean or standard deviation do not exist or are not known."""
         return self._location_and_scale[0]
 
     @property
     def scale(self) -> Tensor:
-        """Standard deviation [d]; where it is missing, estimated from the interquartile range."""
+        """Standard deviation [d], or an estimate from the interquartile range if it is missing."""
         return self._location_and_scale[1]
 
     @property
     def support(self) -> tuple[Tensor, Tensor]:
-        """Lower and upper end [d] of the support of each dimension; infinite where it has none."""
+        """Lower and upper ends [d] of the support of each dimension, which may be infinite."""
         constraint = self.distribution.support
         while isinstance(constraint, constraints.independent):
             constraint = constraint.base_constraint
@@ -145,37 +146,39 @@ class Prior:
         return low, high
 
     def density(self, points: Tensor, dimension: int) -> Tensor:
-        """Marginal density of one dimension at ``points`` [n]; zero outside the support.
+        """Return the marginal density of one dimension at ``points`` [n]; zero outside the support.
 
-        Exact for a univariate distribution. The marginals of a multivariate one have no closed
-        form in general: it is the histogram of a large sample.
+        It is exact for a univariate distribution. The marginals of a multivariate one have no
+        closed form in general: the histogram of a large sample replaces them.
         """
         if not self.univariate:
             density, edges = torch.histogram(self._reference[:, dimension], 100, density=True)
             bins = torch.bucketize(points, edges) - 1
             inside = (bins >= 0) & (bins < len(density))
             return torch.where(inside, density[bins.clamp(0, len(density) - 1)], 0.0)
-        # At the ends of the support a density may be infinite or undefined.
+        # Outside of the support `log_prob` may raise an error, and at its ends the density may be
+        # infinite.
         inside = self.distribution.support.check(points)  # type: ignore[union-attr]
         some_point_inside = self._reference[0, dimension]
         log_density = self.distribution.log_prob(torch.where(inside, points, some_point_inside))
         return torch.where(inside, log_density.exp().nan_to_num(posinf=0.0), 0.0)
 
     def bin_densities(self, edges: Tensor, dimension: int) -> Tensor:
-        """Mean marginal density [n] of one dimension between successive ``edges`` [n + 1].
+        """Return the mean marginal density [n] of one dimension between ``edges`` [n + 1].
 
-        Exact where the distribution has a cdf, else by Chebyshev-Gauss quadrature, whose points
-        are denser towards the ends of the support, where a density may be infinite.
+        It is exact if the distribution has a cdf. Otherwise Chebyshev-Gauss quadrature computes
+        it, whose points are denser towards the ends of the support, where a density may be
+        infinite.
         """
         low, high = (end[dimension].item() for end in self.support)
         within = edges.clamp(low, high)
         if self.univariate:
             try:
-                # Differences of nearly equal numbers: in double precision.
+                # Double precision, because these are differences of nearly equal numbers.
                 below = self.distribution.cdf(within.double())
                 return (below.diff() / edges.double().diff()).float()
             except (NotImplementedError, ValueError):
-                pass  # it has no cdf, or, like Gumbel, refuses values that are far away
+                pass  # it has no cdf, or its cdf rejects distant values, like that of Gumbel
         angles = math.pi * centres(20)
         points = within[:-1, None] + within.diff()[:, None] * (angles / 2).sin() ** 2
         found = self.density(points.flatten(), dimension).unflatten(0, points.shape)
@@ -183,9 +186,10 @@ class Prior:
         return shares / edges.diff()
 
     def quantiles(self, probabilities: Tensor) -> Tensor:
-        """Marginal quantiles [n, d] at ``probabilities`` [n].
+        """Return the marginal quantiles [n, d] at ``probabilities`` [n].
 
-        Exact where the distribution has an inverse cdf, from a large sample otherwise.
+        They are exact if the distribution has an inverse cdf; otherwise they are those of a large
+        sample.
         """
         if self.univariate:
             try:
@@ -196,12 +200,12 @@ class Prior:
         return self._reference.quantile(probabilities, dim=0)
 
     def grid(self, points: int) -> Tensor:
-        """Equally probable codes [points², d] for decoding, from one or two dimensions.
+        """Return equally probable codes [points², d] for decoding, in one or two dimensions.
 
-        In one dimension they are quantiles, in order. In two, code i · points + j is at quantile i
-        of dimension 1 and, among the samples near that, at quantile j of dimension 2. For
-        independent dimensions that is the grid of all pairs of quantiles; for others every code
-        comes from a large sample, so that none lies where the prior has no mass.
+        In one dimension they are quantiles, in order. In two dimensions, code i · points + j is at
+        quantile i of dimension 1 and, among the samples near it, at quantile j of dimension 2. For
+        independent dimensions this is the grid of all pairs of quantiles. Otherwise every code
+        comes from a large sample, so that no code lies where the prior has no mass.
         """
         if self.latent_dim == 1:
             return self.quantiles(centres(points**2))
@@ -216,7 +220,7 @@ class Prior:
         )
 
     def ranks(self, codes: Tensor) -> Tensor:
-        """Rank of each value of codes [n, d]: the share of a large sample of the prior below it."""
+        """Return the rank of each value of codes [n, d]: the share of a large sample below it."""
         ordered = self._reference.sort(0).values.T.contiguous()
         return (torch.searchsorted(ordered, codes.T.contiguous()) / REFERENCE_SIZE).T
 
@@ -224,14 +228,14 @@ class Prior:
 def _to(part: Any, device: torch.device, copies: dict[int, Any]) -> Any:
     """Return a copy of a prior, or of a part of one, with its tensors on a device.
 
-    ``torch.distributions`` has no such method.
+    The function exists because ``torch.distributions`` has no method ``to``.
     """
     if isinstance(part, Tensor):
         return part.to(device)
     if isinstance(part, list | tuple):
         return type(part)(_to(item, device, copies) for item in part)
     if isinstance(part, Prior | Distribution | Transform):
-        if id(part) not in copies:  # transform and inverse know each other
+        if id(part) not in copies:  # a transform and its inverse refer to each other
             copies[id(part)] = copy = object.__new__(type(part))
             copy.__dict__ |= {name: _to(x, device, copies) for name, x in vars(part).items()}
         return copies[id(part)]

@@ -1,4 +1,4 @@
-"""Which guarded metrics got worse, and how that is shown."""
+"""The comparison of guarded metrics with a baseline, and its tables."""
 
 import math
 from collections.abc import Mapping
@@ -10,8 +10,8 @@ from aae.evaluation.measures import MEASURES
 from aae.params import Guard
 
 HOW_TO_ACCEPT = (
-    "to accept the metrics of this tree as a new baseline, on purpose: "
-    "`make regression ARGS=--accept`, then commit reports/metrics/regression.json"
+    "to accept the metrics of this tree as the new baseline, run "
+    "`make regression ARGS=--accept` and commit reports/metrics/regression.json"
 )
 TITLES = ("metric", "baseline", "now", "change", "tolerance", "verdict")
 COLOURS = {"worse": "red", "accepted": "yellow", "better": "green"}
@@ -20,15 +20,15 @@ SIGNS = {"worse": "❌ ", "accepted": "⚠️ ", "better": "✅ "}
 
 @dataclass(frozen=True)
 class Row:
-    """A metric, compared.
+    """The comparison of one metric.
 
     Attributes:
         metric: model and name, such as ``aae.match_ratio``.
         baseline: its value at the baseline; None if there is none.
         now: its value in this tree; None if it is no longer guarded.
-        tolerance: by how much ``now`` may exceed the baseline, or fall short of it if negative.
+        tolerance: by how much ``now`` may exceed the baseline or, if negative, fall below it.
         verdict: "same" (within the tolerance), "better", "worse", "accepted" (worse, but no worse
-            than the metrics that are committed with this tree), "new" or "no longer guarded".
+            than the metric that is committed with this tree), "new" or "no longer guarded".
     """
 
     metric: str
@@ -55,13 +55,13 @@ def _text(value: float | None, style: str) -> str:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A tree compared with a baseline.
+    """The comparison of a tree with a baseline.
 
     Attributes:
         base: commit of the baseline.
         title: name of the baseline.
         rows: the metrics.
-        figures: paths of the committed figures that differ from the baseline's.
+        figures: paths of the committed figures that differ from those of the baseline.
     """
 
     base: str
@@ -104,11 +104,12 @@ class Comparison:
         return table
 
     def markdown(self, before: str | None = None, after: str | None = None) -> str:
-        """Return the table for a comment, and the figures that changed.
+        """Return the table and the changed figures for a comment in Markdown.
 
         Args:
             before: address of the baseline's files.
-            after: address of this tree's files; without the two, figures are only named.
+            after: address of this tree's files. Without these addresses, the comment only names
+                the figures.
         """
         lines = [_line(TITLES), "| --- | --: | --: | --: | --: | --- |"]
         lines += [
@@ -139,11 +140,11 @@ def compare_metrics(
     """Compare metrics with those of a baseline.
 
     Args:
-        guards: what is guarded, by metric.
-        baseline: metrics at the baseline; one that it lacks is new, and is not judged.
-        now: metrics of this tree. One that is not finite is worse.
-        accepted: metrics that were committed with this tree. Where they differ from the baseline,
-            a worse metric has been accepted, unless it is worse than they say.
+        guards: tolerances of the guarded metrics by name.
+        baseline: metrics at the baseline. A metric that it lacks is new, and gets no verdict.
+        now: metrics of this tree. A metric that is not finite is worse.
+        accepted: metrics that were committed with this tree. If one differs from the baseline, a
+            worse metric counts as accepted, unless it is also worse than the committed one.
     """
     rows = []
     for name, guard in guards.items():
@@ -166,7 +167,7 @@ def compare_metrics(
 
 
 def _loss(better: str | None, baseline: float, value: float) -> float:
-    """By how much a value is worse than the baseline; infinitely, if it is not finite."""
+    """Return by how much a value is worse than the baseline; infinity if it is not finite."""
     if not math.isfinite(value):
         return math.inf
     return baseline - value if better == "higher" else value - baseline

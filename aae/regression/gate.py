@@ -1,4 +1,4 @@
-"""The gate: a smaller pipeline, run from scratch, against the committed metrics of a baseline."""
+"""The gate: it compares a smaller pipeline with the committed metrics of a baseline."""
 
 import json
 import math
@@ -25,14 +25,14 @@ from aae.regression.comparison import HOW_TO_ACCEPT, Comparison, compare_metrics
 from aae.tracking.store import experiment_name
 from aae.workspace import git
 
-# What the pipeline measures, and what of it is compared.
+# All measures of the pipeline, and the guarded ones of the baseline.
 MEASURED = Path("reports/metrics/latent.json")
 GUARDED = Path("reports/metrics/regression.json")
 PAGE = Path("reports/report.html")
 FIGURES = "reports/figures"
-# The main branch, the shared one first.
+# The shared main branch comes before the local one, which may be out of date.
 MAIN_BRANCHES = ("origin/main", "main")
-# Marks the comment on a pull request, so that it is found again.
+# The workflow finds its comment on a pull request by this marker, to update it.
 MARKER = "<!-- metrics of aae regression -->"
 
 
@@ -43,10 +43,10 @@ def run_gate(
 
     Args:
         base: revision to compare with; the merge base with the main branch if None.
-        accept: write what is measured to reports/metrics/regression.json.
+        accept: write the metrics of this tree to reports/metrics/regression.json.
         markdown: file for a comment on a pull request, "-" for the standard output.
-        as_json: file for machines, "-" for the standard output.
-        page: where to put the page of the run, if it is wanted.
+        as_json: file for the result as JSON, "-" for the standard output.
+        page: file for the page of the run; None if it is not needed.
 
     Returns:
         The exit status: 0 if no metric is worse, 1 if one is, 2 if they could not be compared.
@@ -78,7 +78,7 @@ def run_gate(
 
 
 def _write(target: str | None, text: str) -> None:
-    """Write a text to a file, to the standard output ("-") or nowhere."""
+    """Write a text to a file or to the standard output ("-"); do nothing without a target."""
     if target == "-":
         print(text, end="")
     elif target is not None:
@@ -86,12 +86,12 @@ def _write(target: str | None, text: str) -> None:
 
 
 def compare(base: str | None, accept: bool, page: Path | None) -> Comparison:
-    """Compare this tree, as it is on disk, with a baseline.
+    """Compare this tree, including uncommitted changes, with a baseline.
 
     Args:
         base: a revision; the merge base with the main branch if None.
-        accept: write what is measured to reports/metrics/regression.json.
-        page: where to put the page of the run, if it is wanted.
+        accept: write the metrics of this tree to reports/metrics/regression.json.
+        page: file for the page of the run; None if it is not needed.
 
     Raises:
         ComparisonError: if there is nothing to compare with, or the pipeline fails.
@@ -108,7 +108,7 @@ def compare(base: str | None, accept: bool, page: Path | None) -> Comparison:
     if not baseline and not accept:
         raise ComparisonError(f"{GUARDED} is not in {title}; {HOW_TO_ACCEPT}")
     committed = {} if accept or not GUARDED.exists() else numbers(GUARDED.read_bytes(), GUARDED)
-    if MEASURED.exists():  # find a wrong name before time is spent
+    if MEASURED.exists():  # find a wrong name before the pipeline runs
         check_names(settings.metrics, by_model(parse(MEASURED.read_bytes(), MEASURED)))
     now = measure("regression", settings.overrides, page)
     check_names(settings.metrics, now)
@@ -120,7 +120,7 @@ def compare(base: str | None, accept: bool, page: Path | None) -> Comparison:
 
 
 def parse(content: bytes, name: object) -> dict[str, Any]:
-    """Return the metrics in a file; an error names it."""
+    """Return the metrics in a file; an error names the file."""
     try:
         metrics = json.loads(content)
     except ValueError as error:
@@ -131,7 +131,7 @@ def parse(content: bytes, name: object) -> dict[str, Any]:
 
 
 def numbers(content: bytes, name: object) -> dict[str, float]:
-    """Return the guarded metrics in a file; an error names it."""
+    """Return the guarded metrics in a file; an error names the file."""
     metrics = parse(content, name)
     for metric, value in metrics.items():
         if type(value) not in (int, float) or not math.isfinite(value):
@@ -140,18 +140,18 @@ def numbers(content: bytes, name: object) -> dict[str, float]:
 
 
 def find_base(name: str | None) -> tuple[str, str]:
-    """Return the commit of the baseline, and what it is called.
+    """Return the commit of the baseline, and its title.
 
     Args:
         name: a revision; the merge base with the main branch if None.
 
     Raises:
-        ComparisonError: if there is none; says what to do.
+        ComparisonError: if there is no baseline; says what to do.
     """
     if git("rev-parse", "HEAD") is None:
         raise ComparisonError("this is not a git repository, or it has no commit")
     shallow = git("rev-parse", "--is-shallow-repository") == "true"
-    hint = "; the history is cut off, fetch it with `git fetch --unshallow`" if shallow else ""
+    hint = "; the history is incomplete: run `git fetch --unshallow`" if shallow else ""
     if name is not None:
         commit = git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
         if commit is None:
@@ -169,7 +169,7 @@ def find_base(name: str | None) -> tuple[str, str]:
 
 
 def guarded_at(commit: str) -> dict[str, float]:
-    """Return the guarded metrics that were committed then, none if there is no such file."""
+    """Return the guarded metrics of a commit; none if it has no such file."""
     if git("cat-file", "-e", f"{commit}:{GUARDED}") is None:
         return {}
     return numbers(read(str(GUARDED), rev=commit, mode="rb"), f"{GUARDED} at {commit[:7]}")
@@ -178,30 +178,31 @@ def guarded_at(commit: str) -> dict[str, float]:
 def measure(
     name: str, overrides: Mapping[str, Any], page: Path | None = None, log: IO[str] = sys.stderr
 ) -> dict[str, float]:
-    """Run the pipeline from scratch and return what it measures, by model and metric.
+    """Run the pipeline, and return its measures by model and metric.
 
-    It runs as a DVC experiment in a copy of this folder, uncommitted changes included, and leaves
-    this folder as it is. In MLflow it has an experiment of its own, so that nobody compares it with
-    the whole pipeline.
+    The pipeline runs as a DVC experiment in a copy of this folder, with uncommitted changes, and
+    leaves this folder unchanged. It trains and evaluates anew; DVC skips prepare_data if nothing
+    that it depends on has changed. MLflow records it in a separate experiment, so that nobody
+    compares it with the whole pipeline.
 
     Args:
-        name: of the experiment, which is removed at the end.
+        name: name of the experiment, which is removed at the end.
         overrides: parameters by dotted name.
-        page: where to put its page, if it is wanted.
-        log: where it prints its progress.
+        page: file for its page; None if it is not needed.
+        log: stream for its progress.
 
     Raises:
         ComparisonError: if the pipeline fails.
     """
-    # The work trees of a repository share their experiments.
+    # A unique name, because the work trees of a repository share their experiments.
     name = f"{name}-{git('rev-parse', '--short', 'HEAD')}-{uuid.uuid4().hex[:8]}"
     changes = [f"--set-param={key}={json.dumps(value)}" for key, value in overrides.items()]
-    # Folders that git does not know are copied as a whole: DVC creates none for a single file.
+    # Untracked folders are copied as a whole, since DVC does not create a folder for a single file.
     listed = git("ls-files", "-z", "--others", "--exclude-standard", "--directory") or ""
     copied = [f"--copy-paths={path}" for path in listed.split("\0") if path]
     dvc = [sys.executable, "-m", "dvc", "exp"]
     environment = {
-        "OMP_NUM_THREADS": str(joblib.cpu_count()),  # nothing else is queued
+        "OMP_NUM_THREADS": str(joblib.cpu_count()),  # this experiment runs alone
         **os.environ,
         "MLFLOW_EXPERIMENT_NAME": f"{experiment_name()}-regression",
     }
@@ -211,7 +212,7 @@ def measure(
     )  # fmt: skip
     try:
         run.wait()
-    except KeyboardInterrupt:  # DVC gets it too, and removes its copy of this folder
+    except KeyboardInterrupt:  # DVC gets the signal too, and removes its copy of this folder
         run.wait()
         raise
     if run.returncode:
@@ -225,7 +226,7 @@ def measure(
 
 
 def by_model(measures: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Return the numbers in latent.json by names such as ``aae.match_ratio``."""
+    """Return the measures in latent.json by names such as ``aae.match_ratio``."""
     return {
         f"{model}.{name}": value
         for model, values in measures.items()
@@ -236,14 +237,14 @@ def by_model(measures: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 
 
 def check_names(guarded: Mapping[str, Any], measured: Mapping[str, float]) -> None:
-    """Refuse to guard what is not measured."""
+    """Raise an error if a guarded metric is not measured."""
     for name in guarded:
         if name not in measured:
             raise ComparisonError(f"regression.metrics: {unknown(name, measured, 'measured')}")
 
 
 def image_addresses(base: str) -> tuple[str, str] | tuple[()]:
-    """Return where GitHub shows the files of the baseline and of this commit; nothing elsewhere."""
+    """Return the addresses of the baseline's and this commit's files on GitHub; () elsewhere."""
     if "GITHUB_REPOSITORY" not in os.environ:
         return ()
     repository = f"{os.environ['GITHUB_SERVER_URL']}/{os.environ['GITHUB_REPOSITORY']}"

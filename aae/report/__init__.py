@@ -1,1 +1,1 @@
-"""What people look at: figures, the explorer, and the page that holds them."""
+"""The report: figures, the explorer, and the page that contains them."""

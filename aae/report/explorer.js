@@ -1,14 +1,14 @@
-// The latent explorer: a position in the plane of codes, and the image that the decoder makes there.
+// The latent explorer shows the image that the decoder decodes from a position in the plane of codes.
 "use strict";
 
 const data = JSON.parse(document.getElementById("explorer-data").textContent);
 const [HEIGHT, WIDTH] = data.image_size;
-const STEP = 0.01; // of an arrow key, as a share of the plane; ten times that with Shift
-const REACH = 0.03; // how near to a dot a click must be
+const STEP = 0.01; // step of an arrow key as a share of the plane; ten times as long with Shift
+const REACH = 0.03; // largest distance between a click and its dot
 
 const clamp = (share) => Math.min(1, Math.max(0, share));
 
-// Pixels of a sheet of images, red of red, green, blue and alpha being all that a grey one needs.
+// Return the pixels of a sheet of images. Grey images need only the red of red, green, blue and alpha.
 async function readSheet(address, columns) {
   const image = new Image();
   image.src = address;
@@ -36,7 +36,7 @@ function drawBlend(canvas, sheet, parts) {
   canvas.getContext("2d").putImageData(image, 0, 0);
 }
 
-// The four (or, on a line, two) points of the grid around a position, and their weights.
+// Return the four (or, on a line, two) points of the grid around a position, and their weights.
 function neighbours([columns, rows], [x, y]) {
   const [left, low] = [x * (columns - 1), y * (rows - 1)];
   const parts = [];
@@ -134,7 +134,7 @@ class Panel {
 const panels = Object.entries(data.models).map(([name, model]) => new Panel(document.getElementById(`explore-${name}`), model));
 let originals;
 
-// Show a test image, what each model makes of it, and where its codes are.
+// Show a test image, its reconstruction by each model, and the positions of its codes.
 function pick(index) {
   const shown = document.getElementById("picked");
   drawBlend(shown.querySelector(".original"), originals, [[index, 1]]);

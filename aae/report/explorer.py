@@ -1,7 +1,7 @@
-"""The data of the page's latent explorer, computed beforehand: its script has no decoder.
+"""The data of the page's latent explorer, computed in advance, since its script has no decoder.
 
-Each model has a grid of decoded images over the plane of its codes, between which the script
-blends. Positions are shares of the plane's width and height, from the bottom left.
+Each model has a grid of decoded images over the plane of its codes; the script interpolates between
+them. Positions are shares of the plane's width and height, from the bottom left.
 """
 
 import base64
@@ -23,11 +23,11 @@ from aae.seeding import stream
 
 # Decoded images along each side of a plane, and along a line of one-dimensional codes.
 GRID, LINE = 40, 400
-# Test images shown as dots.
+# Number of test images that are shown as dots.
 DOTS = 500
-# Grey levels of the images, few enough to keep the page small.
+# Number of grey levels of the images, small enough to keep the page small.
 LEVELS = 32
-# Images in a row of a sheet.
+# Number of images in a row of a sheet.
 COLUMNS = 25
 
 
@@ -72,12 +72,12 @@ def _explore(model: Model, codes: Tensor, shown: Tensor, labels: Tensor, prior: 
     positions = (plane.coordinates(shown) - low) / (high - low)
     if prior.latent_dim == 1:
         steps = torch.linspace(0, 1, LINE)[:, None]
-        # Each class has its own line; above them is the density of the prior as a curve.
+        # Each class has a separate line; the density of the prior is a curve.
         lines = (labels[:, None] + 0.5) / (int(labels.max()) + 1)
         positions = torch.cat([positions, lines], dim=1)
         edges = low + (high - low) * (torch.arange(LINE + 1) - 0.5) / (LINE - 1)
         heights = prior.bin_densities(edges, 0)
-        # A prior that is narrower than a step may be 0 at all of them.
+        # The density of a prior that is narrower than a step may be 0 at all steps.
         highest = heights.max().clamp(min=1e-30)
         curves = [torch.stack([steps[:, 0], 0.95 * heights / highest], dim=1)]
         grid = [LINE, 1]
@@ -103,7 +103,7 @@ def _explore(model: Model, codes: Tensor, shown: Tensor, labels: Tensor, prior: 
 
 
 def _sheet(images: Tensor, columns: int) -> str:
-    """Return images [N, C, H, W] from 0 to 1 as the data URL of one PNG, row by row."""
+    """Return the data URL of one PNG with images [N, C, H, W] from 0 to 1, row by row."""
     missing = -len(images) % columns
     padded = torch.cat([images, images.new_zeros(missing, *images.shape[1:])])
     levels = (padded * (LEVELS - 1)).round() / (LEVELS - 1) * 255
@@ -115,5 +115,5 @@ def _sheet(images: Tensor, columns: int) -> str:
 
 
 def _rounded(values: Tensor) -> list:
-    # Four digits after the decimal point are finer than a pixel.
+    # Four digits after the decimal point resolve less than a pixel, and keep the page small.
     return (values.double() * 1e4).round().div(1e4).tolist()

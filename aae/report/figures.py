@@ -1,7 +1,7 @@
 """Figures of codes, prior and losses, drawn with matplotlib.
 
-The same colours everywhere: the prior is black, in the plane as contours; every model and every
-class has a colour of its own.
+All figures use the same colours: the prior is black, and in a plane has contours; every model and
+every class has a separate colour.
 """
 
 from collections.abc import Sequence
@@ -26,16 +26,16 @@ from aae.report.titles import COLOURS, TITLES
 from aae.seeding import stream
 
 PRIOR_COLOUR = "black"
-# Ten colours that people with colour vision deficiencies tell apart. https://arxiv.org/abs/2107.02270
+# People with colour vision deficiencies can tell these colours apart: https://arxiv.org/abs/2107.02270
 CLASS_COLOURS = [mpl.colors.to_hex(colour) for colour in mpl.color_sequences["petroff10"]]
 DPI = 110
-# More panels of histograms than these cannot be taken in.
+# Nobody can read more panels of histograms than these.
 MAX_PANELS = 16
 MAX_TRAINING_DIMENSIONS = 4
-# More dots in a plane of codes would hide each other.
+# More dots than these would hide each other in a plane of codes.
 MAX_DOTS = 2000
-# The losses of opponents when codes cannot be told from prior samples and the discriminator
-# guesses; the discriminator's is the sum of two cross-entropies.
+# The losses at the equilibrium, where the discriminator cannot tell codes from prior samples and
+# guesses. The discriminator's loss is the sum of two cross-entropies.
 EQUILIBRIA = {"discriminator_loss": 2 * np.log(2), "generator_loss": np.log(2)}
 LOSS_COLOURS = ("#7570b3", "#1b9e77", "#e7298a", "#66a61e", "#a6761d")
 
@@ -54,14 +54,14 @@ def to_array(figure: Figure) -> NDArray[np.uint8]:
 
 def new_figure(width: float, height: float, layout: str | None = "constrained") -> Figure:
     """Return an empty figure of a size in inches."""
-    # Without pyplot, figures share no state and open no window.
+    # pyplot would share state between figures and might open windows.
     figure = Figure(figsize=(width, height), layout=layout)  # type: ignore[arg-type]
     FigureCanvasAgg(figure)
     return figure
 
 
 def draw_latent_histograms(codes: dict[str, Tensor], prior: Prior) -> Figure:
-    """Draw the codes' histogram against the prior's density, a panel for each dimension.
+    """Draw histograms of the codes and the density of the prior, one panel for each dimension.
 
     Args:
         codes: codes [n, d] by model.
@@ -71,8 +71,8 @@ def draw_latent_histograms(codes: dict[str, Tensor], prior: Prior) -> Figure:
     columns = min(dimensions, 4)
     rows = -(-dimensions // columns)
     width, height = max(6.5, 3.2 * columns), 2.5 * rows * len(codes)
-    # Margins by hand: matplotlib's layout engines would take most of the time, and this figure is
-    # drawn many times during a training.
+    # The margins are set by hand: matplotlib's layout engines would take most of the time, and a
+    # training draws this figure many times.
     figure = new_figure(width, height, layout=None)
     figure.subplots_adjust(
         left=0.6 / width, right=1 - 0.15 / width, bottom=0.5 / height, top=1 - 0.3 / height,
@@ -96,7 +96,7 @@ def draw_latent_histograms(codes: dict[str, Tensor], prior: Prior) -> Figure:
 
 
 def draw_training_histograms(histograms: pd.DataFrame, prior: Prior) -> Figure:
-    """Draw the histogram of the codes after some epochs of a training.
+    """Draw histograms of the codes after some epochs of a training.
 
     Args:
         histograms: bins of :func:`aae.evaluation.histograms.latent_histogram`, with their "epoch".
@@ -128,7 +128,7 @@ def _draw_histogram(axes: Axes, bins: pd.DataFrame, colour: str, label: str = "c
 
 
 def _draw_ends(axes: Axes, prior: Prior, dimension: int) -> None:
-    """Mark where the support of the prior ends, if it does."""
+    """Mark the ends of the prior's support, if it has any."""
     for end in prior.support:
         if end[dimension].isfinite():
             axes.axvline(end[dimension].item(), color=PRIOR_COLOUR, linewidth=0.8, linestyle=":")
@@ -139,14 +139,14 @@ def draw_codes_by_class(
 ) -> Figure:
     """Draw the codes in the plane, coloured by class, with contours of the prior.
 
-    One-dimensional codes have a line for each class; for more than two dimensions see
+    One-dimensional codes are drawn with one line for each class. For more than two dimensions see
     :class:`aae.report.plane.Plane`.
 
     Args:
         codes: codes [n, d] by model.
         labels: classes [n].
         class_names: names of the classes.
-        prior: the prior; None to leave it out.
+        prior: the prior; None for a figure without it.
     """
     figure = new_figure(5.5 * len(codes), 5)
     panels = figure.subplots(1, len(codes), squeeze=False)[0]
@@ -155,7 +155,7 @@ def draw_codes_by_class(
         plane = Plane(values)
         drawn = plane.coordinates(values[:MAX_DOTS]).numpy()
         if values.shape[1] == 1:
-            # Each class on its own line, the prior on the one below.
+            # Each class has a separate line; the prior is on the line below them.
             drawn = np.column_stack([drawn, dots.numpy() + _jitter(len(drawn))])
             axes.set(xlabel="code", ylabel="class", yticks=range(-1, len(class_names)))
             axes.set_yticklabels(["prior" if prior else "", *class_names])
@@ -184,9 +184,9 @@ def _show_prior(axes: Axes, codes: Tensor, plane: Plane, prior: Prior) -> None:
 
 
 def draw_prior(prior: Prior) -> Figure:
-    """Draw samples of the prior and its density: a line in one dimension, contours in the plane.
+    """Draw prior samples and the density: a line in one dimension, contours in a plane.
 
-    Of independent dimensions, two are shown.
+    If the prior has more than two independent dimensions, the figure shows two of them.
     """
     figure = new_figure(5.5, 4.5)
     axes = figure.subplots()
@@ -215,7 +215,7 @@ def _draw_contours(axes: Axes, density: PlaneDensity) -> ContourSet:
 
 
 def contour_lines(density: PlaneDensity) -> list[NDArray[np.float64]]:
-    """Return the contours of a density as lines, each a list of points [k, 2]."""
+    """Return the contours of a density as lines, each of which is an array of points [k, 2]."""
     contours = _draw_contours(new_figure(1, 1).subplots(), density)
     lines = (path.to_polygons(closed_only=False) for path in contours.get_paths())
     return [np.asarray(line) for of_level in lines for line in of_level]
@@ -226,10 +226,10 @@ def _jitter(count: int) -> NDArray[np.float64]:
 
 
 def draw_losses(histories: dict[str, pd.DataFrame]) -> Figure:
-    """Draw the losses by epoch: left the reconstruction of every model, right all other losses.
+    """Draw the losses per epoch: reconstruction losses on the left, all others on the right.
 
     Args:
-        histories: the history of each model, as its training wrote it.
+        histories: the history of each model's training.
     """
     figure = new_figure(11, 3.8)
     left, right = figure.subplots(1, 2)
@@ -253,7 +253,7 @@ def draw_losses(histories: dict[str, pd.DataFrame]) -> Figure:
 
 def _draw_loss(axes: Axes, history: pd.DataFrame, name: str, colour: str, label: str) -> None:
     epochs, validation = history["epoch"], history[f"validation_{name}"]
-    marker = "o" if len(epochs) == 1 else None  # a single point makes no line
+    marker = "o" if len(epochs) == 1 else None  # a single point would draw no line
     axes.plot(epochs, history[name], color=colour, marker=marker, label=label)
     axes.plot(
         epochs, validation, color=colour, linestyle="--", marker=marker,

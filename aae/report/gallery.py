@@ -1,4 +1,4 @@
-"""All figures of an evaluation, in the order in which the page tells its story."""
+"""All figures of an evaluation, in the order of the page."""
 
 from collections.abc import Mapping, Sequence
 
@@ -24,9 +24,9 @@ from aae.report.sheets import draw_decoded_prior, draw_reconstructions, draw_row
 from aae.report.titles import TITLES
 from aae.seeding import stream
 
-# Images along a path between two codes.
+# Number of images along a path between two codes.
 STEPS = 11
-# Paths in the figure of interpolations, and samples beside their nearest training images.
+# Number of paths in the figure of interpolations, and of samples in the figure of samples.
 PATHS = 4
 SAMPLES = 12
 
@@ -41,17 +41,17 @@ def draw_all(
     histograms: pd.DataFrame,
     generation: GenerationTest,
 ) -> dict[str, Figure]:
-    """Draw every figure, by name.
+    """Draw all figures and return them by name.
 
     Args:
-        models: the models; the first has no prior, the last is the one that the page is about.
+        models: the models. The first has no prior; the last is the subject of the page.
         codes: codes of the test images by model.
         splits: labelled images by split.
         class_names: names of the classes.
         prior: the prior.
         histories: history of each training.
-        histograms: latent histograms of some epochs of the last model's training.
-        generation: holds the judge.
+        histograms: latent histograms after some epochs of the last model's training.
+        generation: the measures of generated images, with the judge.
     """
     test, (first, *_, last) = splits["test"], models
     typical = typical_images(codes[first], test.labels)
@@ -80,9 +80,9 @@ def _draw_gap(
     candidates: list[int],
     generation: GenerationTest,
 ) -> Figure:
-    """Draw the path through the widest gap of the first model's codes, in every model.
+    """Draw the path through the widest gap of the first model's codes, decoded by every model.
 
-    Below each image is the probability that the judge gives its most likely class.
+    Below each image is the probability that the judge assigns to its most likely class.
     """
     ends = path_through_widest_gap(next(iter(codes.values())), candidates)
     rows = {
@@ -106,7 +106,7 @@ def _draw_interpolations(
 
 
 def _draw_samples(model: Model, prior: Prior, train: Images) -> Figure:
-    """Draw images decoded from samples of the prior, and below each its nearest training image."""
+    """Draw decoded prior samples, and below each its nearest training image."""
     samples = prior.sample(SAMPLES, stream(0, "samples next to training images"))
     generated = model.decode(samples)
     nearest, _ = nearest_images(generated, train.images)

@@ -1,4 +1,4 @@
-"""The page: one self-contained HTML file."""
+"""The page, which is one self-contained HTML file."""
 
 import base64
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from aae.evaluation.measures import QUESTIONS
 from aae.params import Params, flatten
 from aae.report.titles import TITLES
 
-# The parameters and the libraries that the numbers depend on.
+# The numbers on the page depend on these parameters and libraries.
 PARAMETERS = {
     "seed", "data", "latent_dim", "network", "precision", "device", "train_ae", "train_aae",
     "eval_latent",
@@ -72,7 +72,7 @@ def render(
 def _reference(
     models: Mapping[str, Mapping[str, Any]], real: Mapping[str, float], key: str
 ) -> float | None:
-    """What two prior samples score, or real images; None where neither makes sense."""
+    """Return the score of prior samples or of real images; None if the measure has neither."""
     if key == "match_ratio":
         return 1.0
     floor = next(iter(models.values()))["floor"]

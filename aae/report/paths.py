@@ -5,17 +5,17 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-# Points of a path at which the distance to the nearest code is measured.
+# Number of points of a path at which the distance to the nearest code is measured.
 POINTS = 50
 
 
 def straight_path(codes: Tensor, first: int, last: int, steps: int) -> Tensor:
-    """Return codes [steps, d] at equal distances between two of the codes [n, d]."""
+    """Return codes [steps, d] at equal distances on the straight path between two codes."""
     return codes[first] + torch.linspace(0, 1, steps)[:, None] * (codes[last] - codes[first])
 
 
 def typical_images(codes: Tensor, labels: Tensor) -> list[int]:
-    """Return for each class the index of the code that is nearest to the mean of its class.
+    """Return, for each class, the index of the code that is nearest to the mean of the class.
 
     Args:
         codes: codes [n, d].
@@ -30,11 +30,11 @@ def typical_images(codes: Tensor, labels: Tensor) -> list[int]:
 
 
 def path_through_widest_gap(codes: Tensor, candidates: list[int]) -> tuple[int, int]:
-    """Return the two codes whose straight connection comes furthest from any code.
+    """Return the two codes between which the straight path leads furthest from all codes.
 
     Args:
         codes: codes [n, d].
-        candidates: indices of the codes that may be ends of the path.
+        candidates: indices of the codes that may be the ends of the path.
     """
 
     def width(pair: tuple[int, int]) -> float:

@@ -23,11 +23,11 @@ CELLS = 120
 class Plane:
     """The line or plane in which codes are drawn.
 
-    Codes of one or two dimensions are drawn as they are, those of more dimensions in their two
-    leading principal components.
+    Codes of one or two dimensions are drawn directly. Codes of more dimensions are projected onto
+    their two leading principal components.
 
     Args:
-        codes: the codes [n, d] to be drawn.
+        codes: the codes [n, d] to draw.
 
     Attributes:
         names: names of the one or two coordinates.
@@ -43,7 +43,7 @@ class Plane:
             self.origin = codes.mean(0)
             _, vectors = torch.linalg.eigh(codes.T.cov())
             leading = vectors.T.flip(0)[:2]
-            # The sign of a component is arbitrary: make its largest weight positive.
+            # The sign of a component is arbitrary; a positive largest weight makes it reproducible.
             signs = leading.gather(1, leading.abs().argmax(1, keepdim=True)).sign()
             self.axes = leading * signs
             self.names = ["first component of the codes", "second component of the codes"]
@@ -53,11 +53,11 @@ class Plane:
         return (codes - self.origin) @ self.axes.T
 
     def codes(self, coordinates: Tensor) -> Tensor:
-        """Return the codes [n, d] in the plane at coordinates [n, 1] or [n, 2]."""
+        """Return the codes [n, d] at coordinates [n, 1] or [n, 2] of the plane."""
         return self.origin + coordinates @ self.axes
 
     def limits(self, codes: Tensor, prior: Prior) -> tuple[Tensor, Tensor]:
-        """Lower and upper end of a picture of codes and prior, with a margin."""
+        """Return the lower and upper ends of a picture of codes and prior, with a margin."""
         if len(self.origin) <= 2:
             low, high = visible_range(codes, prior)
         else:
@@ -73,13 +73,13 @@ class Plane:
 
 @dataclass(frozen=True)
 class PlaneDensity:
-    """Density of the prior in a plane.
+    """The density of the prior in a plane.
 
     Attributes:
         x: centres [CELLS] of the cells along the first coordinate.
         y: centres [CELLS] of the cells along the second.
         density: density [y, x] in each cell.
-        levels: rising; their contours enclose the shares :data:`ENCLOSED` of the prior.
+        levels: increasing levels, whose contours enclose the shares :data:`ENCLOSED` of the prior.
     """
 
     x: Array
@@ -91,8 +91,8 @@ class PlaneDensity:
 def plane_density(prior: Prior, plane: Plane, low: Tensor, high: Tensor) -> PlaneDensity:
     """Return the density of a prior of two or more dimensions between two corners of a plane.
 
-    For two independent dimensions it is their product, else the smoothed histogram of a large
-    sample.
+    For two independent dimensions it is the product of their densities; otherwise it is the
+    smoothed histogram of a large sample.
     """
     from scipy.ndimage import gaussian_filter
 
@@ -113,16 +113,16 @@ def plane_density(prior: Prior, plane: Plane, low: Tensor, high: Tensor) -> Plan
         sample = plane.coordinates(reference_sample(prior)).numpy()
         counts, _, _ = np.histogram2d(sample[:, 0], sample[:, 1], edges)
         density = gaussian_filter(counts.T / (len(sample) * cell), sigma=1.5)
-        # Levels from the samples inside: smoothing has widened the density.
+        # The levels come from the samples inside, because smoothing has widened the density.
         column, row = ((sample - low.numpy()) / step).astype(int).T
         inside = (column >= 0) & (column < CELLS) & (row >= 0) & (row < CELLS)
         at_samples = np.where(inside, density[row.clip(0, CELLS - 1), column.clip(0, CELLS - 1)], 0)
         found = [np.quantile(at_samples, 1 - share) for share in ENCLOSED]
-    # Slightly lower, so that the contour of a flat density is its edge.
+    # Slightly lower levels, so that the contour of a flat density is its edge.
     levels = {0.999 * float(level) for level in found if level > 0}
     return PlaneDensity(x, y, density, sorted(levels))
 
 
 def reference_sample(prior: Prior) -> Tensor:
-    """A large sample of the prior [4 · REFERENCE_SIZE, d], the same at every call."""
+    """Return a large sample of the prior [4 · REFERENCE_SIZE, d], always the same."""
     return prior.sample(4 * REFERENCE_SIZE, stream(0, "sample of the prior for pictures"))

@@ -1,4 +1,4 @@
-"""Figures made of images: originals, reconstructions and what is decoded from the prior."""
+"""Figures of images: originals, reconstructions and decoded prior samples."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,16 +12,16 @@ from aae.report.figures import Figure, new_figure
 from aae.report.titles import TITLES
 from aae.seeding import stream
 
-# Points on each axis of the grid of prior quantiles.
+# Number of points on each axis of the grid of prior quantiles.
 GRID = 15
-# The margin on either side of an image in a row is its width divided by this.
+# The width of an image, divided by this, is the margin on either side of it.
 MARGIN = 10
 
 
 def draw_reconstructions(
     originals: Tensor, reconstructions: Mapping[str, Tensor], class_names: Sequence[str]
 ) -> Figure:
-    """Draw images in the first row, and below them their reconstructions by each model.
+    """Draw images in the first row, and the reconstructions by each model below them.
 
     Args:
         originals: images [k, C, H, W] from 0 to 1.
@@ -35,7 +35,7 @@ def draw_reconstructions(
 def draw_rows(
     rows: Mapping[str, Tensor], captions: Mapping[str, Sequence[str]] | None = None
 ) -> Figure:
-    """Draw rows of images, each with its title.
+    """Draw rows of images, each with a title.
 
     Args:
         rows: images [k, C, H, W] from 0 to 1 by title.
@@ -44,7 +44,7 @@ def draw_rows(
     count = len(next(iter(rows.values())))
     height = len(rows) + 0.2 * len(captions or ())
     figure = new_figure(0.9 * count + 1.6, height)
-    # One panel for each row: panels take most of the time of a figure.
+    # One panel for a whole row, because panels take most of the time of a figure.
     panels = figure.subplots(len(rows), squeeze=False)[:, 0]
     for axes, (title, images) in zip(panels, rows.items(), strict=True):
         margin = images.shape[-1] // MARGIN
@@ -62,9 +62,10 @@ def draw_rows(
 def draw_decoded_prior(models: Mapping[str, Model], prior: Prior) -> Figure:
     """Draw the images that each model decodes from the prior.
 
-    In two dimensions on a grid of the prior's quantiles (:meth:`aae.priors.prior.Prior.grid`), from
-    the lowest at the bottom left; in one dimension along its quantiles, row by row; in more of
-    samples of the prior, the same for each model.
+    In two dimensions, the codes are a grid of the prior's quantiles
+    (:meth:`aae.priors.prior.Prior.grid`), with the lowest at the bottom left. In one dimension they
+    are its quantiles, row by row. In more dimensions they are prior samples, the same for each
+    model.
 
     Args:
         models: the models.
@@ -96,7 +97,7 @@ def draw_decoded_prior(models: Mapping[str, Model], prior: Prior) -> Figure:
 
 
 def show_image(axes: Any, image: Tensor) -> None:
-    """Show an image [C, H, W] from 0 to 1, black on white where it has one channel."""
+    """Show an image [C, H, W] from 0 to 1, black on white if it has one channel."""
     channels_last = image.permute(1, 2, 0)
     if channels_last.shape[-1] == 1:
         channels_last = channels_last.squeeze(-1)

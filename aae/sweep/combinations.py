@@ -1,4 +1,4 @@
-"""The trials of a sweep: all combinations of parameters, each one checked before anything runs."""
+"""The trials of a sweep: all combinations of parameters, all checked before any of them runs."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -20,15 +20,15 @@ from aae.workspace import git
 
 
 def combine(overrides: Sequence[str]) -> list[list[str]]:
-    """Return all combinations of values, each one checked.
+    """Return all combinations of values, after checking each of them.
 
     Args:
         overrides: parameters and their values, in the syntax of `dvc exp run --queue -S`.
 
     Raises:
-        ParameterError: names the first combination that is wrong, and why.
+        ParameterError: if a combination is wrong; names the first one and the reason.
     """
-    read_params(PARAMS)  # what is wrong before any change
+    read_params(PARAMS)  # an error in the file itself must not look like one of a combination
     choices = [
         [f"{_prefix(o)}{o.key_or_group}={value}" for value in o.sweep_string_iterator()]
         if o.is_sweep_override()
@@ -45,15 +45,15 @@ def combine(overrides: Sequence[str]) -> list[list[str]]:
             raise ParameterError(f"{' '.join(changes)}: {error}") from error
         if data.source != "mnist-5k" and not Path(data.root).expanduser().is_absolute():
             raise ParameterError(
-                f"{' '.join(changes)}: data.root: {data.root!r} is below this folder, and images "
-                f"are not sent along; add data.root={Path(data.root).absolute()}, or the folder "
-                "where all machines have them"
+                f"{' '.join(changes)}: data.root: {data.root!r} is below this folder, but the "
+                f"sweep does not send images; add data.root={Path(data.root).absolute()}, or the "
+                "folder where all machines have the images"
             )
     return combinations
 
 
 def changed_params(path: Path, changes: Sequence[str]) -> Params:
-    """Return the parameters of a file with changes, in the syntax of `dvc exp run -S`.
+    """Return the parameters of a file after changes in the syntax of `dvc exp run -S`.
 
     Raises:
         ParameterError: if a value or a name is wrong.
@@ -72,7 +72,7 @@ def changed_params(path: Path, changes: Sequence[str]) -> Params:
                 OmegaConf.update(config, key, override.value(), merge=False, force_add=True)
         except (OmegaConfBaseException, LookupError, TypeError, AttributeError) as error:
             raise ParameterError(f"{override.input_line}: {error}") from error
-    # Says what would be right instead of a wrong name.
+    # First, since its error suggests the right name instead of a wrong one.
     params = parse_params(OmegaConf.to_container(config))  # type: ignore[arg-type]
     if missing:
         raise ParameterError(f"{missing[0]}: not in {path}; to add it, write +{missing[0]}=…")
@@ -84,7 +84,7 @@ def _parse(overrides: Iterable[str]) -> list[Override]:
     found = []
     for text in overrides:
         file, colon, rest = text.partition(":")
-        named = bool(colon) and "=" not in file  # a file, as DVC allows
+        named = bool(colon) and "=" not in file  # DVC allows a file before the name
         if named and file != str(PARAMS):
             raise ParameterError(f"{text}: only parameters of {PARAMS} can be set")
         try:
@@ -95,18 +95,18 @@ def _parse(overrides: Iterable[str]) -> list[Override]:
 
 
 def _prefix(override: Override) -> str:
-    """Return how an override begins: "+" or "++" for a value that may be new, "~" to delete it."""
+    """Return the prefix of an override: "+" or "++" for a value that may be new, "~" to delete."""
     return re.match(r"[+~]*", override.input_line or "")[0]  # type: ignore[index]
 
 
 def experiment_names(prefix: str, combinations: Sequence[Sequence[str]]) -> list[str]:
-    """Return the names of the experiments: the prefix and a number, as DVC's queue has them.
+    """Return the names of the experiments: the prefix and a number, as DVC's queue names them.
 
     Raises:
-        SweepError: if these are not names of experiments, or such experiments exist.
+        SweepError: if the prefix is not valid in a name, or such experiments exist.
     """
     if not re.fullmatch(r"\w+([.-]\w+)*", prefix):
-        raise SweepError(f"--name: {prefix!r} may have letters, digits and single - . _ only")
+        raise SweepError(f"--name: {prefix!r} may have only letters, digits and single - . _")
     numbered = [f"{prefix}-{number}" for number in range(1, len(combinations) + 1)]
     known = (git("for-each-ref", "--format=%(refname)", "refs/exps") or "").splitlines()
     taken = {reference.rpartition("/")[2] for reference in known} & set(numbered)

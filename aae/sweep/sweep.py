@@ -1,8 +1,9 @@
 """Many experiments on many machines: all combinations of parameters, run by Ray.
 
-Each combination is what `dvc exp run -S …` would be here, with everything in the working tree,
-committed or not: its run is in the same experiment of MLflow, and `dvc exp show` lists it. A trial
-whose machine dies is run again on another. The results are in one table, a CSV file.
+Each combination gives the same results as `dvc exp run -S …` in this folder, with everything in the
+working tree, committed or not: the same experiment of MLflow records its runs, and `dvc exp show`
+lists it. If the machine of a trial dies, another machine repeats the trial. One table, a CSV file,
+contains all results.
 """
 
 import json
@@ -32,17 +33,17 @@ from aae.sweep.combinations import by_name, combine, experiment_names
 from aae.tracking.store import Store, connect
 from aae.workspace import git, project_root
 
-# Where a trial has its measures.
+# The file of a trial with its measures.
 MEASURED = "reports/metrics/latent.json"
-# How often a trial is started again when its machine or its worker has died.
+# How often a trial is started again after its machine or its worker has died.
 RETRIES = 3
-# The model that the table is about; its rows are sorted by the first headline measure that is a
-# number.
+# The table shows this model and is sorted by the first headline measure that is a number, since the
+# verdict only divides it in two.
 MODEL = "aae"
 SORT_BY = next(key for key in HEADLINES if key != "follows_prior")
-# Stores that only this machine can write to.
+# Schemes of stores that only this machine can write to.
 LOCAL_STORES = ("", "file", "sqlite")
-# Seconds that a cluster has to answer, and that trials have to end after Ctrl-C.
+# Time limit in seconds for an answer of the cluster, and for trials to end after Ctrl-C.
 PATIENCE = 30
 
 
@@ -52,18 +53,18 @@ def sweep(
     """Run all combinations of parameters, each as a DVC experiment.
 
     Args:
-        name: name of the experiments, to which their numbers are added.
+        name: name of the experiments; each gets a number after it.
         overrides: parameters and their values, in the syntax of `dvc exp run --queue -S`.
         address: address of a cluster; RAY_ADDRESS, or a cluster of this machine alone, if None.
-        cpus: cores of a trial.
-        gpus: GPUs of a trial.
-        path: where to write the table, after every trial.
+        cpus: cores for each trial.
+        gpus: GPUs for each trial.
+        path: file for the table, which is written after every trial.
 
     Returns:
-        The table, one row for each trial, the best match first.
+        The table with one row for each trial and the best match first.
 
     Raises:
-        ParameterError: if a value is wrong; nothing has run then.
+        ParameterError: if a value is wrong; nothing has run in that case.
         SweepError: if nothing can run for another reason.
         OutputError: if the table cannot be written.
     """
@@ -74,11 +75,11 @@ def sweep(
     baseline = git("rev-parse", "HEAD")
     if baseline is None:
         raise SweepError(f"{Path.cwd()} is not a git repository with a commit")
-    packed = trial.pack()  # at once, before the next commit
+    packed = trial.pack()  # now, since the commit may change while the sweep runs
     check_writable(path)
     root, session = project_root(Path.cwd()), uuid.uuid4().hex
     try:
-        # Creates the experiment: its files must go where runs from here would put them.
+        # This creates the experiment, so that its files go where runs of this machine put them.
         store = connect(root)
     except TrackingError as error:
         raise SweepError(str(error)) from error
@@ -94,7 +95,7 @@ def sweep(
             own = variables | {"AAE_TRIAL": f"{session} {trial_name}"}
             running[run.remote(project, session, reference, changes, own)] = reference
         rows: list[dict[str, Any]] = []
-        with ExitStack() as last:  # the last one first; each, even if Ctrl-C interrupts another
+        with ExitStack() as last:  # runs all callbacks, the last one first, even after Ctrl-C
             last.callback(_end_left, store, list(trials))
             last.callback(_collect, ray, session, root)
             last.callback(_stop, ray, running)
@@ -112,14 +113,14 @@ def cluster(address: str | None, cpus: int, gpus: float, store: str) -> Iterator
 
     Args:
         address: address of the cluster; RAY_ADDRESS, or a cluster of this machine alone, if None.
-        cpus: cores of a trial.
-        gpus: GPUs of a trial.
+        cpus: cores for each trial.
+        gpus: GPUs for each trial.
         store: address of MLflow's store.
 
     Raises:
-        SweepError: if there is no Ray, no such cluster, or it cannot run them.
+        SweepError: if Ray is not installed, there is no such cluster, or it cannot run the trials.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report to its makers
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report to its vendor
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # it would print a warning
     try:
         import ray
@@ -129,7 +130,7 @@ def cluster(address: str | None, cpus: int, gpus: float, store: str) -> Iterator
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     local = address == "local"
     try:
-        if ":" in address:  # Ray itself would try for ever
+        if ":" in address:  # Ray itself would try without end
             url = urlsplit(address if "//" in address else f"//{address}")
             socket.create_connection((url.hostname, url.port), PATIENCE).close()
         ray.init(
@@ -147,13 +148,13 @@ def cluster(address: str | None, cpus: int, gpus: float, store: str) -> Iterator
             for machine in machines.values()
         ):
             asked = f"--cpus {cpus} --gpus {gpus:g}"
-            raise SweepError(f"{asked}: no machine of the cluster has as many")
+            raise SweepError(f"{asked}: no machine of the cluster has that many")
         here = machines[ray.get_runtime_context().get_node_id()]["NodeManagerAddress"]
         others = {machine["NodeManagerAddress"] for machine in machines.values()} - {here}
         if urlsplit(store).scheme in LOCAL_STORES and (others or address.startswith("ray://")):
             raise SweepError(
-                f"MLFLOW_TRACKING_URI: {store} is a file of this machine and the cluster has "
-                "others; set it to the address of a server (`mlflow server`)"
+                f"MLFLOW_TRACKING_URI: {store} is a file of this machine, but the cluster has "
+                "other machines; set it to the address of a server (`mlflow server`)"
             )
         yield ray
     finally:
@@ -161,7 +162,7 @@ def cluster(address: str | None, cpus: int, gpus: float, store: str) -> Iterator
 
 
 def _outcomes(ray: ModuleType, running: dict[Any, str]) -> Iterator[tuple[str, bytes, str]]:
-    """Yield trials as they end: their references, experiments and the ends of their output."""
+    """Yield the reference, the experiment and the end of the output of each trial as it ends."""
     while running:
         (ended,), _ = ray.wait(list(running))
         reference = running.pop(ended)
@@ -175,7 +176,7 @@ def _outcomes(ray: ModuleType, running: dict[Any, str]) -> Iterator[tuple[str, b
 def _take(
     reference: str, bundle: bytes, log: str, trials: Mapping[str, Sequence[str]]
 ) -> dict[str, Any]:
-    """Add a trial's experiment to this repository, say so, and return its row of the table."""
+    """Add a trial's experiment to this repository, print its result, and return its row."""
     name = reference.rpartition("/")[2]
     row: dict[str, Any] = {"experiment": name} | by_name(trials[name])
     changes = " ".join(trials[name])
@@ -183,12 +184,12 @@ def _take(
         try:
             trial.unpack(bundle, reference)
         except (OSError, subprocess.CalledProcessError) as error:  # the disk is full
-            bundle, log = b"", f"error: git does not take it: {error}"
+            bundle, log = b"", f"error: git rejects the experiment: {error}"
     if bundle:
         measured = json.loads(git("show", f"{reference}:{MEASURED}") or "")[MODEL]
         print(f"{name} ({changes}): {SORT_BY} {measured[SORT_BY]:.4g}", flush=True)
         return row | {key: measured[key] for key in HEADLINES if key in measured}
-    lines = without_password(log).strip().splitlines() or ["it ended without any output"]
+    lines = without_password(log).strip().splitlines() or ["the trial ended without any output"]
     reason = next((line for line in lines if line.startswith("error: ")), lines[-1])
     print("\n".join(["", *lines, f"{name} ({changes}) failed"]), file=sys.stderr, flush=True)
     return row | {"error": reason.removeprefix("error: ")}
@@ -203,7 +204,7 @@ def _stop(ray: ModuleType, running: Mapping[Any, str]) -> None:
 
 
 def _collect(ray: ModuleType, session: str, root: Path) -> None:
-    """Delete what is left on the machines, after fetching what MLflow has not taken."""
+    """Delete the files on the machines, after fetching records that MLflow has not accepted."""
     on = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
     for machine in filter(lambda node: node["Alive"], ray.nodes()):
         there = {"num_cpus": 0, "scheduling_strategy": on(machine["NodeID"], soft=False)}
@@ -211,17 +212,17 @@ def _collect(ray: ModuleType, session: str, root: Path) -> None:
         try:
             if spool := ray.get(pack.remote(session), timeout=PATIENCE):
                 trial.extract(spool, root, "data_filter")
-                print("warning: MLflow has not taken everything; upload the rest with `aae sync`",
+                print("warning: MLflow has not accepted all records; upload them with `aae sync`",
                       file=sys.stderr)  # fmt: skip
             ray.get(leave.remote(session), timeout=PATIENCE)
         except (ray.exceptions.RayError, OSError) as error:
             print(f"warning: {machine['NodeManagerAddress']} keeps aae-sweep-{session} in its "
-                  f"temporary folder, with what MLflow has not taken of its trials: "
+                  f"temporary folder, with the records that MLflow has not accepted: "
                   + str(error).rpartition("\n")[2], file=sys.stderr)  # fmt: skip
 
 
 def _end_left(store: Store, trials: list[str]) -> None:
-    """End the runs that killed stages could not end."""
+    """End the runs of stages that were killed."""
     try:
         store.end_left(trials)
     except TrackingError as error:
@@ -229,7 +230,7 @@ def _end_left(store: Store, trials: list[str]) -> None:
 
 
 def draw(table: pd.DataFrame) -> Table:
-    """Return the table for a terminal, without the reasons why trials have failed."""
+    """Return the table for a terminal, without the reasons for failed trials."""
     shown = Table(show_edge=False)
     for name in table.columns[:-1]:
         shown.add_column(HEADLINES.get(name, name), overflow="fold")

@@ -1,1 +1,1 @@
-"""Experiment tracking: MLflow's store, the runs in it, and the spool for when it is away."""
+"""Experiment tracking: MLflow's store, its runs, and the spool for times when it is unreachable."""

@@ -1,4 +1,4 @@
-"""A run to record a stage in, whether MLflow can be reached or not."""
+"""A run that records a stage, even if MLflow is unreachable."""
 
 import os
 import re
@@ -29,17 +29,17 @@ from aae.workspace import experiment, git, project_root
 
 
 class Run:
-    """A run to record in; losses and metrics have the names of the history and of latent.json.
+    """A run of MLflow; losses and metrics have the names of the history and of latent.json.
 
-    Everything is recorded in order. When the store turns out to be away, or refuses what it took
-    before, the rest is kept and recorded when the run is closed; what it does not take then stays
-    in `mlflow-spool/`, from where the next stage or `aae sync` uploads it.
+    Everything is recorded in order. If the store becomes unreachable, or rejects a record after it
+    has accepted others, the run keeps the rest and records it when it is closed. Records that the
+    store does not accept then stay in `mlflow-spool/`; the next stage or `aae sync` uploads them.
 
     Args:
         root: root of the repository.
-        info: which run it is.
-        begun: whether a store that refuses is a warning, as it is once the store has taken
-            something, and not an error.
+        info: identifies the run.
+        begun: whether the store has accepted a record. A rejection is then a warning, and
+            otherwise an error.
     """
 
     def __init__(self, root: Path, info: store.RunInfo, begun: bool = False) -> None:
@@ -47,7 +47,7 @@ class Run:
         self.store: store.Store | None = None
         self.pending: list[store.Record] = []
         self.away = False
-        self.folder: Path | None = None  # where it is spooled, if it is
+        self.folder: Path | None = None  # of its spool, once it has one
         self.lock: FileLock | None = None  # of that folder
 
     def log_params(self, params: Mapping[str, Any]) -> None:
@@ -85,12 +85,12 @@ class Run:
         """Log an evaluation; a later one replaces it.
 
         Args:
-            metrics: the final metrics. Nested ones are named "group/dotted.name", since MLflow's
-                pages have a section for each group.
+            metrics: the final metrics. Nested metrics are named "group/dotted.name", since
+                MLflow's pages have a section for each group.
             histogram: bins of the latent histogram.
-            figures: a folder of figures.
-            prefix: put before all names, to distinguish several evaluations of a model.
-            tags: further facts about the evaluation.
+            figures: a folder with figures.
+            prefix: prefix of all names, which distinguishes several evaluations of a model.
+            tags: additional tags of the evaluation.
         """
         values = {
             f"{prefix}{name.replace('.', '/', 1)}": value
@@ -109,7 +109,7 @@ class Run:
         self._record(store.End(status, now()))
 
     def upload_older(self) -> None:
-        """Upload what earlier stages have spooled: this run may go on in one of their runs."""
+        """Upload the records of earlier stages, since this run may continue one of their runs."""
         if self.away or not spooled(self.root):
             return
         try:
@@ -121,15 +121,15 @@ class Run:
                 warn(reason)
 
     def keep(self) -> None:
-        """Spool what the store has not taken yet, so that killing this process does not lose it."""
+        """Spool records that the store lacks, so that they survive a kill of this process."""
         if self.away:
             self._spool()
 
     def close(self, at_once: bool = False) -> None:
-        """Record what is pending; if that is not possible, spool it.
+        """Record everything that is pending; if that fails, spool it.
 
         Args:
-            at_once: do not wait again for a store that was away.
+            at_once: do not wait again for a store that was unreachable.
         """
         try:
             if self.away and at_once:
@@ -139,7 +139,7 @@ class Run:
             self._write_pending()
         except TrackingError as error:
             self._spool(f"{error}; ")
-        except BaseException:  # Ctrl-C while a server does not answer
+        except BaseException:  # Ctrl-C, while a server does not answer
             self._spool()
             raise
         else:
@@ -160,7 +160,7 @@ class Run:
                 self.pending.clear()
                 raise
             self._goes_on_without(error)
-        except BaseException:  # Ctrl-C while a server does not answer: do not ask it again
+        except BaseException:  # Ctrl-C, while a server does not answer: do not ask it again
             self.away = True
             raise
 
@@ -171,12 +171,12 @@ class Run:
         self.begun = True
 
     def _goes_on_without(self, error: TrackingError) -> None:
-        # It may have taken a record without answering: what the run has must be asked.
+        # The store may have accepted a record although its answer was lost: ask what the run has.
         self.away, self.info.resumed, self.store = True, True, None
-        warn(f"{error}; going on, what is missing will be recorded at the end")
+        warn(f"{error}; the stage continues, and records what is missing at its end")
 
     def _spool(self, why: str | None = None) -> None:
-        """Spool what is pending; a training does not end because this disk is full.
+        """Spool everything that is pending; a full disk is a warning, so the training continues.
 
         Args:
             why: the reason to print, if the records stay in the spool.
@@ -192,11 +192,11 @@ class Run:
                 self.lock = lock
             self.pending = save_spooled(self.folder, replace(self.info, resumed=True), self.pending)
         except (OutputError, OSError) as error:
-            warn(f"{why or ''}what MLflow has not taken of this run is not kept: {error}")
+            warn(f"{why or ''}the rest of this run cannot be kept: {error}")
         else:
             if why:
                 folder = self.folder.relative_to(self.root)
-                warn(f"{why}the rest of this run is kept in {folder}, upload it with `aae sync`")
+                warn(f"{why}the rest of this run is kept in {folder}; upload it with `aae sync`")
 
 
 @contextmanager
@@ -210,7 +210,7 @@ def training_run(
         prior: name of the prior, "none" for an autoencoder.
         seed: the seed of params.yaml.
         params: nested parameters, logged by dotted name.
-        training: id of the training; if it was killed before, its run goes on.
+        training: id of the training; if the training was killed before, its run continues.
     """
     info = _new_run(stage, prior, seed, {"training": training})
     with _ended(Run(project_root(Path.cwd()), info)) as run:
@@ -220,10 +220,10 @@ def training_run(
 
 @contextmanager
 def evaluation_run(weights: Path, stage: str, prior: str, seed: int) -> Iterator[Run]:
-    """Record in the run that trained a model; if there is none, in a new one that says so.
+    """Record in the run that trained a model, or else in a new run whose name says so.
 
     Args:
-        weights: the model file; its digest is the tag ``model_digest`` of the run that trained it.
+        weights: the model file; the run that trained it has its digest as tag ``model_digest``.
         stage: the stage that trained it.
         prior: the prior that it was trained with, "none" for an autoencoder.
         seed: the seed of params.yaml.
@@ -232,14 +232,14 @@ def evaluation_run(weights: Path, stage: str, prior: str, seed: int) -> Iterator
     info.name += " (trained elsewhere)"
     info.tags["trained_elsewhere"] = "true"
     info.find = f"{info.find} and attributes.status = 'FINISHED'"
-    # The evaluation is done: a store that refuses it must not end the stage.
+    # The evaluation is done, so a store that rejects it must not end the stage.
     with _ended(Run(project_root(Path.cwd()), info, begun=True)) as run:
         yield run
 
 
 @contextmanager
 def _ended(run: Run) -> Iterator[Run]:
-    """End a run when the block ends: FINISHED, KILLED by Ctrl-C or FAILED."""
+    """End a run with the block, as FINISHED, as KILLED after Ctrl-C, or as FAILED."""
     run.upload_older()
     try:
         yield run
@@ -256,7 +256,7 @@ def _ended(run: Run) -> Iterator[Run]:
 
 
 def _new_run(stage: str, prior: str, seed: int, found_by: Mapping[str, str]) -> store.RunInfo:
-    """Describe a run, which goes on if there is one with the tag that it is found by."""
+    """Describe a run; if there is one with the tag ``found_by``, that run continues."""
     tags = {
         "stage": stage, "prior": prior, "seed": str(seed), "dvc_experiment": experiment(),
         "threads": str(torch.get_num_threads()), "ci": "true" if os.environ.get("CI") else "",
@@ -271,11 +271,11 @@ def _new_run(stage: str, prior: str, seed: int, found_by: Mapping[str, str]) -> 
 
 
 def _git_tags() -> dict[str, str]:
-    """Commit, and whether what determines the results differs from it; nothing outside of git.
+    """Return the commit, and whether the working tree differs from it; nothing outside of git.
 
-    What stages write (dvc.lock, reports/) does not count.
+    Outputs of the stages (dvc.lock, reports/) do not count as differences.
     """
-    # Also where the user's git is configured to ignore files that it does not know.
+    # The option is needed if the user's git is configured to hide untracked files.
     status = ("status", "--porcelain", "--untracked-files=normal")
     commit, changes = git("rev-parse", "HEAD"), git(*status, "--", ".", ":!dvc.lock", ":!reports")
     if commit is None or changes is None:
@@ -284,7 +284,7 @@ def _git_tags() -> dict[str, str]:
 
 
 def now() -> int:
-    """Return the milliseconds since 1970."""
+    """Return the time in milliseconds since 1970."""
     return time.time_ns() // 1_000_000
 
 

@@ -1,7 +1,7 @@
-"""The spool: records that MLflow has not taken yet, on disk until it does.
+"""The spool: records on disk that MLflow has not accepted yet.
 
-A spooled run is a folder of `mlflow-spool/` in the root of the repository. Its run.json says which
-run it is and holds the records in order; arrays and files lie beside it.
+A spooled run is a folder in `mlflow-spool/` in the root of the repository. Its run.json identifies
+the run and holds the records in order; arrays and files are next to it.
 """
 
 import json
@@ -20,7 +20,7 @@ from aae.tracking.store import Record, RunInfo, address, connect
 from aae.workspace import locked
 
 RECORDS = {kind.__name__: kind for kind in get_args(Record)}
-NO_USE = "delete that folder if it is of no use"
+NO_USE = "delete that folder if you do not need it"
 
 
 def spooled(root: Path) -> list[Path]:
@@ -29,18 +29,18 @@ def spooled(root: Path) -> list[Path]:
 
 
 def spool_lock(root: Path, folder: Path) -> FileLock:
-    """Return the lock of a spooled run, for the process that records in it or uploads it."""
+    """Return the lock of a spooled run; a process that writes or uploads the run holds it."""
     return locked(root, f"spool-{folder.name}")
 
 
 def save_spooled(folder: Path, run: RunInfo, records: list[Record]) -> list[Record]:
-    """Write a run to its folder, whole or not at all, with copies of the files that it needs.
+    """Write a run to its folder, completely or not at all, with copies of the files it needs.
 
     Returns:
         The records, with the paths of these copies.
 
     Raises:
-        OutputError: if it cannot be written.
+        OutputError: if the run cannot be written.
     """
     with replacing(folder) as temporary:
         temporary.mkdir()
@@ -52,17 +52,17 @@ def save_spooled(folder: Path, run: RunInfo, records: list[Record]) -> list[Reco
         (temporary / "run.json").write_text(content, encoding="utf-8")
         previous = folder.with_name(f"{folder.name}.previous")
         if folder.exists():
-            folder.replace(previous)  # sync finds it there if this process is killed now
+            folder.replace(previous)  # after a kill now, sync finds it there
     if previous.exists():
         remove_spooled(previous)
     return load_spooled(folder)[1]
 
 
 def remove_spooled(folder: Path) -> None:
-    """Delete a run that has been uploaded, here or by another process at the same time."""
-    (folder / "run.json").unlink(missing_ok=True)  # first: what it lists must be complete
+    """Delete a run that has been uploaded; another process may delete it at the same time."""
+    (folder / "run.json").unlink(missing_ok=True)  # first, since it must not list missing files
     shutil.rmtree(folder, ignore_errors=True)
-    with suppress(OSError):  # there are others in it
+    with suppress(OSError):  # other runs are in it
         folder.parent.rmdir()
 
 
@@ -70,8 +70,8 @@ def load_spooled(folder: Path) -> tuple[RunInfo, list[Record]]:
     """Read a run and its records from its folder.
 
     Raises:
-        FileNotFoundError: if the run is not there any more.
-        TrackingError: if it cannot be read.
+        FileNotFoundError: if the run no longer exists.
+        TrackingError: if the run cannot be read.
     """
     try:
         content = json.loads((folder / "run.json").read_text(encoding="utf-8"))
@@ -87,14 +87,14 @@ def load_spooled(folder: Path) -> tuple[RunInfo, list[Record]]:
 
 
 def sync(root: Path) -> tuple[int, list[str]]:
-    """Upload the spooled runs, the oldest first; what the store does not take stays spooled.
+    """Upload the spooled runs, the oldest first; records that the store rejects stay spooled.
 
     Returns:
-        How many were uploaded, and for each of the others the reason why not.
+        The number of uploaded runs, and the reason for each of the others.
 
     Raises:
         StoreAwayError: if the store does not answer.
-        OutputError: if what is left of a run cannot be spooled again.
+        OutputError: if the rest of a run cannot be spooled again.
     """
     count, left = 0, []
     with locked(root, "spool"):
@@ -106,7 +106,7 @@ def sync(root: Path) -> tuple[int, list[str]]:
                 count += 1
             except Timeout:
                 left.append(f"{name}: a running stage records in it and uploads it itself")
-            except FileNotFoundError:  # just uploaded by a training that has ended
+            except FileNotFoundError:  # a training that has just ended has uploaded it
                 continue
             except StoreAwayError:
                 raise
@@ -130,7 +130,7 @@ def _upload(root: Path, folder: Path) -> None:
     store = connect(root)
     try:
         store.write(run, records)
-    except BaseException as error:  # also Ctrl-C: what is uploaded must not be uploaded twice
+    except BaseException as error:  # also after Ctrl-C, no record may be uploaded twice
         save_spooled(folder, run, records)
         if isinstance(error, TrackingError) and not isinstance(error, StoreAwayError):
             raise TrackingError(f"{error}; {NO_USE}") from error

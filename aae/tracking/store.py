@@ -1,4 +1,4 @@
-"""MLflow's store: where it is, and what can be recorded in it; nothing else imports mlflow."""
+"""MLflow's store: its address and its records. No other module imports mlflow."""
 
 import json
 import logging
@@ -21,8 +21,8 @@ from aae.errors import StoreAwayError, TrackingError, without_password
 from aae.models import Architecture
 from aae.workspace import locked
 
-# MLflow reads these when it is imported. Its own messages would bury the progress of a training,
-# and a server that is away should delay a stage by seconds, one that hangs by a minute.
+# MLflow reads these when it is imported. Its own messages would bury the progress of a training. An
+# unreachable server should delay a stage by seconds, and one that hangs by a minute at most.
 os.environ.update(
     {
         name: os.environ.get(name) or value
@@ -46,11 +46,11 @@ from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.types import Schema, TensorSpec
 from requests import RequestException
 
-# Packages that a logged model imports, beside this one, which is logged with it; pandas because
-# MLflow serves tables too.
+# Packages that a logged model imports. The code of this project is logged with the model; pandas is
+# here because MLflow also serves tables.
 MODEL_REQUIREMENTS = ("numpy", "pandas", "pydantic", "safetensors", "torch")
 
-# urllib3 prints a line for every failed attempt; one warning of ours is enough.
+# urllib3 prints a line for every failed attempt; our one warning is enough.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
 
@@ -62,11 +62,11 @@ def experiment_name() -> str:
 def store_uri(root: Path) -> str:
     """Return the address of the store: ``MLFLOW_TRACKING_URI``, or `mlflow.db` in the root.
 
-    A relative file is relative to the repository, and not to the copy of it that a queued
-    experiment runs in.
+    A relative path is relative to the original repository, even if a queued experiment runs in a
+    copy of it.
 
     Raises:
-        TrackingError: if it is a folder, which MLflow no longer supports.
+        TrackingError: if the address is a folder, which MLflow no longer supports.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
     if uri.startswith("sqlite:///"):
@@ -80,7 +80,7 @@ def store_uri(root: Path) -> str:
 
 
 def address(root: Path) -> str:
-    """Return the store and the experiment that runs go to, without a password."""
+    """Return the address of the store, without a password, and the name of the experiment."""
     return f"{without_password(store_uri(root))}, experiment {experiment_name()}"
 
 
@@ -92,36 +92,37 @@ def connect(root: Path) -> "Store":
 
     Raises:
         StoreAwayError: if the store does not answer.
-        TrackingError: if it refuses.
+        TrackingError: if the store rejects the request.
     """
     uri, name = store_uri(root), experiment_name()
-    # A database does not know where files should go, a server does.
+    # A server knows where files go; with a database, the client must say it.
     in_database = uri.startswith(tuple(DATABASE_ENGINES))
     artifacts = (root / "mlartifacts").as_uri() if in_database else None
-    # Two processes that open a new store would both create its tables, or the experiment twice.
+    # Without the lock, two processes could both create the tables or the experiment.
     with locked(root, "mlflow"), _errors():
         mlflow.set_tracking_uri(uri)
         if mlflow.get_experiment_by_name(name) is None:
             try:
                 mlflow.create_experiment(name, artifact_location=artifacts)
             except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # created by another machine
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another machine has created it
                     raise
         return Store(mlflow.set_experiment(name).experiment_id)
 
 
 @dataclass
 class RunInfo:
-    """Which run of MLflow something is recorded in.
+    """Identifies a run of MLflow.
 
     Attributes:
         address: store and experiment, see :func:`address`.
         name: its name, if it is new.
         tags: its tags.
-        start: when it began, in milliseconds since 1970.
+        start: time of its start, in milliseconds since 1970.
         find: filter of MLflow that finds the run if it exists; None if it is new.
         id: its id, once known.
-        resumed: whether the run existed before: what it has of a training is not recorded twice.
+        resumed: whether the run existed before. Records that it already has are then not written
+            again.
     """
 
     address: str
@@ -134,7 +135,7 @@ class RunInfo:
 
 
 class Store:
-    """MLflow's store, open.
+    """MLflow's store, connected.
 
     Args:
         experiment: id of the experiment.
@@ -146,14 +147,14 @@ class Store:
         self.client = mlflow.MlflowClient()
 
     def save_view(self, name: str, view: dict[str, Any]) -> str:
-        """Save a view of the experiment's page; return its address below the server's."""
+        """Save a view of the experiment's page; return its address relative to the server's."""
         with _errors():
             tag = f"mlflow.sharedViewState.{name}"
             self.client.set_experiment_tag(self.experiment, tag, json.dumps(view))
         return f"#/experiments/{self.experiment}/runs?viewStateShareKey={name}"
 
     def end_left(self, experiments: Iterable[str]) -> None:
-        """End the runs of DVC experiments that were killed, as KILLED."""
+        """Mark the runs that killed DVC experiments have left running as KILLED."""
         with _errors():
             for name in experiments:
                 chosen = f"attributes.status = 'RUNNING' and tags.dvc_experiment = '{name}'"
@@ -161,15 +162,15 @@ class Store:
                     self.client.set_terminated(run.info.run_id, "KILLED")
 
     def write(self, run: RunInfo, records: list["Record"]) -> None:
-        """Record in a run; a record is removed from the list when it is in the store.
+        """Write records to a run; a record leaves the list when it is in the store.
 
         Args:
-            run: which run; a new one is created, and its ``id`` and ``resumed`` are set.
-            records: what to record, in order.
+            run: identifies the run. A new run is created; its ``id`` and ``resumed`` are set.
+            records: the records, in order.
 
         Raises:
-            StoreAwayError: if the store does not answer; what is left on the list is not recorded.
-            TrackingError: if it refuses.
+            StoreAwayError: if the store does not answer; the list then holds the unwritten records.
+            TrackingError: if the store rejects a record.
         """
         with _errors():
             if run.id is None:
@@ -187,7 +188,7 @@ class Store:
                 del records[0]
 
     def is_finished(self, run_id: str) -> bool:
-        """Return whether a run has come to a good end."""
+        """Return whether a run has ended as FINISHED."""
         return self.client.get_run(run_id).info.status == "FINISHED"
 
     @cache  # noqa: B019, a store lives as long as its stage
@@ -197,13 +198,13 @@ class Store:
 
     @cache  # noqa: B019
     def images(self, run_id: str) -> set[tuple[str, str]]:
-        """Return names and epochs of the images of a run of which MLflow has both files."""
+        """Return names and epochs of those images of a run of which MLflow has both files."""
         paths = [Path(item.path) for item in self.client.list_artifacts(run_id, "images")]
         parts = [path.name.split("+") for path in paths if path.suffix == ".webp"]  # written last
         return {(name, epoch) for name, _, epoch, *_ in parts}
 
     def has_model(self, run_id: str) -> bool:
-        """Return whether a run has its model; delete one that was only half written."""
+        """Return whether a run has its model; delete a model that is only half written."""
         chosen = f"source_run_id = '{run_id}'"
         models = self.client.search_logged_models([self.experiment], filter_string=chosen)
         ready = [model.status == entities.LoggedModelStatus.READY for model in models]
@@ -215,7 +216,7 @@ class Store:
 
 @dataclass(frozen=True)
 class Values:
-    """Metrics, parameters and tags; the metrics of an epoch have its number as their step."""
+    """Metrics, parameters and tags; metrics of an epoch have the epoch as their step."""
 
     metrics: dict[str, float] = field(default_factory=dict)
     params: dict[str, str] = field(default_factory=dict)
@@ -224,7 +225,7 @@ class Values:
     time: int = 0
 
     def write(self, store: Store, run_id: str, resumed: bool) -> None:
-        """Write all in one call."""
+        """Write all of them in one call."""
         metrics = self.metrics
         if resumed and self.step:
             known = {name for name in metrics if self.step in store.steps(run_id, name)}
@@ -234,7 +235,7 @@ class Values:
             [entities.Metric(name, x, self.time, self.step) for name, x in metrics.items()],
             [entities.Param(name, text) for name, text in self.params.items()],
             [entities.RunTag(name, text) for name, text in self.tags.items()],
-            synchronous=True,  # whatever the environment says: a refusal must be known
+            synchronous=True,  # also if the environment disagrees: a rejection must be known
         )
         for name in metrics if resumed and self.step else ():
             store.steps(run_id, name).add(self.step)
@@ -250,7 +251,7 @@ class Image:
     time: int
 
     def write(self, store: Store, run_id: str, resumed: bool) -> None:
-        """Write it once."""
+        """Write the image, unless the run has it."""
         known = store.images(run_id) if resumed else set()
         if (self.name, str(self.epoch)) not in known:
             names = {"key": self.name, "step": self.epoch, "timestamp": self.time}
@@ -267,32 +268,32 @@ class Dataset:
     folder: str
 
     def write(self, store: Store, run_id: str, resumed: bool) -> None:  # noqa: ARG002
-        """Write it; MLflow itself keeps it once."""
+        """Write the data set, of which MLflow itself keeps one copy."""
         source = json.dumps({"uri": self.folder})
         dataset = entities.Dataset(self.name, self.digest, "local", source)
         context = entities.InputTag("mlflow.data.context", "training")
         inputs = [entities.DatasetInput(dataset, [context])]
         try:
             store.client.log_inputs(run_id, inputs)
-        except MlflowException:  # another run has just created the same data set: now it exists
+        except MlflowException:  # another run has just created the same data set; now it exists
             store.client.log_inputs(run_id, inputs)
 
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A saved model, so that MLflow can serve its decoder: codes in, images out."""
+    """A saved model, whose decoder MLflow can serve: from codes to images."""
 
     weights: Path
     architecture: dict[str, Any]
 
     def write(self, store: Store, run_id: str, resumed: bool) -> None:
-        """Write it once."""
+        """Write the model, unless the run has it."""
         if resumed and store.has_model(run_id):
             return
         sizes = Architecture.model_validate(self.architecture)
         codes = TensorSpec(np.dtype(np.float32), (-1, sizes.latent_dim))
         images = TensorSpec(np.dtype(np.float32), (-1, *sizes.image_shape))
-        # Without the label of a local build (2.13.0+cpu), which is in no package index.
+        # No package index has the label of a local build (2.13.0+cpu).
         versions = {name: version(name).split("+")[0] for name in MODEL_REQUIREMENTS}
         Model.log(
             artifact_path=None,
@@ -316,7 +317,7 @@ class Text:
     name: str
 
     def write(self, store: Store, run_id: str, resumed: bool) -> None:  # noqa: ARG002
-        """Write it, over one of the same name."""
+        """Write the text, replacing a file of the same name."""
         store.client.log_text(run_id, self.text, self.name)
 
 
@@ -328,7 +329,7 @@ class Files:
     name: str
 
     def write(self, store: Store, run_id: str, resumed: bool) -> None:  # noqa: ARG002
-        """Write them, over those of the same names."""
+        """Write the files, replacing files of the same names."""
         store.client.log_artifacts(run_id, str(self.folder), self.name)
 
 
@@ -340,35 +341,35 @@ class End:
     time: int
 
     def write(self, store: Store, run_id: str, resumed: bool) -> None:  # noqa: ARG002
-        """End the run, unless it has come to a good end before."""
+        """End the run, unless it has ended as FINISHED before."""
         if not store.is_finished(run_id):
             store.client.set_terminated(run_id, self.status, self.time)
 
 
-# What can be recorded. Each has a method that writes it to a run; one that was resumed may have it.
+# Everything that can be recorded. A resumed run may already have a record, which each class checks.
 Record = Values | Image | Dataset | SavedModel | Text | Files | End
 
 
 @contextmanager
 def _errors() -> Iterator[None]:
-    """Tell a store that is away from one that refuses."""
-    outer = sys.exception()  # the error that is being handled when the store is called, if any
+    """Tell an unreachable store from one that rejects a request."""
+    outer = sys.exception()  # an error that the caller is handling is none of the store's
     try:
         yield
     except MlflowException as error:
         _raise(error, error.get_http_status_code() >= 500, outer)
     except RequestException as error:  # of an upload of files
         _raise(error, error.response is None or error.response.status_code >= 500, outer)
-    except ImportError as error:  # this kind of store needs another package
+    except ImportError as error:  # this type of store needs another package
         _raise(error, False, outer)
-    except Exception as error:  # a database or a bucket, in the words of its own library
+    except Exception as error:  # a database or a bucket raises the errors of its own library
         _raise(error, True, outer)
 
 
 def _raise(error: Exception, away: bool, outer: BaseException | None) -> None:
     if not away:
         raise TrackingError(f"MLflow: {without_password(str(error))}") from error
-    first: BaseException = error  # libraries wrap it in ever longer sentences
+    first: BaseException = error  # libraries wrap the cause in longer and longer messages
     while (inner := first.__cause__ or first.__context__) not in (None, outer):
         first = inner
     reason = " ".join(without_password(str(error)).split())[:200]

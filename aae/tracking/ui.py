@@ -1,4 +1,4 @@
-"""MLflow's pages, on loopback, opened where the experiments can be compared."""
+"""MLflow's pages on loopback, with a view that compares the experiments."""
 
 import os
 import socket
@@ -11,9 +11,9 @@ from aae.tracking.store import connect
 from aae.workspace import project_root
 
 PORT = 5000
-# The view lists the adversarial autoencoders, sorted by the first headline number.
+# The view lists the adversarial autoencoders, sorted by the first headline measure with digits.
 NAME = "match"
-_NUMBERS = [key for key in HEADLINES if MEASURES[key].digits]  # not the verdict
+_NUMBERS = [key for key in HEADLINES if MEASURES[key].digits]  # the verdict has none
 VIEW = {
     "searchFilter": "tags.stage = 'train_aae'",
     "orderByKey": f"metrics.`{_NUMBERS[0]}`",
@@ -30,10 +30,10 @@ VIEW = {
 
 
 def serve() -> None:
-    """Serve the store on loopback; where MLFLOW_TRACKING_URI names a server, print its address.
+    """Serve the store on loopback; if MLFLOW_TRACKING_URI names a server, print its address.
 
     Raises:
-        TrackingError: if the store does not answer or refuses.
+        TrackingError: if the store does not answer or rejects the request.
     """
     store = connect(project_root(Path.cwd()))
     page = store.save_view(NAME, VIEW)
@@ -43,13 +43,13 @@ def serve() -> None:
     with socket.socket() as probe:
         try:
             probe.bind(("127.0.0.1", PORT))
-        except OSError:  # in use: any other port
+        except OSError:  # the port is in use
             probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     print(f"open http://127.0.0.1:{port}/{page}")
-    print("once MLflow says that it runs; Ctrl-C ends it", flush=True)
-    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # a queue that nothing here uses
-    # As a command-line argument, everybody on the machine could read it.
+    print("once MLflow says that it is running; Ctrl-C stops it", flush=True)
+    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # nothing here uses that queue
+    # In a command-line argument, every user of the machine could read the password.
     os.environ["MLFLOW_BACKEND_STORE_URI"] = store.uri
     command = ["-m", "mlflow", "ui"]
     options = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]

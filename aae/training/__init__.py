@@ -1,4 +1,4 @@
-"""The training of a model: phases, the loop around them, devices, processes and snapshots."""
+"""The training of a model: phases, their loop, devices, processes and snapshots."""
 
 from aae.training.batches import Batches
 from aae.training.loop import Training

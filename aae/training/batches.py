@@ -1,7 +1,7 @@
-"""What a step works on, all of it drawn before the step.
+"""The batches of a training: everything that a step needs is drawn before the step.
 
-Every kind of random number has its own stream, and numbers are drawn for the whole batch on every
-process of a training: neither a new kind nor another number of processes changes what is drawn.
+Every kind of random number has a separate stream, and every process draws the numbers for the whole
+batch. Therefore neither a new kind nor another number of processes changes the numbers.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ from aae.priors import Prior
 from aae.seeding import stream
 from aae.training.distributed import own_rows
 
-# Tensors by name, see :meth:`Batches.draw`.
+# Maps names to tensors, see :meth:`Batches.draw`.
 Batch = Mapping[str, Tensor]
 
 
@@ -25,9 +25,9 @@ class Batches:
     Args:
         images: uint8 training images [N, C, H, W].
         validation_images: uint8 images [M, C, H, W] that the training does not see.
-        prior: the distribution that the codes are to follow; None for an autoencoder.
+        prior: the distribution that the codes should follow; None for an autoencoder.
         seed: the seed of params.yaml.
-        device: where the training runs.
+        device: device of the training.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Batches:
         return order.to(self.images.device)
 
     def draw(self, indices: Tensor) -> Batch:
-        """Return this process's rows of a batch.
+        """Draw a batch and return this process's rows of it.
 
         Args:
             indices: indices [B] of the images in the batch.
@@ -75,8 +75,8 @@ class Batches:
         return batch
 
     def validation(self) -> Iterator[Batch]:
-        """Yield the validation images in parts, with the same samples of the prior every time."""
-        # In parts: as floats, all images together would take more memory than the training.
+        """Yield the validation images in parts, with the same prior samples every time."""
+        # As floats, all images together would take more memory than the training.
         for start in range(0, len(self.validation_images), CHUNK):
             rows = slice(start, start + CHUNK)
             batch = {"images": pixels(self.validation_images[rows])}
@@ -85,12 +85,12 @@ class Batches:
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of every stream; that of the order is from the start of the epoch."""
+        """Return the state of every stream; that of the order is the one at the epoch's start."""
         states = {name: generator.get_state() for name, generator in self.generators.items()}
         return states | {"batch order": self.epoch_began}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from where :meth:`state_dict` was taken."""
+        """Restore the state that :meth:`state_dict` has returned."""
         for name, generator in self.generators.items():
             generator.set_state(state[name])
         self.epoch_began = state["batch order"]

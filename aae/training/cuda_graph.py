@@ -1,7 +1,7 @@
 """A training step that a GPU records once and then repeats without Python.
 
-A step is about two hundred kernels of a few microseconds each. Python takes longer to launch them
-one by one than the GPU takes to run them; a CUDA graph launches all of them at once. See
+A step consists of about two hundred kernels of a few microseconds each. Python takes longer to
+launch them one by one than the GPU takes to run them; a CUDA graph launches all of them at once.
 https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 """
 
@@ -13,18 +13,18 @@ from torch import Tensor
 
 Tensors = Mapping[str, Tensor]
 
-# Calls that run normally before one is recorded: libraries initialise themselves in them.
+# Calls that run normally before the recording, since libraries initialise themselves in them.
 WARM_UP = 3
 
 
 class Recorded:
     """A function of tensors on a GPU, recorded once for each shape of its inputs.
 
-    It may change other tensors in place. Everything that it reads must stay at the same address,
-    and nothing in it may wait for the GPU. What it returns is valid until the next call.
+    The function may change other tensors in place. Everything that it reads must stay at the same
+    address, and nothing in it may wait for the GPU. Its outputs are valid until the next call.
 
     Args:
-        function: from tensors by name to tensors by name.
+        function: maps tensors by name to tensors by name.
     """
 
     def __init__(self, function: Callable[[Tensors], dict[str, Tensor]]) -> None:
@@ -33,7 +33,7 @@ class Recorded:
         self.recordings: dict[
             tuple[torch.Size, ...], tuple[torch.cuda.CUDAGraph, Tensors, dict[str, Tensor]]
         ] = {}
-        # A stream of its own: recording requires that no earlier work is pending.
+        # A separate stream, because recording requires that no earlier work is pending.
         self.stream = torch.cuda.Stream()
 
     def __call__(self, inputs: Tensors) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""The device of a training, CPU or GPU, and its precision."""
+"""The device of a training (CPU or GPU) and its precision."""
 
 import os
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ from aae.params import Device, Precision
 
 
 def training_device(name: Device) -> torch.device:
-    """Return the device of this name; with `torchrun` each process on a machine has its own GPU.
+    """Return the device of this name; under `torchrun` each process on a machine has its own GPU.
 
     Args:
-        name: "cpu", "cuda", or "auto" for "cuda" where there is a GPU.
+        name: "cpu", "cuda", or "auto", which is "cuda" if there is a GPU and else "cpu".
 
     Raises:
         ParameterError: if there is no GPU for this process.
@@ -28,29 +28,29 @@ def training_device(name: Device) -> torch.device:
     if number >= gpus:
         raise ParameterError(
             f"device: {name!r} needs a GPU for each process on a machine, and there are {gpus}; "
-            f"let launcher start no more processes"
+            f"reduce the number of processes in launcher"
         )
-    # cuBLAS reads it at its first use: with a fixed workspace a matrix product repeats to the last
-    # bit. https://docs.nvidia.com/cuda/cublas/#results-reproducibility
+    # With a fixed workspace a matrix product is reproducible to the last bit. cuBLAS reads the
+    # variable at its first use. https://docs.nvidia.com/cuda/cublas/#results-reproducibility
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # The same size in KiB. With torch's default, matrix products of a batch of 100 use a kernel
-    # that takes three times as long: a sixth of a whole step.
+    # This is the same size in KiB. With torch's default, matrix products of a batch of 100 use a
+    # kernel that takes three times as long: a sixth of a whole step.
     os.environ.setdefault("CUBLASLT_WORKSPACE_SIZE", "32768")
     torch.cuda.set_device(number)
     return torch.device("cuda", number)
 
 
 def training_precision(name: Precision, device: torch.device) -> Precision:
-    """Return the precision of this name; "auto" is "bf16" on a device that has it.
+    """Return the precision of this name; "auto" is "bf16" if the device supports it.
 
     Raises:
-        ParameterError: if it is "tf32" and the device is not a GPU that has it.
+        ParameterError: if it is "tf32" and the device is not a GPU that supports it.
     """
     if name == "auto":
         return "bf16" if has_bf16(device) else "float32"
     if name == "tf32" and not (device.type == "cuda" and torch.cuda.is_tf32_supported()):
         raise ParameterError(
-            "precision: 'tf32' needs a GPU that has it, and device: cuda; "
+            "precision: 'tf32' needs device: cuda and a GPU that supports it; "
             "use 'float32', 'bf16' or 'auto'"
         )
     return name
@@ -58,11 +58,13 @@ def training_precision(name: Precision, device: torch.device) -> Precision:
 
 @contextmanager
 def rounding(precision: Precision) -> Iterator[None]:
-    """With "tf32", let a GPU round the factors of matrix products to 10 bits until the block ends.
+    """With "tf32", let a GPU round the factors of matrix products until the block ends.
+
+    It rounds them to a mantissa of 10 bits; bfloat16 would have one of 7 bits.
 
     https://docs.pytorch.org/docs/stable/notes/cuda.html#tensorfloat-32-tf32-on-ampere-and-later-devices
     """
-    if precision != "tf32":  # leave the process's own setting as it is
+    if precision != "tf32":  # keep the process's own setting
         yield
         return
     products = torch.backends.cuda.matmul

@@ -1,11 +1,12 @@
-"""One training on several processes, as `torchrun` starts them on one machine or many.
+"""One training on several processes, which `torchrun` starts on one or more machines.
 
-Every process (rank) has the whole model and takes its rows of every batch. The gradients of all
-ranks are added up before a weight changes: all models stay equal, and the training is the one that
-a single process would do. Random numbers are drawn for the whole batch on every rank, from the same
-streams, so that the number of ranks does not change what is drawn.
+Every process (rank) has the whole model and computes the gradients of its rows of every batch. The
+ranks add up their gradients before a weight changes, with gloo on CPUs and with NCCL on GPUs.
+Therefore all models stay equal, and the training is that of a single process. Every rank draws the
+random numbers for the whole batch, from the same streams, so that the number of ranks does not
+change them.
 
-Without `torchrun` all of this does nothing.
+Without `torchrun` these functions do nothing.
 """
 
 import os
@@ -21,7 +22,7 @@ from torch import Tensor
 
 
 class Stateful(Protocol):
-    """Something whose state can be taken and loaded."""
+    """An object whose state can be returned and loaded."""
 
     def state_dict(self) -> Any:
         """Return the state."""
@@ -50,9 +51,9 @@ def joined() -> Iterator[None]:
 
 
 def _end_with(parent: int) -> None:
-    """End this process when `torchrun` ends, which cannot do so itself if it is killed.
+    """End this process when `torchrun` ends; a `torchrun` that is killed cannot end it.
 
-    The training would otherwise continue beside the next one.
+    Otherwise this training would continue in parallel with the next one.
     """
     while os.getppid() == parent:
         time.sleep(1)
@@ -60,7 +61,7 @@ def _end_with(parent: int) -> None:
 
 
 def ranks() -> int:
-    """Return the number of processes that train."""
+    """Return the number of processes of this training."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
@@ -72,7 +73,7 @@ def is_leader() -> bool:
 def own_rows(rows: Tensor) -> Tensor:
     """Return this rank's rows of a batch [B, …].
 
-    A rank for which there is none takes the first row, which then has weight 0.
+    A rank without any row gets the first row, which then has weight 0.
     """
     if not dist.is_initialized():
         return rows
@@ -96,7 +97,7 @@ def sum_over_ranks(tensors: Sequence[Tensor]) -> None:
 
 
 def from_leader(training: Stateful) -> None:
-    """Give a training the state of the leader's."""
+    """Load the state of the leader's training into this process's training."""
     if not dist.is_initialized():
         return
     state = [training.state_dict() if is_leader() else None]

@@ -1,6 +1,6 @@
-"""The loop of a training: epochs, learning rates, and the state from which it goes on.
+"""The loop of a training: epochs, learning rates, and the state from which it resumes.
 
-What a step does, the phases of aae/training/phases.py say.
+The phases in aae/training/phases.py define what a step does.
 """
 
 import copy
@@ -28,21 +28,22 @@ from aae.training.distributed import (
 )
 from aae.training.phases import Phase, Step
 
-# An epoch: its number under "epoch", and its mean losses by name.
+# The number of an epoch under "epoch", and its mean losses by name.
 Losses = dict[str, float]
 
 
 class Training:
-    """A training of a model: its phases, one after the other, on every batch.
+    """A training of a model, which carries out its phases in order on every batch.
 
     Args:
-        model: trained in place, on the device that it is on.
-        phases: what a step does.
-        batches: what it works on.
+        model: trained in place, on its device.
+        phases: the updates of a step.
+        batches: source of the batches.
         settings: the section ``train_ae`` or ``train_aae`` of params.yaml.
-        precision: "float32"; "tf32" for matrix products on a GPU whose factors are rounded to 10
-            bits; "bf16" for passes through the networks in bfloat16, with weights, losses and
-            optimisers in float32; "auto" for bf16 on a device that has it.
+        precision: "float32"; "tf32", with which a GPU rounds the factors of matrix products to a
+            mantissa of 10 bits; "bf16" (mixed precision) for passes through the networks in
+            bfloat16, with a mantissa of 7 bits, and weights, losses and optimisers in float32;
+            "auto" for bf16 on a device that supports it.
     """
 
     def __init__(
@@ -67,15 +68,16 @@ class Training:
         }
 
     def train_batch(self, batch: Batch) -> dict[str, Tensor]:
-        """Carry out every phase on a batch; return the losses before their updates.
+        """Carry out every phase on a batch; return the loss of each phase before its update.
 
-        A GPU records this once and repeats it: it must not read a value, nor draw a random number.
+        A GPU records this method once and repeats it. Therefore the method must neither read a
+        value nor draw a random number.
         """
         step = Step(self.model, batch, self.precision)
         return {f"{phase.name}_loss": self.update(phase, step) for phase in self.phases}
 
     def update(self, phase: Phase, step: Step) -> Tensor:
-        """Take one step of a phase's optimiser; return the phase's loss before it."""
+        """Take one step of a phase's optimiser; return the loss before the step."""
         optimiser, weights = self.optimisers[phase.name], _weights(phase.networks)
         loss = phase.loss(step)
         optimiser.zero_grad()
@@ -101,19 +103,19 @@ class Training:
     def epochs(self, between_steps: Callable[[], None] = lambda: None) -> Iterator[Losses]:
         """Train to the end; yield the mean training and validation losses of every epoch.
 
-        With several processes all of them go on from where the leader stands, and the leader alone
+        With several processes, all of them start from the leader's state, and only the leader
         validates.
 
         Args:
-            between_steps: called before every step, when the rest of the training depends on
-                :meth:`state_dict` alone.
+            between_steps: called before every step. At this point the rest of the training depends
+                only on :meth:`state_dict`.
 
         Raises:
             TrainingError: if a loss or a weight is not finite.
         """
         from_leader(self)
         on_gpu = self.model.device.type == "cuda"
-        # Under torchrun a step waits for other processes, which cannot be recorded.
+        # Under torchrun a step waits for other processes, and a graph cannot record that.
         recorded = on_gpu and not under_torchrun()
         train_batch = Recorded(self.train_batch) if recorded else self.train_batch
         while self.step < self.steps:
@@ -129,7 +131,7 @@ class Training:
                 self.step += 1
                 for scheduler in self.schedulers.values():
                     scheduler.step()
-                if not on_gpu:  # reading a value would wait until the GPU has computed it
+                if not on_gpu:  # reading a value would wait for the GPU
                     self._check_finite(losses)
                 for name, loss in losses.items():
                     self.totals[name] = self.totals.get(name, 0) + loss * len(indices)
@@ -144,7 +146,7 @@ class Training:
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the rest of the training depends on.
 
-        Weights and moments are the training's own tensors, not copies.
+        Weights and moments in it are the training's tensors, not copies.
         """
         return {
             "step": self.step,
@@ -156,17 +158,18 @@ class Training:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from where :meth:`state_dict` was taken, in exactly the same way.
+        """Restore a state of :meth:`state_dict`, so that the training continues identically.
 
         Raises:
-            SnapshotError: if the state is of another training; this one is then unchanged.
+            SnapshotError: if the state belongs to another training; this training is then
+                unchanged.
         """
         before = copy.deepcopy(self.state_dict())
         try:
             self._load(state)
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             self._load(before)
-            raise SnapshotError(f"it is of another training: {error}") from error
+            raise SnapshotError(f"it belongs to another training: {error}") from error
 
     def _load(self, state: Mapping[str, Any]) -> None:
         device = self.model.device
@@ -184,7 +187,7 @@ class Training:
             raise ValueError(f"step {self.step} of {self.steps}")
 
     def _optimiser(self, phase: Phase) -> Adam:
-        """Return an Adam for the weights that a phase changes."""
+        """Return an Adam optimiser for the weights that a phase changes."""
         device = self.model.device
         on_gpu = device.type == "cuda"
         return Adam(
@@ -197,9 +200,10 @@ class Training:
         )
 
     def _rate_factor(self, step: int) -> float:
-        """Share of the learning rate in a step: a linear warm-up times half a cosine, down to 0.
+        """Return the share of the learning rate in a step: linear warm-up times cosine decay to 0.
 
-        Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983, eq. 5, without restarts.
+        The decay is that of Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983, eq. 5,
+        without restarts.
         """
         warmup = self.settings.warmup * self.steps
         factor = min(1.0, (step + 1) / warmup) if warmup > 0 else 1.0

@@ -1,12 +1,15 @@
-"""The phases of a training: what a step does.
+"""The phases of a training: the losses and updates of a step.
 
 Makhzani et al., *Adversarial Autoencoders*, 2015, section 2, https://arxiv.org/abs/1511.05644:
 "the adversarial network and the autoencoder are trained jointly with SGD in two phases – the
-reconstruction phase and the regularization phase – executed on each mini-batch".
+reconstruction phase and the regularization phase – executed on each mini-batch". The paper's
+regularisation phase consists of two updates, the discriminator's and the generator's. Each of them
+is a :class:`Phase` here.
 
-A training is a list of phases, which aae/training/loop.py carries out one after the other on every
-batch. To add a loss, write a function like those below and add a phase to a list at the end of this
-file: history, MLflow, progress bar and page show every phase's loss by its name.
+A training has a list of phases, which aae/training/loop.py carries out in order on every batch. To
+add a loss, write a function like those below, add a phase to a list at the end of this module, and
+give it a learning rate (:class:`aae.params.LearningRates` and params.yaml). History, MLflow,
+progress bar and page then show its loss by its name.
 """
 
 from collections.abc import Callable
@@ -25,11 +28,11 @@ from aae.training.batches import Batch
 
 
 class Loss(NamedTuple):
-    """What a phase minimises.
+    """The loss that a phase minimises.
 
     Attributes:
-        value: the loss as it is recorded.
-        penalty: what is added to it for the optimiser alone.
+        value: the recorded loss.
+        penalty: a term that only the optimiser adds to the loss.
     """
 
     value: Tensor
@@ -38,11 +41,11 @@ class Loss(NamedTuple):
 
 @dataclass
 class Step:
-    """A batch on its way through the networks.
+    """One step: a batch and its passes through the networks.
 
     Attributes:
         model: the networks.
-        batch: what was drawn, see :meth:`aae.training.batches.Batches.draw`.
+        batch: the batch, see :meth:`aae.training.batches.Batches.draw`.
         precision: "bf16" for passes through the networks in bfloat16.
     """
 
@@ -60,13 +63,13 @@ class Step:
 
     @property
     def codes(self) -> Tensor:
-        """The codes [B, d] of the batch; one pass serves all phases until the encoder changes."""
+        """The codes [B, d] of the batch; all phases share them until the encoder changes."""
         if self._codes is None:
             self._codes = self.run(self.model.encoder, self.batch["images"])
         return self._codes
 
     def after(self, phase: "Phase") -> None:
-        """Forget what a phase has made out of date."""
+        """Discard the codes after a phase that has changed the encoder."""
         if self.model.encoder in phase.networks:
             self._codes = None
 
@@ -76,10 +79,10 @@ class Phase:
     """One update of some networks.
 
     Attributes:
-        name: of its loss in the history, without "_loss".
-        networks: the networks that it changes; it changes no other.
-        learning_rate: that of its optimiser, before warm-up and decay.
-        loss: what it minimises.
+        name: name of its loss in the history, without "_loss".
+        networks: the networks that it changes; it changes no others.
+        learning_rate: learning rate of its optimiser, before warm-up and decay.
+        loss: the loss that it minimises.
     """
 
     name: str
@@ -89,13 +92,13 @@ class Phase:
 
 
 def reconstruction(step: Step) -> Loss:
-    """Squared error of reconstructions: moves encoder and decoder."""
+    """Return the squared error of the reconstructions, which trains encoder and decoder."""
     reconstructions = step.run(step.model.decoder, step.codes)
     return Loss(reconstruction_loss(reconstructions, step.batch["images"]))
 
 
 def discrimination(step: Step, scale: Tensor, gradient_penalty: float) -> Loss:
-    """Cross-entropy of telling prior samples from codes: moves the discriminator.
+    """Return the cross-entropy of prior samples against codes, which trains the discriminator.
 
     Args:
         step: the batch.
@@ -113,29 +116,30 @@ def discrimination(step: Step, scale: Tensor, gradient_penalty: float) -> Loss:
     if not penalised:
         return Loss(value)
     # R1 (Mescheder et al. 2018, https://arxiv.org/abs/1801.04406, eq. 9) keeps the discriminator
-    # from circling around the equilibrium. In units of the prior its weight means the same for
-    # every prior.
+    # from circling around the equilibrium. The gradient is in units of the prior, so that the
+    # weight has the same effect for every prior.
     (gradient,) = torch.autograd.grad(prior_logits.sum(), prior_samples, create_graph=True)
     return Loss(value, gradient_penalty * (scale * gradient).square().sum(1).mean())
 
 
 def generation(step: Step) -> Loss:
-    """Cross-entropy of codes being taken for prior samples: moves the encoder."""
+    """Return the cross-entropy of codes as prior samples, which trains the encoder."""
     assert step.model.discriminator is not None
     return Loss(generator_loss(step.run(step.model.discriminator, step.codes)))
 
 
 def reconstruction_loss(reconstructions: Tensor, images: Tensor) -> Tensor:
-    """Mean squared error per pixel of reconstructions [N, C, H, W] from 0 to 1."""
+    """Return the mean squared error per pixel of reconstructions [N, C, H, W] from 0 to 1."""
     # Image by image first: torch splits the sum over one large tensor among its threads, and the
-    # last digits would depend on how many there are.
+    # last digits would depend on the number of threads.
     return (reconstructions - images).square().flatten(1).mean(1).mean()
 
 
 def discriminator_loss(prior_logits: Tensor, code_logits: Tensor) -> Tensor:
-    """Cross-entropy of telling prior samples (target 1) from codes (target 0), summed over the two.
+    """Return the sum of the cross-entropies of prior samples (target 1) and of codes (target 0).
 
-    Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661, eq. 1. At equilibrium 2 ln 2 = 1.386.
+    Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661, eq. 1. Its value at the equilibrium is
+    2 ln 2 = 1.386.
     """
     real = F.binary_cross_entropy_with_logits(prior_logits, torch.ones_like(prior_logits))
     fake = F.binary_cross_entropy_with_logits(code_logits, torch.zeros_like(code_logits))
@@ -143,15 +147,16 @@ def discriminator_loss(prior_logits: Tensor, code_logits: Tensor) -> Tensor:
 
 
 def generator_loss(code_logits: Tensor) -> Tensor:
-    """Cross-entropy of codes being taken for prior samples (target 1).
+    """Return the cross-entropy of codes with the target of prior samples (1).
 
-    The non-saturating form of Goodfellow et al. 2014, section 3. At equilibrium ln 2 = 0.693.
+    This is the non-saturating form of Goodfellow et al. 2014, section 3. Its value at the
+    equilibrium is ln 2 = 0.693.
     """
     return F.binary_cross_entropy_with_logits(code_logits, torch.ones_like(code_logits))
 
 
 def autoencoder_phases(model: Model, settings: TrainAE) -> list[Phase]:
-    """Return what a step of an autoencoder does: the reconstruction phase alone.
+    """Return the phases of an autoencoder: the reconstruction phase alone.
 
     Args:
         model: the model that is trained.
@@ -162,10 +167,10 @@ def autoencoder_phases(model: Model, settings: TrainAE) -> list[Phase]:
 
 
 def adversarial_phases(model: Model, prior: Prior, settings: TrainAAE) -> list[Phase]:
-    """Return what a step of an adversarial autoencoder does.
+    """Return the phases of an adversarial autoencoder.
 
     Args:
-        model: the model that is trained, on its device; it has a discriminator.
+        model: the model that is trained, already on its device; it has a discriminator.
         prior: the distribution that the codes should follow.
         settings: the section ``train_aae`` of params.yaml.
     """
@@ -174,9 +179,9 @@ def adversarial_phases(model: Model, prior: Prior, settings: TrainAAE) -> list[P
     scale, rates = prior.scale.to(model.device), settings.learning_rate
     discriminate = partial(discrimination, scale=scale, gradient_penalty=settings.gradient_penalty)
     return [
-        # Reconstruction phase
+        # The paper's reconstruction phase
         Phase("reconstruction", (encoder, decoder), rates.reconstruction, reconstruction),
-        # Regularisation phase
+        # The paper's regularisation phase
         Phase("discriminator", (discriminator,), rates.discriminator, discriminate),
         Phase("generator", (encoder,), rates.generator, generation),
     ]

@@ -1,7 +1,7 @@
-"""Snapshots of a running training, from which it goes on after it was killed.
+"""Snapshots of a running training, from which it resumes after it was killed.
 
-A training has a folder for its snapshots, in which the two newest are kept. The name of a snapshot
-ends with the digest of its content.
+Each training has a folder, which keeps its two newest snapshots. The name of a snapshot ends with
+the digest of its content.
 """
 
 import hashlib
@@ -19,9 +19,9 @@ from aae.errors import OutputError, SnapshotError
 from aae.files import replacing
 from aae.training.loop import Training
 
-# Snapshots of a training that are kept.
+# Number of snapshots to keep; the older one replaces a newest one that is damaged.
 KEEP = 2
-# The largest share of a training's time that is spent on writing them, however slow the disk is.
+# Largest share of a training's time for writing snapshots, even if the disk is slow.
 TIME_SHARE = 0.01
 
 
@@ -29,14 +29,14 @@ class Snapshots:
     """The snapshots of one training.
 
     Args:
-        folder: where they are.
+        folder: folder of the snapshots.
         every: seconds between two snapshots.
         training: the training.
         notes: JSON values that grow with the training; :meth:`resume` restores them.
 
     Attributes:
-        resumed: whether the training goes on from a snapshot.
-        saved_step: steps taken before the newest snapshot.
+        resumed: whether the training has resumed from a snapshot.
+        saved_step: number of steps before the newest snapshot.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Snapshots:
             shutil.rmtree(half_written)
 
     def resume(self) -> None:
-        """Bring the training to where its newest good snapshot was taken, if there is one."""
+        """Restore the training from its newest intact snapshot, if there is one."""
         for path in sorted(self.folder.glob("*.pt"), reverse=True):
             try:
                 state, notes = read_snapshot(path)
@@ -58,22 +58,22 @@ class Snapshots:
                     raise SnapshotError("its notes are not those of this training")
                 self.training.load_state_dict(state)
             except SnapshotError as error:
-                print(f"warning: {path} is passed over: {error}", file=sys.stderr, flush=True)
-                path.unlink(missing_ok=True)  # or it would count as the newest
+                print(f"warning: {path} is skipped: {error}", file=sys.stderr, flush=True)
+                path.unlink(missing_ok=True)  # or it would count as the newest one
                 continue
             self.notes |= notes
             self.resumed, self.saved_step = True, self.training.step
-            print(f"going on from {self.where()}", flush=True)
+            print(f"resuming from {self.where()}", flush=True)
             return
 
     def save_when_due(self, prepare: Callable[[], None] = lambda: None) -> bool:
-        """Take a snapshot if it is time to; a snapshot that cannot be written is a warning.
+        """Take a snapshot if one is due; print a warning if it cannot be written.
 
         Args:
-            prepare: called before a snapshot is taken.
+            prepare: called before the snapshot is taken.
 
         Returns:
-            Whether one was due.
+            Whether a snapshot was due.
         """
         start = time.monotonic()
         if start < self.due:
@@ -82,20 +82,20 @@ class Snapshots:
         try:
             self.save()
         except OutputError as error:
-            print(f"warning: no snapshot: {error}", file=sys.stderr, flush=True)
+            print(f"warning: no snapshot was written: {error}", file=sys.stderr, flush=True)
         end = time.monotonic()
         self.due = end + max(self.every, (end - start) / TIME_SHARE)
         return True
 
     def save(self) -> None:
-        """Take a snapshot, and remove all but the newest."""
+        """Take a snapshot, and delete all but the newest ones."""
         write_snapshot(self.folder, self.training.step, self.training.state_dict(), self.notes)
         self.saved_step = self.training.step
         for path in sorted(self.folder.glob("*.pt"))[:-KEEP]:
             path.unlink(missing_ok=True)
 
     def where(self) -> str:
-        """Say where the training would go on if it were killed now."""
+        """Return the position from which the training would resume if it were killed now."""
         if self.saved_step >= self.training.steps:
             return "its end"
         epoch, step = divmod(self.saved_step, self.training.steps_per_epoch)
@@ -105,10 +105,10 @@ class Snapshots:
 def write_snapshot(
     folder: Path, step: int, state: Mapping[str, Any], notes: Mapping[str, Any]
 ) -> None:
-    """Write a snapshot, whole or not at all.
+    """Write a snapshot, completely or not at all.
 
     Raises:
-        OutputError: if it cannot be written.
+        OutputError: if the snapshot cannot be written.
     """
     buffer = io.BytesIO()
     torch.save({"state": state, "notes": notes}, buffer)
@@ -119,10 +119,10 @@ def write_snapshot(
 
 
 def read_snapshot(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the state and the notes in a snapshot; no code in the file is run.
+    """Return the state and the notes in a snapshot without executing code from the file.
 
     Raises:
-        SnapshotError: if it cannot be read or is damaged.
+        SnapshotError: if the snapshot cannot be read or is damaged.
     """
     try:
         content = path.read_bytes()
@@ -133,5 +133,5 @@ def read_snapshot(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         snapshot = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         return snapshot["state"], snapshot["notes"]
-    except Exception as error:  # torch raises anything for a file that is not a snapshot
+    except Exception as error:  # torch raises errors of any type for a file that is not a snapshot
         raise SnapshotError(f"it is not a snapshot of this version: {error}") from error

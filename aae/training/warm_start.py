@@ -1,4 +1,4 @@
-"""The weights that the training of an adversarial autoencoder starts from."""
+"""The initial weights of an adversarial autoencoder."""
 
 import torch
 from torch import Tensor
@@ -12,18 +12,18 @@ from aae.priors import Prior
 def initialise(
     model: Model, prior: Prior, settings: TrainAAE, autoencoder: Model, images: Tensor
 ) -> None:
-    """Give a new adversarial autoencoder the weights that its training starts from.
+    """Set the initial weights of an adversarial autoencoder.
 
     With ``standardise`` its networks see codes in units of the prior. With ``init: ae`` encoder and
     decoder are those of the trained autoencoder, with codes rescaled to the prior's mean and
-    standard deviation, which leaves the reconstructions as they are.
+    standard deviation. This does not change the reconstructions.
 
     Args:
         model: changed in place.
-        prior: the distribution that the codes are to follow.
+        prior: the distribution that the codes should follow.
         settings: the section ``train_aae`` of params.yaml.
         autoencoder: the trained autoencoder.
-        images: the uint8 images [N, C, H, W] that it was trained on.
+        images: its uint8 training images [N, C, H, W].
     """
     if settings.init == "ae":
         model.encoder.load_state_dict(autoencoder.encoder.state_dict())

@@ -36,7 +36,7 @@ def test_mnist_5k_is_five_thousand_real_digits():
     assert source.train.images.shape == (5000, 1, 28, 28)
     assert source.train.images.dtype == torch.uint8
     assert torch.bincount(source.train.labels.int()).tolist() == [500] * 10
-    # Ink of a one against a zero: what they are labelled as is what they show.
+    # A one has less ink than a zero: the labels must match the images.
     ink = source.train.images.float().mean((1, 2, 3))
     assert ink[source.train.labels == 1].mean() < 0.5 * ink[source.train.labels == 0].mean()
 
@@ -141,7 +141,7 @@ def test_prepared_images_and_labels_of_different_number_are_refused():
         read_prepared("train")
 
 
-# What is done to the files, and what the error must say.
+# Damage to the files, and a part of the error's text.
 DAMAGES = {
     "empty file": (lambda raw: _truncate(raw, 0), "damaged"),
     "cut short": (lambda raw: _truncate(raw, 1000), "damaged"),
@@ -152,7 +152,7 @@ DAMAGES = {
     ),
     "wrong shape": (
         lambda raw: write_idx(raw / "train-images-idx3-ubyte", np.zeros((200, 14, 56))),
-        "shape (1, 14, 56), (1, 28, 28) is expected",
+        "shape (1, 14, 56); (1, 28, 28) is expected",
     ),
     "empty class": (
         lambda raw: write_idx(raw / "train-labels-idx1-ubyte", np.arange(200) % 9),
@@ -222,7 +222,7 @@ def test_without_a_network_the_error_says_where_to_put_the_files(tmp_path):
 
 @pytest.fixture
 def mirror(tmp_path, mnist_root, monkeypatch) -> Iterator[Path]:
-    """A folder that a server on loopback offers as torchvision's mirror of MNIST."""
+    """A folder that a server on loopback serves as torchvision's mirror of MNIST."""
     from aae.data._torchvision import datasets
 
     zipped = tmp_path / "zipped"
@@ -308,7 +308,7 @@ def test_a_copy_that_lacks_a_file_is_left_as_it_is(mnist_root):
 
 
 def test_torchvision_that_is_whole_keeps_its_own_operators(tmp_path):
-    """A library that declares the operators first must find them unchanged afterwards."""
+    """If a library has declared the operators before, they must be unchanged afterwards."""
     program = """
 import torch
 torch.library.define("torchvision::nms", "(Tensor dets, Tensor scores, float t) -> Tensor")

@@ -1,4 +1,4 @@
-"""Each distance against a known answer and against an independent computation."""
+"""Compares each distance with a known result and with an independent computation."""
 
 import numpy as np
 import ot
@@ -26,12 +26,12 @@ def sample(points: np.ndarray, directions: np.ndarray | None = None, bandwidth=1
 
 
 def test_sliced_wasserstein_of_a_shift_is_known():
-    """The projected samples move by the shift's projection, whose mean square is |shift|²/d."""
+    """The projected samples move by the projected shift, whose mean square is |shift|²/d."""
     points = np.random.default_rng(0).normal(size=(500, 3))
     directions = ot.sliced.get_random_projections(3, 4000, seed=0)
     shifted = sample(points + np.array([3.0, 0.0, 4.0]), directions)
     found = sliced_wasserstein(sample(points, directions), shifted)
-    # The mean of 4,000 squared cosines, 1/3 each with a variance of 4/45.
+    # The mean of 4,000 squared cosines, each with mean 1/3 and variance 4/45.
     assert found == pytest.approx(5 / np.sqrt(3), rel=4 * np.sqrt(4 / 45 / 4000) * 3 / 2)
 
 
@@ -57,7 +57,7 @@ def test_energy_distance_in_one_dimension_is_scipys():
 
 
 def test_mmd2_of_two_far_points_is_two():
-    """All kernels are 1 within a point and 0 between the two."""
+    """All kernels are 1 between a point and itself, and 0 between the two points."""
     first, second = sample(np.zeros((5, 2))), sample(np.full((5, 2), 1e3))
     assert mmd2(first, second) == pytest.approx(2)
 
@@ -95,10 +95,10 @@ def test_ks_is_scipys_in_the_dimension_where_it_is_largest(decimals):
 def test_the_classifier_guesses_or_knows():
     rng = np.random.default_rng(0)
     first, second = rng.normal(size=(2, 500, 2))
-    # 1,000 guesses; their folds are not quite independent: five standard deviations.
+    # 1,000 guesses in folds that are not quite independent: five standard deviations.
     assert c2st_accuracy(first, second) == pytest.approx(0.5, abs=5 * 0.5 / np.sqrt(1000))
     assert c2st_accuracy(first, second + 20) == 1
-    # One standard deviation apart in one dimension: the best classifier is right in 69 %.
+    # One standard deviation apart in one dimension: the best classifier has an accuracy of 69 %.
     best = scipy.stats.norm.cdf(0.5)
     accuracy = c2st_accuracy(first, second + np.array([1.0, 0.0]))
     assert accuracy == pytest.approx(best, abs=5 * np.sqrt(best * (1 - best) / 1000))
@@ -122,7 +122,7 @@ def test_coverage_is_none_far_away_and_as_expected_of_one_distribution():
     far = sample(rng.normal(100, size=(1000, 2)))
     assert coverage_and_density(far.distances_to(real), real.radii) == (0, 0)
     coverage, density = coverage_and_density(same.distances_to(real), real.radii)
-    # Naeem et al. 2020, equations 9 and 10: density 1, coverage 1 - (1/2)^k for large samples; the
-    # standard deviation of 1,000 shares of 0.97 is 0.0055, neighbours being dependent it is larger.
+    # Naeem et al. 2020, equations 9 and 10: density 1, coverage 1 - (1/2)^k for large samples. The
+    # standard deviation of 1,000 shares of 0.97 is 0.0055; dependent neighbours increase it.
     assert coverage == pytest.approx(1 - 0.5**BALL_NEIGHBOUR, abs=0.03)
     assert density == pytest.approx(1, abs=0.1)

@@ -52,7 +52,7 @@ def test_headlines_are_those_of_the_register(evaluation, model):
 
 
 def test_reconstruction_error_is_per_pixel(evaluation, model):
-    with torch.no_grad():  # a decoder that paints everything mid-grey
+    with torch.no_grad():  # a decoder whose images are all mid-grey
         for parameter in model.decoder.parameters():
             parameter.zero_()
     images = evaluation.splits["test"].images
@@ -87,7 +87,7 @@ def test_codes_that_are_their_classes_keep_all_meaning_and_noise_keeps_none():
     expected = silhouette_score(apart[1000:].numpy(), labels.numpy())
     assert found["silhouette"] == pytest.approx(expected)
     found = measure_representation(noise[:1000], labels, noise[1000:], labels, 1000)
-    # A guess is right in one of ten of 1,000 cases: five standard deviations.
+    # A guess is right in a tenth of 1,000 cases: five standard deviations.
     for name in ("knn_accuracy", "probe_accuracy"):
         assert found[name] == pytest.approx(0.1, abs=5 * (0.1 * 0.9 / 1000) ** 0.5)
     assert found["silhouette"] < 0

@@ -1,4 +1,4 @@
-"""Measures of generated images: each against a known answer and an independent computation."""
+"""Compares each measure of generated images with a known result and another computation."""
 
 import numpy as np
 import ot
@@ -103,7 +103,7 @@ def generation(splits) -> GenerationTest:
 
 
 def copying(images: torch.Tensor):
-    """A decoder that returns given images, whatever the codes."""
+    """A decoder that returns the given images for any codes."""
     return lambda codes: pixels(images)[torch.arange(len(codes)) % len(images)]
 
 
@@ -128,7 +128,7 @@ def test_a_decoder_that_has_learnt_nothing_paints_nothing_real(generation, split
     real = generation.real
     of_reconstructions = {"reconstructed_frechet", "reconstructed_confidence"}
     assert found.keys() - of_reconstructions == real.keys() - {"judge_accuracy"}
-    # Perfect ones, here.
+    # Here the reconstructions are perfect.
     assert found["reconstructed_frechet"] == pytest.approx(0, abs=1e-6)
     assert found["reconstructed_confidence"] == real["generated_confidence"]
     assert found["generated_frechet"] > 3 * real["generated_frechet"]

@@ -15,7 +15,7 @@ def test_the_histogram_is_a_density_with_the_priors_beside_it(latent_dim):
     assert list(table) == ["dimension", "low", "high", "codes", "prior"]
     for dimension, bins in table.groupby("dimension"):
         widths = bins["high"] - bins["low"]
-        # All but half a percent at either end is in the picture, and all of it in the densities.
+        # The picture leaves out half a percent at either end; the densities count all codes.
         values = codes[:, dimension - 1]
         seen = (values >= bins["low"].iloc[0]) & (values <= bins["high"].iloc[-1])
         assert (bins["codes"] * widths).sum() == pytest.approx(seen.double().mean().item())
@@ -36,7 +36,7 @@ def test_a_few_far_points_do_not_make_a_dot_of_the_picture():
     assert codes.abs().max() > 500
     low, high = visible_range(codes, cauchy)
     assert ((high - low) < 200).all()
-    # Codes far from the prior are in it all the same.
+    # The range must also contain codes far from the prior.
     low, high = visible_range(codes[:1000] * 0.01 + 300, cauchy)
     assert (low < 0).all()
     assert (high > 300).all()

@@ -1,4 +1,4 @@
-"""The tests of codes against the prior: right about prior samples, and about known defects."""
+"""The tests accept prior samples and reject codes with known defects."""
 
 import json
 import math
@@ -19,7 +19,7 @@ from aae.seeding import stream
 
 COUNT = 1000
 STD = 5.0
-# params.yaml's own: the calibration is to hold for what users run.
+# The values of params.yaml, since the calibration must hold for the users' runs.
 DEFAULTS = EvalLatent(projections=100, references=4, draws=199, subset=1000, judge_steps=1)
 FEW = EvalLatent(projections=20, references=2, draws=19, subset=100, judge_steps=1)
 RING = {"components": 10, "radius": 5.0, "radial_std": 1.25, "tangential_std": 0.4}
@@ -36,7 +36,7 @@ def ring() -> Prior:
 
 
 def calibrated(factory: pytest.TempPathFactory, name: str, prior: Prior) -> PriorTest:
-    """The test of a prior; to calibrate it takes long, so that one worker does it for all."""
+    """The test of a prior; one worker calibrates it for all others, since that takes long."""
     file = shared(
         factory, name,
         lambda path: path.write_bytes(pickle.dumps(PriorTest(prior, COUNT, DEFAULTS, seed=0))),
@@ -67,19 +67,19 @@ def narrowed(codes: torch.Tensor) -> torch.Tensor:
 
 
 def correlated(codes: torch.Tensor) -> torch.Tensor:
-    """Both dimensions stay Gaussian of the same standard deviation."""
+    """Both dimensions remain Gaussian, with the same standard deviation."""
     mixed = 0.3 * codes[:, 0] + math.sqrt(1 - 0.3**2) * codes[:, 1]
     return torch.stack([codes[:, 0], mixed], dim=1)
 
 
 def pierced(codes: torch.Tensor) -> torch.Tensor:
-    """Without a disc beside the centre, of 6 % of the prior."""
+    """Codes without those in a disc next to the centre, with 6 % of the prior."""
     centre = torch.tensor([0.5, 0.5]) * STD
     return codes[(codes - centre).norm(dim=1) > 0.4 * STD]
 
 
 def without_a_component(codes: torch.Tensor) -> torch.Tensor:
-    """Without the sector of one of the ten Gaussians of the ring."""
+    """Codes without the sector of one of the ten Gaussians of the ring."""
     angle = torch.atan2(codes[:, 1], codes[:, 0])
     return codes[angle.abs() > math.pi / 10]
 
@@ -97,7 +97,7 @@ def test_every_defect_is_caught(gaussian, of_gaussian, defect, seed):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_wide_dimension_does_not_hide_how_another_depends_on_it(seed):
-    """Scales of 1 and 100, as they are in a prior of the user's own."""
+    """A user's prior may have scales of 1 and 100."""
     scale = torch.tensor([1.0, 100.0])
     covariance = {"covariance_matrix": scale.square().diag().tolist()}
     prior = Prior(make_distribution("MultivariateNormal", {"loc": [0.0, 0.0], **covariance}), 2)
@@ -116,7 +116,7 @@ def test_a_missing_component_is_caught(ring, of_ring, seed):
 
 
 def test_few_draws_do_not_let_a_gross_defect_pass(gaussian):
-    """Each of the seven tests has an extreme sample among nineteen, which codes are not beyond."""
+    """Each of the seven tests has an extreme set among nineteen, which the codes do not exceed."""
     settings = DEFAULTS.model_copy(update={"draws": 19})
     test = PriorTest(gaussian, COUNT, settings, seed=0)
     for seed in range(5):
@@ -140,7 +140,7 @@ def test_a_hole_shows_in_coverage_and_gaps(gaussian, of_gaussian):
 
 
 def test_in_many_dimensions_neighbours_do_not_show_that_codes_are_too_narrow():
-    """What the README says of the tests that look at neighbours; the others see it."""
+    """The limit in docs/evaluation.md of the tests that use neighbours; the others detect it."""
     prior = Prior(make_distribution("Normal", {"loc": 0.0, "scale": STD}), 64)
     test = PriorTest(prior, 500, FEW, seed=0)
     for seed in range(3):
@@ -153,15 +153,15 @@ def test_in_many_dimensions_neighbours_do_not_show_that_codes_are_too_narrow():
 
 @pytest.mark.slow
 def test_prior_samples_are_accused_no_more_often_than_stated(gaussian, of_gaussian):
-    """In 90 of 100 seeds at least: with a level of 5 %, fewer have a probability of 1 %."""
+    """Accepted in at least 90 of 100 seeds: at a level of 5 %, fewer have a probability of 1 %."""
     results = [of_gaussian(gaussian.sample(COUNT, stream(seed, "codes"))) for seed in range(100)]
     assert sum(result["follows_prior"] for result in results) >= 90
-    # Each p-value is uniform, too: Kolmogorov-Smirnov at 0.1 % each (they are multiples of 1/200).
+    # Each p-value must be uniform: Kolmogorov-Smirnov at 0.1 % each (they are multiples of 1/200).
     for name in (*TESTS, "all"):
         values = [result["p_value"][name] for result in results]
         assert scipy.stats.kstest(values, "uniform").statistic < 1.95 / 10 + 1 / 200, name
-    # Nor are they beyond the floor more often than one in twenty. A beta distribution has where
-    # the floor of 199 draws lies; beyond it more than 18 of 100 have a probability of 0.01 %.
+    # Nor may they exceed the floor more often than one in twenty. The position of a floor from 199
+    # draws has a beta distribution: more than 18 of 100 beyond it have a probability of 0.01 %.
     floor = of_gaussian(gaussian.sample(COUNT, stream(0, "codes")))["floor"]
     for name, ends in floor.items():
         if "q95" in ends:
@@ -176,12 +176,12 @@ def test_prior_samples_are_at_the_noise_floor(gaussian, of_gaussian):
     assert 0.7 < found["match_ratio"] < 1.3
     expected = found["sliced_wasserstein"] / found["floor"]["sliced_wasserstein"]["mean"]
     assert found["match_ratio"] == pytest.approx(expected)
-    # Expected value of the two-sample statistic: sqrt(pi / 2) ln 2 sqrt(2 / n) for one dimension;
-    # the larger of two dimensions is above it, and below its 99 % quantile.
+    # The expected value of the two-sample statistic is sqrt(pi / 2) ln 2 sqrt(2 / n) for one
+    # dimension; the larger of two dimensions is above it, and below its 99 % quantile.
     one = np.sqrt(np.pi / 2) * np.log(2) * np.sqrt(2 / COUNT)
     assert one < found["floor"]["ks_statistic"]["mean"] < 1.628 * np.sqrt(2 / COUNT)
     assert found["floor"]["c2st_accuracy"]["mean"] == pytest.approx(0.5, abs=0.01)
-    # 199 draws of something of mean zero.
+    # The mean of 199 draws whose expected value is zero.
     floor = found["floor"]["mmd2"]
     assert abs(floor["mean"]) < floor["q95"]
 
@@ -211,7 +211,7 @@ def test_the_tests_repeat_to_the_last_digit(gaussian):
 
 
 def test_codes_in_the_order_of_their_classes_are_all_represented(gaussian):
-    """Where a part of the codes stands for all, it is not the first ones."""
+    """If a part of the codes stands for all, it must not be the first codes."""
     codes = gaussian.sample(1000, stream(0, "codes"))
     codes = codes[codes[:, 0].argsort()]
     settings = FEW.model_copy(update={"subset": 200})
@@ -224,10 +224,10 @@ def test_to_a_prior_without_variance_codes_are_compared_by_their_ranks():
     test = PriorTest(cauchy, COUNT, FEW, seed=0)
     samples = cauchy.sample(COUNT, stream(0, "codes"))
     same = test(samples)
-    # The square of this distance between ranks is Cramér and von Mises' statistic, whose 99.9 %
+    # The square of this distance between ranks is the Cramér-von Mises statistic, whose 99.9 %
     # quantile is seven times its mean (1.168 and 1/6).
     assert same["match_ratio"] < 7**0.5
     assert same["sliced_wasserstein"] < 1
-    # In units of the codes, a few far samples would make codes without tails look as good.
+    # In units of the codes, a few distant samples would hide that codes have no tails.
     for wrong in (samples.clamp(-1, 1), torch.randn(COUNT, 2, generator=stream(0, "normal"))):
         assert test(wrong)["match_ratio"] > 7**0.5

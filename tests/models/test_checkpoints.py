@@ -45,7 +45,7 @@ def test_the_same_model_gives_the_same_bytes(tmp_path):
         (lambda tensors: tensors["encoder.mean"].fill_(torch.nan), "encoder.mean holds values th"),
         (
             lambda tensors: tensors.update({"encoder.mean": torch.ones(3, dtype=torch.float64)}),
-            "encoder.mean is torch.float64, torch.float32 is expected",
+            "encoder.mean is torch.float64; torch.float32 is expected",
         ),
     ],
 )

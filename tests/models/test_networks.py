@@ -42,7 +42,7 @@ def test_shapes_and_ranges(digits, latent_dim):
 
 
 def test_codes_and_logits_are_linear_and_unbounded(digits):
-    """No activation after the last layers: doubling their weights doubles what they give."""
+    """The last layers have no activation: doubled weights give doubled outputs."""
     model = small()
     for network, inputs in ((model.encoder, pixels(digits)), (model.discriminator, torch.eye(3))):
         last = network.layers[-1]
@@ -62,7 +62,7 @@ def test_initial_weights_are_torchs_default_and_come_from_the_seed_alone():
     weight = "encoder.layers.0.weight"
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first[weight], other[weight])
-    # Another network more or less changes none of the others.
+    # An additional network must not change the others.
     assert all(torch.equal(first[name], without[name]) for name in without)
     # nn.Linear draws from the uniform distribution up to 1 / sqrt(inputs).
     bound = 1 / math.sqrt(784)
@@ -80,7 +80,7 @@ def test_units_of_the_codes_reach_all_three_networks(digits):
         network.set_units(mean, scale)
     moved = model.encoder(images)
     torch.testing.assert_close(moved, mean + scale * codes)
-    # Single precision at 100 resolves 8e-6.
+    # The resolution of single precision at 100 is 8e-6.
     torch.testing.assert_close(model.decoder(moved), decoded, atol=1e-4, rtol=0)
     torch.testing.assert_close(model.discriminator(moved), logits, atol=1e-4, rtol=0)
 

@@ -1,4 +1,4 @@
-"""Which snapshots a training stage goes on from, and what becomes of them."""
+"""The snapshots from which a training stage resumes, and their deletion."""
 
 import shutil
 from collections.abc import Callable
@@ -20,7 +20,7 @@ class KilledError(Exception):
 
 @pytest.fixture
 def make_training(make_params, digits) -> Callable[[], Training]:
-    """Return a function that makes the same training, at its start, each time."""
+    """Return a function that always makes the same training, at its start."""
     params = make_params({"train_ae.batch_size": 20, "train_ae.epochs": 4})
     sizes = SIZES | {"discriminator_hidden": None}
 
@@ -57,7 +57,7 @@ def go_to(training: Training, step: int) -> None:
 
 
 def kill(make_training, params: dict, step: int) -> tuple[str, int]:
-    """Go on with a training up to a step, and kill it; return its id and where it went on."""
+    """Continue a training up to a step, then kill it; return its id and where it resumed."""
     training = make_training()
     with (  # noqa: PT012
         pytest.raises(KilledError),
@@ -78,7 +78,7 @@ def test_a_training_goes_on_until_its_end_and_then_its_snapshots_go(make_trainin
         assert (same, training.step) == (name, 7)
     assert list((stage / "snapshots").iterdir()) == []
     with keep_snapshots("train", {"seed": 1}, 0, make_training(), {}):
-        shutil.rmtree(stage / "snapshots")  # as the documentation allows at any time
+        shutil.rmtree(stage / "snapshots")  # the documentation allows it at any time
     again, began = kill(make_training, {"seed": 0}, step=1)
     assert again != name
     assert began == 0
@@ -106,7 +106,7 @@ def test_the_same_training_side_by_side_keeps_snapshots_of_its_own(make_training
             assert one.folder != other.folder
         assert one.folder.exists()
         name, _ = kill(make_training, {}, step=3)
-    # What the one that was killed has left is found, though the first has ended.
+    # The snapshots of the killed training must be found although the first one has ended.
     assert kill(make_training, {}, step=4) == (name, 3)
     assert len(list((stage / "snapshots").iterdir())) == 1
 
@@ -154,7 +154,7 @@ def test_a_snapshot_of_another_gpu_is_not_used(monkeypatch):
 def test_ctrl_c_says_where_the_training_goes_on(make_training, capsys, monkeypatch):
     for step, experiment, expected in (
         (0, "", "starts again at epoch 1, step 1 of 3 with the next `dvc repro`"),
-        (4, "mine", "goes on from epoch 2, step 2 of 3 with the same `dvc exp run`"),
+        (4, "mine", "resumes from epoch 2, step 2 of 3 with the same `dvc exp run`"),
     ):
         monkeypatch.setenv("DVC_EXP_NAME", experiment)
         training = make_training()

@@ -16,13 +16,13 @@ EPOCHS = 3  # of three steps
 
 
 def interrupt() -> None:
-    """Do what Ctrl-C does."""
+    """Raise the same error as Ctrl-C."""
     raise KeyboardInterrupt
 
 
 @pytest.fixture
 def train(repository, make_params):
-    """Return a function that goes on with a training, to its end or until it is killed."""
+    """Return a function that continues a training to its end or until it is killed."""
     digits = make_digits(60)
     part = Images(digits, digits[:, 0, 0, 0] // 200)
     write_prepared(dict.fromkeys(("train", "validation", "test"), part), "digits", ("0", "1"))
@@ -52,7 +52,7 @@ def train(repository, make_params):
 
 @pytest.fixture
 def snapshot_each_step(monkeypatch) -> None:
-    """Let the disk be so fast that a snapshot takes no time."""
+    """Simulate a disk on which a snapshot takes no time."""
     monkeypatch.setattr("aae.training.snapshots.TIME_SHARE", math.inf)
 
 
@@ -72,7 +72,7 @@ def test_a_killed_session_goes_on_and_sees_every_epoch_once(
     with pytest.raises(KeyboardInterrupt):
         train(kill_at)
     killed = train()
-    assert f"going on from {where}\n" in capsys.readouterr().out
+    assert f"resuming from {where}\n" in capsys.readouterr().out
     assert json.dumps(killed.notes) == json.dumps(whole), "the same bytes in the same order"
     assert killed.notes["seen"] == list(range(EPOCHS + 1))
     assert killed.history["epoch"].tolist() == list(range(1, EPOCHS + 1))
@@ -82,7 +82,7 @@ def test_a_killed_session_goes_on_and_sees_every_epoch_once(
     for found in runs:
         assert epochs(found) == list(range(1, EPOCHS + 1))
         assert found.data.tags["prior"] == "gaussian"
-        # The parameters that dvc.yaml declares, with what "auto" stands for, and the data.
+        # The parameters that dvc.yaml declares, with the values behind "auto", and the data.
         logged = found.data.params
         assert logged["priors.gaussian.scale"] == "5.0"
         assert logged["train_aae.epochs"] == str(EPOCHS)
@@ -92,7 +92,7 @@ def test_a_killed_session_goes_on_and_sees_every_epoch_once(
 
 
 def epochs(run: mlflow.entities.Run) -> list[int]:
-    """Epochs of which a run has the losses."""
+    """Epochs whose losses a run has."""
     history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "generator_loss")
     return [metric.step for metric in history]
 
@@ -119,7 +119,7 @@ def test_with_each_snapshot_what_the_server_has_missed_is_on_disk(train, reposit
             spooled.extend(values["step"] for _, values in records if values.get("step"))
             raise KeyboardInterrupt
 
-    # Before there is a snapshot, after which it would not be recorded again.
+    # The spool is written before the snapshot, after which these epochs are not recorded again.
     monkeypatch.setattr("aae.training.snapshots.write_snapshot", look)
     with pytest.raises(KeyboardInterrupt):
         train()

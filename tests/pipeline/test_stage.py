@@ -65,7 +65,7 @@ def test_help_says_what_the_stage_does_and_where_parameters_stand(run_script):
 
 
 def test_many_codes_at_one_place_do_not_end_the_process(run_script):
-    """SciPy's balanced tree does, in a stage: it takes numbers for 0 that are next to it."""
+    """In a stage, SciPy's balanced tree would, since numbers next to 0 become 0 there."""
     work = """
     import numpy as np
     from aae.evaluation.distances import c2st_accuracy
@@ -78,8 +78,8 @@ def test_many_codes_at_one_place_do_not_end_the_process(run_script):
 
 @pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="this torch has no MKL")
 def test_the_number_of_threads_does_not_change_a_bit(run_script):
-    # A layer and the loss, whose sums are split among threads: each of these numbers depends on
-    # them for some kind of processor if nothing is done.
+    # The sums of a layer and of the loss are split among threads. Without a countermeasure, each of
+    # these numbers depends on the threads on some type of processor.
     work = """
     import hashlib, torch
     from aae.training.phases import reconstruction_loss
@@ -99,7 +99,7 @@ def test_the_number_of_threads_does_not_change_a_bit(run_script):
     assert first == second
 
 
-# As on a machine with twelve cores.
+# Simulates a machine with twelve cores.
 TWELVE = """
 import joblib, torch
 from aae.pipeline.stage import set_threads

@@ -11,7 +11,7 @@ from aae.seeding import stream
 
 RING = {"components": 10, "radius": 5.0, "radial_std": 1.0, "tangential_std": 0.3}
 ROLL = {"turns": 1.5, "radius": 10.0, "noise": 0.5}
-# Those that torch also draws where tensors have no values; a Beta it does not.
+# Torch can draw these if tensors have no values; it cannot draw a Beta.
 WITHOUT_VALUES = [
     *((name, arguments) for name, arguments, _ in PRIORS if name != "Beta"),
     ("Pareto", {"scale": 1.0, "alpha": 3.0}),
@@ -26,7 +26,7 @@ def test_samples_follow_the_distribution_of_that_name(name, arguments, reference
     samples = make_prior(name, arguments).sample(4000, stream(0, "test")).numpy()
     assert samples.shape == (4000, 2)
     for dimension in samples.T:
-        # A true distribution fails once in 10,000 seeds; the seed is fixed.
+        # A correct distribution fails in one of 10,000 seeds; the seed is fixed.
         assert scipy.stats.kstest(dimension, reference.cdf).pvalue > 1e-4
     assert abs(scipy.stats.spearmanr(*samples.T).statistic) < 4 / np.sqrt(4000)
 
@@ -40,7 +40,7 @@ def test_density_and_quantiles_are_those_of_scipy(name, arguments, reference):
     probabilities = torch.tensor([0.05, 0.5, 0.9])
     quantiles = found.quantiles(probabilities)
     assert quantiles.shape == (3, 2)
-    # From a sample of 2^16 where there is no inverse: its quantile's ranks have a standard
+    # Without an inverse cdf, quantiles come from a sample of 2^16: their ranks have a standard
     # deviation of at most 0.5 / 2^8 = 0.002 in probability.
     for dimension in quantiles.T:
         np.testing.assert_allclose(reference.cdf(dimension), probabilities, atol=0.008)
@@ -55,7 +55,7 @@ def test_densities_of_bins_are_their_shares_of_the_prior(name, arguments, refere
             make_prior(name, arguments).bin_densities(torch.from_numpy(edges).float(), 1).numpy()
         )
         shares = np.diff(reference.cdf(edges))
-        # By twenty points a bin where torch has no cdf, the worst being a Beta's at its ends.
+        # If torch has no cdf, twenty points for each bin; the ends of a Beta are the worst case.
         np.testing.assert_allclose(found * np.diff(edges), shares, rtol=0.01, atol=2e-6)
 
 
@@ -92,8 +92,8 @@ def test_samples_are_determined_by_the_generator_and_leave_the_global_one_alone(
 
 @pytest.mark.parametrize(("name", "arguments"), WITHOUT_VALUES)
 def test_a_device_draws_the_samples_itself_and_nothing_looks_at_them(name, arguments):
-    # Of the device "meta" tensors have shapes and no values: one of the processor among them is an
-    # error, and so is a look at a value, for which a GPU would be waited for.
+    # Tensors on the device "meta" have shapes but no values: a CPU tensor among them is an error,
+    # and so is reading a value, for which a training would wait for a GPU.
     there = make_prior(name, arguments).to("meta")
     samples = there.sample(5, stream(0, "test"))
     assert samples.shape == (5, 2)
@@ -118,7 +118,7 @@ def test_a_multivariate_prior_keeps_its_dependence():
     z = torch.atanh(torch.corrcoef(samples.T)[0, 1]).item()
     assert abs(z - np.arctanh(0.8)) < 4 / np.sqrt(3997)
     np.testing.assert_allclose(found.mean, [0, 3])
-    # Marginals from a sample of 2^16 in 100 bins about 0.09 wide.
+    # The marginals come from a sample of 2^16 in 100 bins that are about 0.09 wide.
     density = found.density(torch.tensor([2.0, 3.0, 4.0, 100.0]), 1)
     np.testing.assert_allclose(density, scipy.stats.norm(3).pdf([2, 3, 4, 100]), atol=0.05)
 
@@ -165,7 +165,7 @@ def test_the_grid_of_independent_dimensions_is_that_of_all_quantiles(latent_dim)
 
 
 def radial_and_tangential(points: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates of points of RING along and across the radius of the nearest component."""
+    """Coordinates of points of RING along and across the nearest component's radius."""
     x, y = points.double().numpy().T
     component = np.round(np.arctan2(y, x) / (2 * np.pi / 10)) * (2 * np.pi / 10)
     along = x * np.cos(component) + y * np.sin(component)
@@ -175,7 +175,7 @@ def radial_and_tangential(points: torch.Tensor) -> tuple[np.ndarray, np.ndarray]
 def test_the_ring_is_of_equally_probable_gaussians_elongated_along_the_radius():
     points = make_prior("GaussianRing", RING).sample(5000, stream(0, "test"))
     along, across = radial_and_tangential(points)
-    # Nearer to the origin than two units the components meet; 0.1 % of them are.
+    # The components meet within two units of the origin, where 0.1 % of the points are.
     assert scipy.stats.kstest(along, scipy.stats.norm(5, 1).cdf).pvalue > 1e-4
     assert scipy.stats.kstest(across, scipy.stats.norm(0, 0.3).cdf).pvalue > 1e-4
     angle = np.arctan2(*points.double().numpy().T[::-1])
@@ -212,7 +212,7 @@ def test_the_grid_of_dependent_dimensions_lies_in_the_prior(name, arguments):
     found = make_prior(name, arguments)
     grid = found.grid(15)
     assert grid.shape == (225, 2)
-    # No code of the grid is further from a large sample than samples are from each other.
+    # No code of the grid may be further from a large sample than samples are from each other.
     sample = found.sample(20_000, stream(0, "test"))
     nearest = torch.cdist(grid, sample).min(1).values
     assert nearest.max() < torch.cdist(sample[:1000], sample[1000:]).min(1).values.max()
@@ -220,7 +220,7 @@ def test_the_grid_of_dependent_dimensions_lies_in_the_prior(name, arguments):
     columns = grid.view(15, 15, 2)
     assert (columns[1:, :, 0].min(1).values >= columns[:-1, :, 0].max(1).values).all()
     assert (columns[:, 1:, 1] >= columns[:, :-1, 1]).all()
-    # As many of them in each half-plane as the prior has there: 225 of equal weight.
+    # Each half-plane must contain the prior's share of the 225 codes of equal weight.
     for dimension in range(2):
         share = (grid[:, dimension] > found.mean[dimension]).double().mean()
         expected = (sample[:, dimension] > found.mean[dimension]).double().mean()

@@ -64,7 +64,7 @@ def test_what_is_worse_can_be_accepted_up_to_what_was_committed():
     accepted = BASELINE | {"aae.match_ratio": 3.0}
     assert verdicts({"aae.match_ratio": 3.4}, accepted=accepted)["aae.match_ratio"] == "accepted"
     assert verdicts({"aae.match_ratio": 3.6}, accepted=accepted)["aae.match_ratio"] == "worse"
-    # One metric accepted is no licence for another.
+    # Accepting one metric must not accept another.
     found = verdicts({"aae.match_ratio": 3.0, "aae.prior_coverage": 0.1}, accepted=accepted)
     assert found["aae.prior_coverage"] == "worse"
 
@@ -107,7 +107,7 @@ def test_markdown_shows_figures_that_changed_before_and_after():
     assert "make regression ARGS=--accept" in text
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert {line.count(" | ") for line in rows[:5]} == {5}
-    # Where there is nobody to show them, they are named.
+    # Without addresses, the comment names the figures.
     assert "`reports/figures/gap.png`" in comparison({}, ["reports/figures/gap.png"]).markdown()
     assert "accept" not in comparison({}).markdown()
 

@@ -1,4 +1,4 @@
-"""The gate, in real repositories; what it catches is in test_power.py."""
+"""The gate in real repositories; test_power.py tests what it catches."""
 
 import json
 import os
@@ -13,11 +13,11 @@ from support import write_params
 
 from aae.errors import ComparisonError
 
-# By which the workflow finds the comment of the gate again.
+# The workflow finds the gate's comment by this marker.
 MARKER = "<!-- metrics of aae regression -->"
 GUARDED = "reports/metrics/regression.json"
 MEASURED = "reports/metrics/latent.json"
-# A small pipeline, and two metrics that must not get worse at all.
+# A small pipeline, and two metrics without any tolerance.
 TINY = {
     "regression.overrides": {
         "network.hidden": [16],
@@ -55,13 +55,13 @@ def unmeasured(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def project(unmeasured, tmp_path) -> Path:
-    """A clone of it."""
+    """A clone of ``unmeasured``."""
     run(["git", "clone", "--quiet", unmeasured.as_uri(), str(tmp_path / "clone")], tmp_path)
     return tmp_path / "clone"
 
 
 def assert_not_comparable(project: Path, message: str, *arguments: str) -> None:
-    """It says so in one line, also to machines, with 2, and before any stage has run."""
+    """Check that the gate exits with 2 and one line, also in JSON, before any stage runs."""
     result = gate(project, *arguments, "--json", "--markdown", "comment.md")
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
@@ -90,10 +90,10 @@ def test_a_history_that_is_cut_off_is_named(project, tmp_path):
     commit(project, "one more")
     shallow = tmp_path / "shallow"
     run(["git", "clone", "--quiet", "--depth=1", project.as_uri(), str(shallow)], tmp_path)
-    hint = "the history is cut off, fetch it with `git fetch --unshallow`"
+    hint = "the history is incomplete: run `git fetch --unshallow`"
     message = f"--base: 'HEAD~1' is not a revision of this repository; {hint}"
     assert_not_comparable(shallow, message, "--base", "HEAD~1")
-    # A branch whose common commit with main is not there.
+    # A branch that has no commit in common with main.
     run(["git", "checkout", "--quiet", "--orphan", "mine"], shallow)
     commit(shallow, "mine")
     message = f"this branch and origin/main have no commit in common; {hint}"
@@ -140,7 +140,7 @@ def test_a_baseline_that_is_damaged_is_named(project):
     ],
 )
 def test_metrics_that_are_no_numbers_are_damaged(text, reason):
-    from aae.regression.gate import numbers  # with dvc, which takes a second
+    from aae.regression.gate import numbers  # imports dvc, which takes a second
 
     with pytest.raises(ComparisonError) as error:
         numbers(text.encode(), "regression.json")
@@ -218,7 +218,7 @@ def test_on_github_the_figures_of_both_commits_have_addresses(monkeypatch):
 def test_what_is_worse_fails_but_for_what_is_accepted_on_purpose(tmp_path):
     project = copy_project(tmp_path / "project", TINY)
     copy_results(project)
-    (project / GUARDED).write_text("<<<<<<< HEAD")  # which is written anew
+    (project / GUARDED).write_text("<<<<<<< HEAD")  # the gate overwrites it
     commit(project, "a damaged baseline")
     result = gate(project, "--accept", "--json")
     assert result.returncode == 0, result.stderr
@@ -233,7 +233,7 @@ def test_what_is_worse_fails_but_for_what_is_accepted_on_purpose(tmp_path):
     baseline = json.loads((project / GUARDED).read_text())
     assert list(baseline) == list(TINY["regression.metrics"])
 
-    # A change that is not committed, with a folder and names that git does not know yet.
+    # An uncommitted change, with an untracked folder and new names.
     stage = project / "stages" / "prepare_data.py"
     for old, new in (
         ("    write_prepared(", "    halve(splits)\n    write_prepared("),
@@ -244,7 +244,7 @@ def test_what_is_worse_fails_but_for_what_is_accepted_on_purpose(tmp_path):
     (project / "aae" / "halves").mkdir()
     (project / "aae" / "halves" / "__init__.py").write_text(HALVES)
     (project / "aae" / "hälften.md").write_text("Images, but half of them.")
-    # What `--accept` would write, for one metric of the two.
+    # The content that `--accept` would write for one of the two metrics.
     (project / GUARDED).write_text(json.dumps(baseline | {"ae.reconstruction_mse": 1.0}))
     result = gate(project, *(f"--{kind}={kind}.out" for kind in ("markdown", "json", "report")))
     assert result.returncode == 1, result.stderr

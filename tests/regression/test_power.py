@@ -1,4 +1,4 @@
-"""What the gate catches: the real pipeline of the gate, damaged in ways that have happened."""
+"""The gate catches damage to its real pipeline of kinds that have happened."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ from projects import copy_project, copy_results, gate, run
 
 
 def edit(*changes: tuple[str, str, str]):
-    """Return an edit of a project: in these files, these texts become those."""
+    """Return an edit of a project from changes, each a file, its old text and its new text."""
 
     def apply(project: Path) -> None:
         for name, old, new in changes:
@@ -28,7 +28,7 @@ def without_steps(phase: str):
 
 PHASES, LOOP = "aae/training/phases.py", "aae/training/loop.py"
 ERRORS = "(reconstructions - images).square().flatten(1)"
-# Real damage: an edit of the code, and a metric that gets worse by it.
+# Each kind of damage is an edit of the code, with a metric that it makes worse.
 DAMAGE = {
     "discriminator step removed": (without_steps("discriminator"), "aae.match_ratio"),
     "prior samples and codes swapped": (
@@ -63,7 +63,7 @@ DAMAGE = {
     ),
 }
 HARMLESS = {
-    # The same mathematics, other last digits.
+    # The mathematics is the same, but the last digits differ.
     "losses computed in another order": edit(
         (PHASES, f"{ERRORS}.mean(1)", f"{ERRORS}.sum(1) / images[0].numel()"),
         (PHASES, "return real + fake", "return fake + real"),
@@ -74,7 +74,7 @@ HARMLESS = {
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory) -> Path:
-    """A project with the results that are committed in this one."""
+    """A project with the committed results of this one."""
     root = copy_project(tmp_path_factory.mktemp("guarded"), {})
     copy_results(root)
     return root
@@ -82,7 +82,7 @@ def guarded(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def copy(guarded, tmp_path) -> Path:
-    """A clone of it."""
+    """A clone of ``guarded``."""
     run(["git", "clone", "--quiet", str(guarded), str(tmp_path / "copy")], tmp_path)
     return tmp_path / "copy"
 

@@ -1,7 +1,7 @@
-"""The page's explorer: what it is given, and what it does in a real browser.
+"""The page's explorer: its data, and its behaviour in a real browser.
 
-The browser is an installed Chromium. It gets the page that the pipeline's own functions make of two
-small models, from a file, and any request that it sends is an error.
+The browser is an installed Chromium. It opens a page of two small models, which the pipeline's
+functions write to a file. Any request that the browser sends is an error.
 """
 
 import base64
@@ -42,14 +42,14 @@ class Example:
         self.test = Images(images, (torch.arange(60) % 3).to(torch.uint8))
         architecture = Architecture(image_shape=(1, 28, 28), latent_dim=latent_dim, hidden=(16,))
         self.models = {"ae": Model(architecture, seed=1), "aae": Model(architecture, seed=2)}
-        for model in self.models.values():  # codes as wide as the prior, images that differ
+        for model in self.models.values():  # makes codes as wide as the prior, and images different
             model.encoder.set_units(torch.zeros(latent_dim), torch.full((latent_dim,), 60.0))
             model.decoder.set_units(torch.zeros(latent_dim), torch.full((latent_dim,), 0.5))
         self.codes = {k: model.encode(images) for k, model in self.models.items()}
         self.data = explorer_data(self.models, self.codes, self.test, NAMES, self.prior)
 
     def decoded(self, name: str, position: list[float]) -> np.ndarray:
-        """What the decoder of a model makes of a position in the plane of its codes [28, 28]."""
+        """The image [28, 28] that a model decodes from a position in the plane of its codes."""
         found = self.data["models"][name]
         low, high = torch.tensor(found["low"]), torch.tensor(found["high"])
         place = low + (high - low) * torch.tensor(position[: len(low)])
@@ -58,7 +58,7 @@ class Example:
 
 
 def read_sheet(address: str, columns: int) -> np.ndarray:
-    """Images [N, 28, 28] from 0 to 1 of a sheet."""
+    """The images [N, 28, 28] from 0 to 1 of a sheet."""
     content = base64.b64decode(address.removeprefix("data:image/png;base64,"))
     sheet = np.asarray(Image.open(io.BytesIO(content))) / 255
     return np.concatenate([np.split(row, columns, 1) for row in np.split(sheet, len(sheet) // 28)])
@@ -146,7 +146,7 @@ def open_page(browser, make_params, tmp_path) -> Iterator:
 
 
 def shown(page: Page, selector: str) -> np.ndarray:
-    """What a canvas shows [28, 28], 1 being black, as the decoder has it."""
+    """The image [28, 28] on a canvas, where 1 is black, as for the decoder."""
     address = page.locator(selector).evaluate("canvas => canvas.toDataURL()")
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))))
     assert (pixels[..., 3] == 255).all(), "nothing is drawn"
@@ -159,7 +159,7 @@ def position(page: Page, name: str) -> list[float]:
 
 
 def check_decoded(page: Page, example: Example, name: str) -> None:
-    """The image is what the decoder makes of the sliders' place, blended between grid points."""
+    """Check that the image is decoded from the sliders' position, interpolated on the grid."""
     expected = example.decoded(name, position(page, name))
     # Sliders have steps of 0.005; the images of these decoders change slowly.
     np.testing.assert_allclose(shown(page, f"#explore-{name} .decoded"), expected, atol=0.06)
@@ -191,7 +191,7 @@ def test_a_finger_decodes_where_it_is(open_page, example):
     plane.scroll_into_view_if_needed()
     box = plane.bounding_box()
     page.touchscreen.tap(box["x"] + 0.25 * box["width"], box["y"] + 0.5 * box["height"])
-    near = page.locator("#picked").is_visible()  # a tap on a dot goes to the dot
+    near = page.locator("#picked").is_visible()  # a tap on a dot moves to the dot
     assert position(page, "aae") == pytest.approx([0.25, 0.5], abs=0.04 if near else 0.006)
     check_decoded(page, example, "aae")
 
@@ -235,7 +235,7 @@ def test_a_click_on_a_dot_shows_the_image_and_both_reconstructions(open_page, ex
     page = open_page(example)
     assert not page.locator("#picked").is_visible()
     dots = np.array(example.data["models"]["ae"]["dots"])
-    # The dot that is furthest from all others, so that it is clear which one is meant.
+    # The dot that is furthest from all others, so that the click is unambiguous.
     distances = np.linalg.norm(dots[:, None] - dots[None], axis=2) + 9 * np.eye(len(dots))
     inside = (np.abs(dots - 0.5) < 0.45).all(1)
     index = int((distances.min(1) * inside).argmax())

@@ -1,4 +1,4 @@
-"""What a figure shows is checked in the data of its artists, for codes of 1 to 16 dimensions."""
+"""Checks figures by the data of their artists, for codes of 1 to 16 dimensions."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def make_codes(prior: Prior) -> dict[str, torch.Tensor]:
 
 
 def check_densities(centres: np.ndarray, found: np.ndarray) -> None:
-    """These are the mean densities of the gamma prior in bins around these centres."""
+    """Check that the densities are the gamma prior's means in bins around the centres."""
     width = centres[1] - centres[0]
     shares = np.diff(scipy.stats.gamma(2).cdf([*(centres - width / 2), centres[-1] + width / 2]))
     np.testing.assert_allclose(found, shares / width, atol=1e-5)
@@ -46,7 +46,7 @@ def test_histograms_have_a_panel_a_dimension_with_the_prior_drawn_in(latent_dim)
     assert len(panels) == 2 * latent_dim
     for panel in panels:
         line, end = panel.lines
-        assert end.get_xdata() == [0, 0]  # where the support of the gamma distribution begins
+        assert end.get_xdata() == [0, 0]  # the support of the gamma distribution begins there
         check_densities(*line.get_data())
         assert panel.get_xlabel().startswith("code, dimension")
     labels = [panel.get_xlabel() for panel in panels]
@@ -155,7 +155,7 @@ def test_every_prior_of_the_list_can_be_drawn(name):
     (panel,) = all_axes(figures.draw_prior(prior))
     _, contours = panel.collections
     assert any(len(path.vertices) for path in contours.get_paths())
-    # All but a few samples are in the picture, and the picture is not much larger than they are.
+    # The picture must contain almost all samples, and must not be much larger than their range.
     samples = prior.sample(2000, stream(1, "codes")).numpy()
     for values, limits in zip(samples.T, (panel.get_xlim(), panel.get_ylim()), strict=True):
         assert np.mean((values > limits[0]) & (values < limits[1])) > 0.97

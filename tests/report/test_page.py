@@ -8,7 +8,7 @@ from aae.report.page import render
 
 
 class Page(HTMLParser):
-    """Collects every address that a browser would load, the text, and the tags."""
+    """Collects the text, the tags, and every address that a browser would load."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ def page(make_params) -> Page:
 
 
 def text_of(page: Page) -> str:
-    return " ".join(" ".join(page.text).split())  # a non-breaking space is white space, too
+    return " ".join(" ".join(page.text).split())  # a non-breaking space is white space too
 
 
 def test_the_page_loads_nothing(page):
@@ -95,9 +95,9 @@ def test_texts_from_parameters_and_data_are_escaped(make_params):
     ("changes", "expected", "absent"),
     [
         ({"prior": "uniform"}, "the line around it", "25, 50, 75 and 95 %"),
-        ({"latent_dim": 1}, "each class on a line of its own", "25, 50, 75 and 95 %"),
-        ({"latent_dim": 2}, "lines that enclose 25, 50, 75 and 95 % of it", "The first"),
-        ({"latent_dim": 20}, "The first 16 of 20 dimensions.", "ranks"),
+        ({"latent_dim": 1}, "each class on a separate line", "25, 50, 75 and 95 %"),
+        ({"latent_dim": 2}, "lines that enclose 25, 50, 75 and 95 % of it", "shows the first"),
+        ({"latent_dim": 20}, "The figure shows the first 16 of 20 dimensions.", "ranks"),
         ({"train_aae.init": "scratch"}, "Epoch 0 is an encoder with random weights", "shifted and"),
     ],
 )

@@ -17,6 +17,6 @@ def test_the_typical_image_of_a_class_is_next_to_its_mean():
 
 
 def test_the_widest_gap_is_where_no_code_is_near():
-    # Half-way from (10, 0) to (0, 6) the nearest code comes to be 3.5 away; on the other two paths
-    # it is never more than 3.
+    # Half-way from (10, 0) to (0, 6) the nearest code is 3.5 away; on the other two paths it is
+    # never further away than 3.
     assert path_through_widest_gap(CODES, [0, 2, 4]) == (2, 4)

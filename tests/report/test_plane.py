@@ -61,8 +61,8 @@ def test_contours_enclose_the_shares_of_the_prior_that_they_are_named_after(
     shares = [
         (density.density[row, column] >= level).sum() / len(codes) for level in density.levels
     ]
-    # The noise of 100,000 samples is 0.002 at most; the rest is that cells are coarse.
-    if name == "Uniform":  # flat: its edge alone, which some cells have in the middle
+    # The noise of 100,000 samples is at most 0.002; the rest is due to the coarse cells.
+    if name == "Uniform":  # flat: only its edge is a contour, which crosses some cells
         assert shares == [pytest.approx(1, abs=0.03)]
     else:
         assert shares == pytest.approx(sorted(ENCLOSED, reverse=True), abs=0.01)

@@ -1,4 +1,4 @@
-"""Which image stands where in the figures made of images."""
+"""The positions of images in figures of images."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The whole pipeline at the parameters that users run first: the longest test, and so the first."""
+"""The whole pipeline with the default parameters: the longest test, and therefore the first."""
 
 import json
 
@@ -8,7 +8,7 @@ from projects import copy_project, run
 
 @pytest.mark.long
 def test_at_the_default_parameters_the_codes_come_near_the_prior(tmp_path):
-    """What the README promises, with nothing made smaller."""
+    """Test the promise of the README with nothing made smaller."""
     root = copy_project(tmp_path / "project", {})
     run(["dvc", "repro"], root)
     metrics = json.loads((root / "reports" / "metrics" / "latent.json").read_text())

@@ -1,4 +1,4 @@
-"""The real pipeline gives the same bytes again, also after it was killed or a disk was full."""
+"""The real pipeline gives the same bytes again, even after a kill or with a full disk."""
 
 import os
 import random
@@ -24,12 +24,12 @@ from projects import (
 from ruamel.yaml import YAML
 
 EPOCHS = LONG["train_ae.epochs"]
-# One epoch of networks whose sums torch shares out among its threads.
+# One epoch of networks whose sums torch divides among its threads.
 WIDE = EVALUATION | {"train_ae.epochs": 1, "train_aae.epochs": 2}
 
 
 def wait_for_epoch(process: subprocess.Popen, stage: str, epoch: int) -> None:
-    """Return when a stage has begun, and has said that this epoch or a later one is done."""
+    """Wait until a stage has begun and has reported that this epoch or a later one is done."""
     for line in process.stdout:
         done = re.match(rf"Running stage '{stage}'|{stage} (\d+)/", line)
         if done and int(done[1] or 0) >= epoch:
@@ -47,7 +47,7 @@ def whole(tmp_path_factory) -> Path:
 def test_killed_at_twenty_random_points_it_ends_in_the_same_bytes(whole, tmp_path):
     project = copy_project(tmp_path / "killed", LONG)
     points = random.Random(0)
-    # The end of a stage is left out: one that DVC has not recorded yet is trained once more.
+    # Leave out the end of a stage: DVC trains again if it has not recorded the stage yet.
     for stage in ("train_ae", "train_aae"):
         for epoch in sorted(points.randrange(EPOCHS - 1) for _ in range(10)):
             process = start(["dvc", "repro"], project)
@@ -56,8 +56,8 @@ def test_killed_at_twenty_random_points_it_ends_in_the_same_bytes(whole, tmp_pat
                 process.wait(timeout=points.uniform(0, 0.5))
             end(process, signal.SIGKILL)
     result = run(["dvc", "repro"], project)
-    assert result.stdout.count("going on from epoch") == 1
-    assert "passed over" not in result.stderr
+    assert result.stdout.count("resuming from epoch") == 1
+    assert "is skipped" not in result.stderr
     assert outputs(project) == outputs(whole)
     assert not list((project / "snapshots").iterdir())
     check_store(project)
@@ -69,11 +69,11 @@ def test_after_ctrl_c_it_goes_on(whole, tmp_path):
     process = start(["dvc", "repro"], project)
     wait_for_epoch(process, "train_aae", 4)
     printed = end(process, signal.SIGINT)
-    assert "train_aae goes on from epoch" in printed
+    assert "train_aae resumes from epoch" in printed
     assert "Traceback" not in printed
     assert "train_aae" not in YAML(typ="safe").load(project / "dvc.lock")["stages"]
     result = run(["dvc", "repro"], project)
-    assert "going on from epoch" in result.stdout
+    assert "resuming from epoch" in result.stdout
     assert outputs(project) == outputs(whole)
     check_store(project)
 
@@ -87,7 +87,7 @@ def test_an_experiment_in_a_folder_of_its_own_goes_on(whole, tmp_path):
     wait_for_epoch(process, "train_aae", 4)
     end(process, signal.SIGKILL)
     result = run(command, project)
-    assert "going on from epoch" in result.stdout
+    assert "resuming from epoch" in result.stdout
     assert "Running stage 'train_ae'" not in result.stdout
     assert not list((project / "snapshots").iterdir())
 
@@ -108,7 +108,7 @@ def test_other_surroundings_give_the_same_bytes(tmp_path):
         run(["dvc", "repro"], project, **environment)
         found.append(outputs(project))
     assert found[0] == found[1]
-    # Once more, all of it, without what the first time has left in MLflow.
+    # Run everything again, without the records of the first run in MLflow.
     (project / "mlflow.db").unlink()
     shutil.rmtree(project / "mlartifacts")
     run(["dvc", "repro", "--force"], project)
@@ -116,7 +116,7 @@ def test_other_surroundings_give_the_same_bytes(tmp_path):
 
 
 def mounted(script: str, project: Path, stage: str) -> tuple[int, str, str]:
-    """Run a stage where mounts that a shell script makes are all that it sees of a folder."""
+    """Run a stage in a namespace where a shell script has mounted a file system on a folder."""
     namespace = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
     if subprocess.run([*namespace, "true"], capture_output=True, check=False).returncode:
         pytest.skip("this system lets nobody mount")
@@ -144,7 +144,7 @@ def test_a_full_disk_is_one_line_and_the_training_goes_on_when_there_is_space(pr
     assert errors == ("error: models/ae.safetensors cannot be written: No space left on device\n")
     assert printed.splitlines()[-1].startswith("train_ae 2/2"), "nothing is left in models/"
     result = run(["python", "stages/train_ae.py"], prepared)
-    assert "going on from epoch" in result.stdout
+    assert "resuming from epoch" in result.stdout
     assert (prepared / "models" / "ae.safetensors").exists()
 
 
@@ -153,7 +153,7 @@ def test_without_space_for_snapshots_the_training_warns_and_ends(prepared):
     (prepared / "snapshots").mkdir(exist_ok=True)
     code, printed, errors = mounted(f"{FULL} snapshots", prepared, "train_ae")
     assert code == 0, errors
-    assert "warning: no snapshot: " in errors
+    assert "warning: no snapshot was written: " in errors
     assert "No space left on device" in errors
     assert "ae.safetensors" in printed
 

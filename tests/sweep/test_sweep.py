@@ -22,8 +22,8 @@ from aae.evaluation.measures import HEADLINES
 from aae.sweep.sweep import draw
 
 LATENT = "reports/metrics/latent.json"
-# Of stages/train_aae.py in the copies: on a machine with a pipe, a training says who it is when it
-# has begun, and goes no further.
+# An edit of stages/train_aae.py in the copies: on a machine with a pipe, a training that has begun
+# writes its process id and its experiment to the pipe, and stops.
 TRAINING = "        session.train(look_at_codes)\n"
 STOPPING = (
     '        if "AAE_TEST_PIPE" in __import__("os").environ:\n'
@@ -36,20 +36,20 @@ STOPPING = (
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory) -> Path:
-    """A project that has measured nothing yet, with trainings that stop where a test wants it."""
+    """A project without measures, whose trainings stop where a test needs it."""
     root = tmp_path_factory.mktemp("original")
     copy_project(root, SMALL)
     stage = root / "stages" / "train_aae.py"
     text = stage.read_text()
     assert text.count(TRAINING) == 1
     stage.write_text(text.replace(TRAINING, STOPPING + TRAINING))
-    # An edit that is not committed is a part of every trial.
+    # The edit is not committed, but must be a part of every trial.
     return root
 
 
 @pytest.fixture
 def project(original, tmp_path) -> Path:
-    """A copy of it."""
+    """A copy of ``original``."""
     copy = tmp_path / "project"
     run(["cp", "-r", str(original), str(copy)], tmp_path)
     return copy
@@ -79,7 +79,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
         (["dvc.yaml:seed=0"], "dvc.yaml:seed=0: only parameters of params.yaml can be set"),
         (["data.source=mnist"], "data.source=mnist: data.root: 'data/raw' is below this folder"),
         (["seed=0", "--cpus", "0"], "--cpus 0 --gpus 0: a trial needs a core"),
-        (["seed=0", "--name", "a b"], "--name: 'a b' may have letters, digits"),
+        (["seed=0", "--name", "a b"], "--name: 'a b' may have only letters, digits"),
         (["seed=0", "--table", "params.yaml/x.csv"], "params.yaml/x.csv cannot be written"),
     ],
 )  # fmt: skip
@@ -142,12 +142,12 @@ def test_more_cores_than_any_machine_has_are_refused(project):
     result = sweep(project, "seed=0", "--cpus", "10000")
     assert result.returncode == 1
     (line,) = result.stderr.splitlines()
-    assert line == "error: --cpus 10000 --gpus 0: no machine of the cluster has as many"
+    assert line == "error: --cpus 10000 --gpus 0: no machine of the cluster has that many"
 
 
 @pytest.fixture(autouse=True)
 def at_full_speed(monkeypatch):
-    """Trials that do not wait for the tests on other cores: Ray would give them low priority."""
+    """Give trials the usual priority; with Ray's low one they would wait for other tests."""
     monkeypatch.setenv("RAY_worker_niceness", "0")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -155,7 +155,7 @@ def at_full_speed(monkeypatch):
 
 @pytest.fixture
 def cluster():
-    """A cluster whose first machine, with one core, is that of the driver."""
+    """A cluster whose first machine, with one core, runs the driver."""
     machines = cluster_utils.Cluster(
         initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
     )
@@ -190,7 +190,7 @@ def test_a_machine_that_dies_costs_no_trial(project, cluster, tmp_path):
          "--address", cluster.address],
         project, PYTHONPATH=str(project),
     )  # fmt: skip
-    pid, killed = pipe.read_text().split()  # waits until a training on that machine has begun
+    pid, killed = pipe.read_text().split()  # blocks until a training on that machine has begun
     training = psutil.Process(int(pid))
     begun = {found.data.tags["dvc_experiment"]: found for found in runs(project, "train_aae")}
     assert begun[killed].info.status == "RUNNING"
@@ -207,12 +207,12 @@ def test_a_machine_that_dies_costs_no_trial(project, cluster, tmp_path):
     assert {row["prior"] for row in rows} == {"gaussian", "gamma"}
     assert all(row["error"] == "" for row in rows)
 
-    # Every trial once, the killed one in the run that it had begun.
+    # MLflow has every trial once, and the killed one in the run that it had begun.
     tracked = runs(project, "train_aae")
     assert sorted(found.data.tags["dvc_experiment"] for found in tracked) == sorted(names)
     by_name = {row["experiment"]: row for row in rows}
     client = mlflow.MlflowClient()
-    # The autoencoder is trained once on each machine, also for the trial that came over.
+    # Each machine trains the autoencoder once, also for the trial that moved to it.
     autoencoders = runs(project, "train_ae")
     assert len(autoencoders) == 2
     for found in [*tracked, *autoencoders]:
@@ -233,7 +233,7 @@ def test_a_machine_that_dies_costs_no_trial(project, cluster, tmp_path):
     for row in rows:
         assert f"{float(row['match_ratio']):.4g}" in output
 
-    # What a trial comes to is what `dvc exp run` comes to, to the last byte.
+    # A trial and `dvc exp run` give the same results, to the last byte.
     of_trial = run(["dvc", "exp", "list", "--name-only"], project).stdout.split()
     assert set(of_trial) == names
     prior = f"prior={by_name[killed]['prior']}"
@@ -266,7 +266,7 @@ def test_a_trial_that_fails_does_not_stop_the_others(project):
     assert "rates-1 (prior=gaussian train_ae.learning_rate=1e+30) failed" in result.stderr
     assert result.stderr.endswith("1 of 2 trials succeeded: sweeps/rates.csv\n")
     assert [x.info.status for x in runs(project, "train_aae")] == ["FINISHED"]
-    # The same names once more are refused.
+    # A second sweep with the same names is an error.
     again = sweep(project, "-n", "rates", "seed=0,1")
     assert again.stderr.startswith("error: --name: there is an experiment rates-2;")
 
@@ -279,7 +279,7 @@ def test_after_ctrl_c_nothing_runs_and_no_run_is_left_open(project, tmp_path, en
     process = start(
         ["aae", "sweep", "-n", "stopped", "--cpus", "1", "seed=0,1,2,3"],
         project, PYTHONPATH=str(project), AAE_TEST_PIPE=str(pipe),
-        TMPDIR=str(tmp_path), RAY_TMPDIR="/tmp",  # not below the other: a socket's path is short
+        TMPDIR=str(tmp_path), RAY_TMPDIR="/tmp",  # a socket's path must be short
     )  # fmt: skip
     training = psutil.Process(int(pipe.read_text().split()[0]))
     if ending == signal.SIGINT:

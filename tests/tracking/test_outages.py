@@ -1,4 +1,4 @@
-"""Against a real MLflow server on loopback, which goes away and comes back."""
+"""Tracking with a real MLflow server on loopback that becomes unreachable and comes back."""
 
 import os
 import signal
@@ -34,7 +34,7 @@ def evaluate(weights: Path, then: Callable[[Run], None] = lambda _: None) -> Non
 
 
 def check_complete() -> None:
-    """One finished run, with every epoch, image, the model and the evaluation."""
+    """Check that there is one finished run, with every epoch, image, model and evaluation."""
     (found,) = mlflow.search_runs(output_format="list")
     client, run_id = mlflow.MlflowClient(), found.info.run_id
     assert found.info.status == "FINISHED"
@@ -103,7 +103,7 @@ def test_a_disk_that_does_not_take_the_spool_does_not_end_the_training(server, r
     (repository / "mlflow-spool").write_text("in the way")
     train(repository / "model.safetensors", {3: server.stop})
     err = capfd.readouterr().err
-    assert "what MLflow has not taken of this run is not kept: " in err
+    assert "the rest of this run cannot be kept: " in err
     assert "mlflow-spool" in err.splitlines()[-1]
 
 
@@ -122,7 +122,7 @@ def test_what_a_server_that_stays_away_misses_is_uploaded_later(server, reposito
     evaluate(repository / "model.safetensors")
     err = capfd.readouterr().err
     away = f"warning: MLflow at {server.uri} does not answer (Connection refused); "
-    assert err.count(f"{away}going on") == 2, "once in each stage"
+    assert err.count(f"{away}the stage continues") == 2, "once in each stage"
     assert err.count(f"{away}the rest of this run is kept in mlflow-spool/") == 2
     assert "aae sync" in err
     (repository / "model.safetensors").unlink()  # the spool has a copy
@@ -130,7 +130,7 @@ def test_what_a_server_that_stays_away_misses_is_uploaded_later(server, reposito
     before = file.stat()
     try:
         raise OSError(28, "No space left on device")
-    except OSError:  # an error of the training that is being recorded is none of the server's
+    except OSError:  # an error that the training is handling is none of the server's
         with pytest.raises(StoreAwayError, match="Connection refused"):
             sync(repository)
     assert file.stat().st_ino == before.st_ino, "nothing has been written anew"
@@ -220,10 +220,10 @@ train(Path("model.safetensors"), events, {training!r})
     killed.communicate()
     assert killed.returncode == -signal.SIGKILL
     server.start()
-    connect(repository)  # chooses the experiment
+    connect(repository)  # selects the experiment
     (found,) = mlflow.search_runs(output_format="list")
     assert found.info.status == "RUNNING"
-    # A snapshot was taken before epoch 4: the images up to epoch 3 are not drawn again.
+    # A snapshot was taken before epoch 4, so the images up to epoch 3 are not drawn again.
     train(repository / "model.safetensors", {}, training, 3)
     evaluate(repository / "model.safetensors")
     check_complete()
@@ -253,7 +253,7 @@ def test_ctrl_c_does_not_wait_for_a_server_that_is_away(
 
         train(repository / "model.safetensors", {3: server.stop, 4: stop, 5: interrupt}, training)
     assert len(list((repository / "mlflow-spool").iterdir())) == 1
-    # Epochs 3 and 4 are in the spool and are trained once more.
+    # Epochs 3 and 4 are in the spool and are also trained again.
     server.start()
     train(repository / "model.safetensors", {5: check_running}, training, 2)
     evaluate(repository / "model.safetensors")
@@ -353,10 +353,10 @@ def delete_run() -> None:
 def test_a_server_that_comes_to_refuse_a_run_does_not_stop_the_training(repository, capfd):
     train(repository / "model.safetensors", {3: delete_run})
     err = capfd.readouterr().err
-    assert "going on" in err
+    assert "; the stage continues" in err
     assert "must be in the 'active' state" in err
     (folder,) = (repository / "mlflow-spool").iterdir()
-    # Nor does it keep later runs from being uploaded.
+    # Nor may it prevent the upload of later runs.
     count, left = sync(repository)
     assert count == 0
     assert len(left) == 1
@@ -380,7 +380,7 @@ def test_what_is_for_another_store_stays_in_the_spool(server, repository, monkey
     ):
         with monkeypatch.context() as context:
             context.setenv(name, other)
-            # An evaluation that goes elsewhere is recorded there, in a run of its own.
+            # An evaluation for another store is recorded there, in a separate run.
             evaluate(repository / "model.safetensors")
             (found,) = mlflow.search_runs(output_format="list")
             assert found.info.run_name.endswith("(trained elsewhere)")
@@ -445,7 +445,7 @@ def test_no_password_is_printed(server, repository, monkeypatch, capfd):
 
 
 def test_processes_that_meet_a_new_store_at_once_all_succeed(repository):
-    """Unguarded, they create its tables or the experiment twice, and some of them die."""
+    """Without a lock, they create its tables or the experiment twice, and some of them fail."""
     program = (
         "from pathlib import Path; from aae.tracking.store import connect; connect(Path.cwd())"
     )

@@ -110,7 +110,7 @@ def test_an_error_in_a_training_fails_its_run():
 
 
 def evaluate(run, folder: Path, value: float, prefix: str = "") -> None:
-    """Log an evaluation of three bins."""
+    """Log an evaluation with three bins."""
     (folder / "figures").mkdir(exist_ok=True)
     (folder / "figures" / "losses.png").write_bytes(b"png")
     bins = pd.DataFrame({"low": [0, 1, 2], "codes": [value] * 3})
@@ -128,7 +128,7 @@ def test_the_evaluation_lands_in_the_run_that_trained_the_model(tmp_path):
             tracked.log_model(path, ARCHITECTURE)
         run_ids.append(newest().info.run_id)
     ended = mlflow.get_run(run_ids[0]).info.end_time
-    for value in (1.0, 1.5):  # the second takes the place of the first
+    for value in (1.0, 1.5):  # the second replaces the first
         with evaluation_run(paths[0], "train_aae", "gamma", 0) as tracked:
             evaluate(tracked, tmp_path, value)
     first, second = (mlflow.get_run(run_id) for run_id in run_ids)
@@ -204,7 +204,7 @@ def test_a_logged_model_decodes_codes_into_images(tmp_path):
     (tmp_path / "codes.json").write_text(json.dumps({"inputs": [[0.0, 1.0, 2.0], [0.5, 0.5, 0.5]]}))
     command = ["mlflow", "models", "predict", "--model-uri", uri, "--env-manager", "local"]
     files = ["--input-path", "codes.json", "--output-path", "images.json"]
-    # Elsewhere than in the project: what the model needs is logged along with it.
+    # Outside of the project, because the model must be logged with everything that it needs.
     run([*command, *files], tmp_path, MLFLOW_TRACKING_URI=mlflow.get_tracking_uri())
     images = json.loads((tmp_path / "images.json").read_text())["predictions"]
     codes = np.array([[0.0, 1.0, 2.0], [0.5, 0.5, 0.5]], np.float32)
@@ -259,7 +259,7 @@ def test_a_spooled_run_that_cannot_be_read_stops_no_other(repository, capsys):
     for name, reason in zip(("first", "second", "third"), left, strict=True):
         assert f"warning: mlflow-spool/{name}: it cannot be read: " in warnings
         assert reason.startswith(f"mlflow-spool/{name}: it cannot be read: ")
-        assert reason.endswith("delete that folder if it is of no use")
+        assert reason.endswith("delete that folder if you do not need it")
         remove_spooled(repository / "mlflow-spool" / name)
 
 

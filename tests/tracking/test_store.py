@@ -18,7 +18,7 @@ from aae.tracking.store import store_uri
     ],
 )
 def test_files_of_a_store_are_in_the_repository_and_addresses_stay(named, store, monkeypatch):
-    for _ in range(2):  # MLflow puts the result into the environment
+    for _ in range(2):  # MLflow writes the result into the environment
         monkeypatch.setenv("MLFLOW_TRACKING_URI", named)
         named = store_uri(Path("/my repo"))
         assert named == store

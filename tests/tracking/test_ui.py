@@ -25,7 +25,7 @@ def test_the_ui_opens_on_loopback_at_a_free_port_each_time(repository):
             call = f"{address}/api/2.0/mlflow/experiments/get?experiment_id={experiment}"
             with urllib.request.urlopen(call) as answer:
                 assert json.load(answer)["experiment"]["name"] == "aae"
-            with socket.socket() as other:  # would be served if it listened on all addresses
+            with socket.socket() as other:  # would connect if the server listened on all addresses
                 assert other.connect_ex(("127.0.0.2", int(port))) != 0
             addresses.add(address)
     assert len(addresses) == 2

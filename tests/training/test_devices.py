@@ -1,4 +1,4 @@
-"""A training on a GPU; without one, that it is refused and that a step mixes no devices."""
+"""A training on a GPU, or, without one, its error, and that a step mixes no devices."""
 
 import pytest
 import scipy.stats
@@ -40,7 +40,7 @@ def test_without_a_gpu_cuda_is_refused_and_auto_is_the_processor():
 
 
 def test_tf32_is_refused_where_no_gpu_has_it(train_on):
-    message = r"precision: 'tf32' needs a GPU that has it, and device: cuda; use 'float32', "
+    message = r"precision: 'tf32' needs device: cuda and a GPU that supports it; use 'float32', "
     with pytest.raises(ParameterError, match=message):
         train_on("cpu", "tf32")
 
@@ -62,8 +62,8 @@ def test_products_are_rounded_until_the_block_ends_however_it_ends():
 
 
 def test_a_step_has_all_of_its_tensors_on_the_device_of_the_model(train_on):
-    # Of the device "meta" tensors have shapes and no values; one of the processor among them is
-    # an error, as it is on a GPU.
+    # Tensors on the device "meta" have shapes but no values; a CPU tensor among them is an error,
+    # as on a GPU.
     training = train_on("meta")
     losses = training.train_batch(training.batches.draw(torch.arange(20))) | training.validate()
     assert len(losses) == 6
@@ -84,7 +84,7 @@ def test_on_a_gpu_a_step_does_what_it_does_on_the_processor(train_on):
 def test_on_a_gpu_a_training_is_the_same_each_time_and_like_the_processors(train_on):
     here, there, again = (list(train_on(device).epochs()) for device in ("cpu", "cuda", "cuda"))
     assert there == again
-    # With other samples of the prior, as 50 others on the processor, these differ by up to 0.01.
+    # The prior samples differ, and 50 other sets of them on a CPU change the losses by up to 0.01.
     for name in ("reconstruction_loss", "generator_loss"):
         for one, other in zip(here, there, strict=True):
             assert other[name] == pytest.approx(one[name], rel=0.03)
@@ -119,7 +119,7 @@ def test_a_gpu_draws_samples_of_the_prior_itself_and_nothing_waits(name, argumen
     assert torch.equal(samples, again)
     assert torch.equal(torch.cuda.get_rng_state(), state)
     for dimension in samples.cpu().numpy().T:
-        # A true distribution fails once in 10,000 seeds; the seed is fixed.
+        # A correct distribution fails in one of 10,000 seeds; the seed is fixed.
         assert scipy.stats.kstest(dimension, reference.cdf).pvalue > 1e-4
 
 
@@ -153,8 +153,8 @@ def test_in_an_epoch_nothing_waits_for_the_gpu(train_on):
     forbidden = []
 
     def forbid_waiting() -> None:
-        # From the second of three steps to the third, with all that the loop does in between: in
-        # the first epoch as it is, in the last as it was recorded.
+        # From the second of three steps to the third, with everything that the loop does between
+        # them: in the first epoch without a recording, in the last one with it.
         wait = training.step % 3 != 1
         torch.cuda.set_sync_debug_mode("default" if wait else "error")
         forbidden.append(not wait)

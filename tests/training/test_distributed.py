@@ -1,4 +1,4 @@
-"""One training on several processes: real `torchrun` and gloo, by itself and in the pipeline."""
+"""One training on several processes with real `torchrun` and gloo, alone and in the pipeline."""
 
 import json
 import math
@@ -21,7 +21,7 @@ from aae.training.distributed import (
     sum_over_ranks,
 )
 
-# 43 images in batches of 20: in the last one some ranks have fewer images, or none of their own.
+# 43 images in batches of 20: in the last batch some ranks have fewer images, or none.
 EPOCHS, BATCHES = 17, (20, 20, 3)
 TRAINING = """
 import json, os, sys
@@ -79,9 +79,9 @@ ALONE = {"PYTHONPATH": os.pathsep.join(filter(None, PATHS))}
 
 
 def train(out: Path, *launchers: list[str]) -> tuple[list[dict], list[int], bytes]:
-    """Train for 51 steps, these commands together.
+    """Train for 51 steps with these commands in parallel.
 
-    Returns the losses, how many images of each batch the leader took, and the weights.
+    Returns the losses, the number of the leader's images in each batch, and the weights.
     """
     script = out.with_suffix(".py")
     script.write_text(TRAINING)
@@ -159,7 +159,7 @@ SHORTER = LONG | {"train_ae.batch_size": 60, "train_aae.batch_size": 60}
 
 
 def worker(process, stage: str) -> psutil.Process:
-    """Return the process of a stage that is not the leader's."""
+    """Return a process of a stage that is not the leader."""
     for child in psutil.Process(process.pid).children(recursive=True):
         if f"stages/{stage}.py" in child.cmdline() and child.environ().get("RANK") == "1":
             return child
@@ -171,7 +171,7 @@ def test_a_worker_that_dies_ends_the_job_which_goes_on_to_the_same_bytes(tmp_pat
     whole = copy_project(tmp_path / "whole", SHORTER)
     run(["dvc", "exp", "run", "--set-param", f"launcher={LAUNCHER}", "train_aae"], whole)
     assert f"stages/run {LAUNCHER} stages/train_aae.py" in (whole / "dvc.lock").read_text()
-    check_store(whole)  # one run a stage: the leader's
+    check_store(whole)  # one run for each stage: the leader's
 
     killed = copy_project(tmp_path / "killed", SHORTER | {"launcher": LAUNCHER})
     process = start(["dvc", "repro", "train_aae"], killed)
@@ -183,6 +183,6 @@ def test_a_worker_that_dies_ends_the_job_which_goes_on_to_the_same_bytes(tmp_pat
     assert process.returncode != 0
     assert not (killed / "models" / "aae.safetensors").exists()
     result = run(["dvc", "repro", "train_aae"], killed)
-    assert "going on from epoch" in result.stdout
+    assert "resuming from epoch" in result.stdout
     assert outputs(killed) == outputs(whole)
     check_store(killed)

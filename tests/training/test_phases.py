@@ -35,13 +35,13 @@ def make_training(make_params, model, digits):
 
 @pytest.fixture
 def batch(digits) -> dict[str, torch.Tensor]:
-    """Twenty images and samples of a prior."""
+    """Twenty images and prior samples."""
     samples = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
     return {"images": pixels(digits[:20]), "prior_samples": samples}
 
 
 def take(training: Training, name: str, batch: dict) -> torch.Tensor:
-    """Carry out one phase on a batch; return its loss before."""
+    """Carry out one phase on a batch; return its loss before the update."""
     (phase,) = (phase for phase in training.phases if phase.name == name)
     return training.update(phase, Step(training.model, batch))
 
@@ -91,7 +91,7 @@ def test_the_losses_are_those_of_the_paper(make_training, model, batch):
 
 
 def test_a_phase_sees_what_the_phases_before_it_have_changed(make_training, model, batch):
-    """Codes are computed once for two phases, but anew when the encoder has changed."""
+    """Two phases share the codes, unless the encoder has changed between them."""
     found = make_training().train_batch(batch)
     model.load_state_dict(Model(Architecture(**SIZES), seed=0).state_dict())
     training = make_training()
@@ -110,7 +110,7 @@ def test_the_encoder_learns_in_the_direction_of_what_passes_for_a_prior_sample(
 
 
 def gradient(make_training, model: Model, samples, codes, scale: float, penalty: float):
-    """Gradient of the discriminator's first layer after a step on given codes."""
+    """Return the gradient of the discriminator's first layer after a step on given codes."""
     model.load_state_dict(Model(Architecture(**SIZES), seed=0).state_dict())
     training = make_training(priors__gaussian__scale=scale, train_aae__gradient_penalty=penalty)
     prior = training.batches.prior
@@ -122,7 +122,7 @@ def gradient(make_training, model: Model, samples, codes, scale: float, penalty:
 
 
 def test_the_gradient_penalty_is_in_units_of_the_prior(make_training, model, batch):
-    """A discriminator and a prior blown up by the same factor take the same step."""
+    """A discriminator and a prior that are scaled by the same factor take the same step."""
     samples, codes = batch["prior_samples"], batch["prior_samples"].flip(0) + 1
     found = [gradient(make_training, model, samples, codes, s, 10.0) for s in (1.0, 50.0)]
     torch.testing.assert_close(*found)
@@ -134,7 +134,7 @@ def test_the_gradient_penalty_adds_its_gradient(make_training, model, batch):
         gradient(make_training, model, samples, samples, 2.0, penalty) for penalty in (0.0, 1.0)
     )
     model.load_state_dict(Model(Architecture(**SIZES), seed=0).state_dict())
-    # By hand, in units of the prior: the input gradient of a network with one hidden layer of ReLU.
+    # The input gradient of a network with one hidden ReLU layer, by hand, in units of the prior.
     first, last = model.discriminator.layers[0], model.discriminator.layers[-1]
     active = (samples @ first.weight.T + first.bias > 0).float()
     by_hand = ((active * last.weight) @ first.weight).square().sum(1).mean()
@@ -168,7 +168,7 @@ def test_every_epoch_has_an_order_of_its_own(make_training):
 
 
 def losses_by_hand(model: Model, images, prior_samples) -> dict[str, float]:
-    """The three losses of a batch, as the paper writes them."""
+    """Return the three losses of a batch by the paper's formulas."""
     codes = model.encoder(images)
     real, fake = (model.discriminator(x).sigmoid() for x in (prior_samples, codes))
     return {
@@ -258,7 +258,7 @@ def test_the_generator_step_is_what_pulls_the_codes_to_the_prior(make_params, mo
 
 
 def rates_by_epoch(make_training, **changes) -> list[list[float]]:
-    """Rates of the three optimisers in the last step of eight epochs, relative to those set."""
+    """Return the relative learning rates of the three optimisers in the last steps of epochs."""
     training = make_training(train_aae__epochs=8, **changes)
     settings = training.settings.learning_rate.model_dump()
     seen: list[dict[str, float]] = []
@@ -278,7 +278,7 @@ def test_cosine_decays_the_rates_to_zero_and_constant_keeps_them(make_training):
     constant = {"train_aae__schedule": "constant", "train_aae__warmup": 0.0}
     assert rates_by_epoch(make_training, **constant) == pytest.approx(np.ones((8, 3)))
     cosine = {"train_aae__schedule": "cosine", "train_aae__warmup": 0.0}
-    # Three steps an epoch, the last of which are steps 2, 5, … of 24.
+    # Each epoch has three steps; their last steps are steps 2, 5, … of 24.
     expected = [(1 + math.cos(math.pi * (3 * k - 1) / 24)) / 2 for k in range(1, 9)]
     for rates in np.transpose(rates_by_epoch(make_training, **cosine)):
         assert rates == pytest.approx(expected, abs=1e-9)
@@ -287,7 +287,7 @@ def test_cosine_decays_the_rates_to_zero_and_constant_keeps_them(make_training):
 def test_the_rates_rise_over_the_warmup(make_training):
     changes = {"train_aae__schedule": "constant", "train_aae__warmup": 0.5}
     rates = np.array(rates_by_epoch(make_training, **changes))[:, 0]
-    # Three steps an epoch, of which twelve warm up.
+    # Each epoch has three steps; the warm-up takes twelve.
     assert rates == pytest.approx([3 / 12, 6 / 12, 9 / 12, 1, 1, 1, 1, 1])
 
 
@@ -353,7 +353,7 @@ def test_a_loss_that_breaks_in_the_last_step_of_an_epoch_is_caught(make_params, 
 
 
 def test_a_weight_that_is_not_finite_stops_the_training_though_the_losses_are(make_training, model):
-    """A pixel that is white whatever the code: the sigmoid hides the weight."""
+    """The sigmoid hides the weight: one pixel is white for every code."""
     torch.nn.init.constant_(model.decoder.layers[-1].bias, torch.inf)
     message = r"decoder.layers.2.bias is not finite in epoch 1, step 3 of 3"
     with pytest.raises(TrainingError, match=message):
@@ -370,7 +370,7 @@ def test_bf16_trains_as_float32_does_but_for_rounding(make_params, digits):
         assert {weight.dtype for weight in model.parameters()} == {torch.float32}
     for exact, rounded in zip(losses["float32"], losses["bf16"], strict=True):
         assert exact != rounded
-        assert rounded == pytest.approx(exact, rel=2**-6)  # bfloat16 has 8 bits
+        assert rounded == pytest.approx(exact, rel=2**-6)  # bfloat16 has 8 significant bits
 
 
 def test_auto_is_bf16_where_the_device_has_it(make_params, model, digits):

@@ -1,4 +1,4 @@
-"""A training that goes on from a snapshot is the same to the last bit as one that never stopped."""
+"""A training that resumes from a snapshot is identical to one that never stopped."""
 
 import copy
 import shutil
@@ -16,12 +16,12 @@ from aae.models import Architecture, Model
 from aae.training import Training
 from aae.training.snapshots import Snapshots, read_snapshot, write_snapshot
 
-EPOCHS, STEPS = 4, 12  # three steps an epoch
+EPOCHS, STEPS = 4, 12  # three steps in each epoch
 
 
 @pytest.fixture(params=["train_ae", "train_aae"])
 def make_training(request, make_params, digits) -> Callable[[], Training]:
-    """Return a function that makes the same training, at its start, each time."""
+    """Return a function that always makes the same training, at its start."""
 
     def training() -> Training:
         stage = request.param
@@ -37,7 +37,7 @@ class KilledError(Exception):
 
 
 def train(training: Training, kill_at: int | None = None) -> tuple[list, dict]:
-    """Train up to a step; return the losses of whole epochs, and the state there or at the end."""
+    """Train up to a step; return the losses of whole epochs, and the last state."""
     losses: list = []
 
     def between_steps() -> None:
@@ -50,7 +50,7 @@ def train(training: Training, kill_at: int | None = None) -> tuple[list, dict]:
 
 
 def leaves(state: object, name: str = "") -> dict[str, object]:
-    """The values in a nested state by their paths; tensors as bytes."""
+    """Return the values in a nested state by their paths, with tensors as bytes."""
     if isinstance(state, dict | list | tuple):
         items = state.items() if isinstance(state, dict) else enumerate(state)
         return {k: v for key, x in items for k, v in leaves(x, f"{name}/{key}").items()}
@@ -66,7 +66,7 @@ def test_a_training_goes_on_in_exactly_the_same_way(make_training, tmp_path, ste
     training = make_training()
     training.load_state_dict(read_snapshot(path)[0])
     rest, resumed_end = train(training)
-    # Names come in the same order, too: it is that of the columns of the history.
+    # The order of the names must also be the same, since it is that of the history's columns.
     assert [list(epoch.items()) for epoch in rest] == [
         list(epoch.items()) for epoch in losses[step // 3 :]
     ]
@@ -107,7 +107,7 @@ def snapshots_of(make_training, folder: Path, steps: tuple[int, ...]) -> list[Pa
 
 
 def resumed(make_training, folder: Path) -> tuple[int, list]:
-    """Return the step at which a new training goes on, and its history."""
+    """Return the step at which a new training resumes, and its history."""
     notes: dict = {"history": []}
     training = make_training()
     Snapshots(folder, 0, training, notes).resume()
@@ -118,13 +118,13 @@ def test_the_newest_good_snapshot_is_used(make_training, tmp_path, capsys):
     older, newer = snapshots_of(make_training, tmp_path, (3, 5, 7))
     assert [int(path.name[:12]) for path in (older, newer)] == [5, 7], "only two are kept"
     assert resumed(make_training, tmp_path) == (7, list(range(7)))
-    assert capsys.readouterr().out == "going on from epoch 3, step 2 of 3\n"
+    assert capsys.readouterr().out == "resuming from epoch 3, step 2 of 3\n"
     for path, step in ((newer, 5), (older, 0)):
         content = bytearray(path.read_bytes())
         content[-1] ^= 1
         path.write_bytes(content)
         assert resumed(make_training, tmp_path) == (step, list(range(step)))
-        assert f"{path} is passed over: it is damaged" in capsys.readouterr().err
+        assert f"{path} is skipped: it is damaged" in capsys.readouterr().err
         assert not path.exists(), "else it would count as the newest"
 
 
@@ -133,7 +133,7 @@ def test_a_snapshot_that_was_cut_off_is_passed_over(make_training, tmp_path, cap
     older, newer = snapshots_of(make_training, tmp_path, (3, 5))
     newer.write_bytes(newer.read_bytes()[:length])
     assert resumed(make_training, tmp_path)[0] == int(older.name[:12])
-    assert capsys.readouterr().err.count("passed over") == 1
+    assert capsys.readouterr().err.count("is skipped") == 1
 
 
 def test_what_was_being_written_when_it_was_killed_goes(make_training, tmp_path):
@@ -162,7 +162,7 @@ def test_a_snapshot_is_taken_when_it_is_due_and_not_before(make_training, tmp_pa
 
 def test_snapshots_take_a_hundredth_of_the_time_at_most(make_training, tmp_path, monkeypatch):
     training = make_training()
-    # When it begins; a snapshot that takes two seconds; a moment before the next one is due, then.
+    # The start, a snapshot that takes two seconds, a moment before the next one is due, and then.
     clock = iter([0.0, 5.0, 7.0, 206.9, 207.0, 207.1])
     monkeypatch.setattr("aae.training.snapshots.time.monotonic", lambda: next(clock))
     snapshots = Snapshots(tmp_path, 5, training, {"history": []})
@@ -177,4 +177,4 @@ def test_a_disk_that_does_not_take_a_snapshot_does_not_end_the_training(
     shutil.rmtree(tmp_path / "folder", ignore_errors=True)
     (tmp_path / "folder").write_text("in the way")
     assert len(list(training.epochs(snapshots.save_when_due))) == EPOCHS
-    assert "warning: no snapshot: " in capsys.readouterr().err
+    assert "warning: no snapshot was written: " in capsys.readouterr().err
