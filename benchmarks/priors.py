@@ -28,6 +28,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.table import Table
 
+from aae.pipeline.stage import set_arithmetic
 from aae.data import read_source, split_source
 from aae.errors import ParameterError
 from aae.evaluation.two_sample import PriorTest
@@ -36,7 +37,6 @@ from aae.models import Architecture, Model
 from aae.models.checkpoints import load_model, save_model
 from aae.models.networks import pixels
 from aae.params import Params, load_params
-from aae.pipeline.stage import set_arithmetic
 from aae.priors import chosen_prior
 from aae.sweep.combinations import changed_params
 from aae.training import (

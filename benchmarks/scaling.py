@@ -40,9 +40,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from aae.pipeline.stage import set_arithmetic
 from aae.models import Architecture, Model
 from aae.params import load_params
-from aae.pipeline.stage import set_arithmetic
 from aae.priors import chosen_prior
 from aae.training import Batches, Training, adversarial_phases, initialise
 

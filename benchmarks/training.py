@@ -62,11 +62,11 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from aae.pipeline.stage import set_arithmetic
 from aae.data import read_source
 from aae.errors import DataError, ParameterError
 from aae.models import Architecture, Model
 from aae.params import Device, Precision, load_params
-from aae.pipeline.stage import set_arithmetic
 from aae.priors import chosen_prior
 from aae.seeding import stream
 from aae.training import Batches, Training, adversarial_phases, initialise

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from aae.pipeline.stage import run_stage
 from aae.data import SPLITS, prepared_digest, prepared_meta, read_prepared
 from aae.evaluation.evaluation import Evaluation
 from aae.evaluation.histograms import latent_histogram, prior_quantile_shares
@@ -17,7 +18,6 @@ from aae.evaluation.measures import headlines
 from aae.files import file_digest, replacing, write_csv, write_json
 from aae.models import load_model
 from aae.params import Params
-from aae.pipeline.stage import run_stage
 from aae.priors import chosen_prior
 from aae.progress import show_steps
 from aae.report.explorer import explorer_data

@@ -3,9 +3,9 @@
 Reads the source that params.yaml names; writes data/prepared.
 """
 
+from aae.pipeline.stage import run_stage
 from aae.data import check_source, image_root, read_source, split_source, write_prepared
 from aae.params import Params
-from aae.pipeline.stage import run_stage
 
 
 def main(params: Params) -> None:

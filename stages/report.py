@@ -6,9 +6,9 @@ Reads the outputs of eval_latent and params.yaml; writes reports/report.html.
 import json
 from pathlib import Path
 
+from aae.pipeline.stage import run_stage
 from aae.files import tree_digest, write_text
 from aae.params import Params
-from aae.pipeline.stage import run_stage
 from aae.report.page import render
 
 METRICS = Path("reports/metrics/latent.json")

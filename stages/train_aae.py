@@ -7,13 +7,13 @@ reports/history/aae.csv, reports/history/aae_histograms.csv and reports/metrics/
 import math
 from pathlib import Path
 
+from aae.pipeline.stage import run_stage
 from aae.data import prepared_meta, read_prepared
 from aae.evaluation.histograms import latent_histogram
 from aae.files import check_writable, to_csv, write_csv, write_json, write_text
 from aae.models import Architecture, Model, load_model, save_model
 from aae.params import Params
 from aae.pipeline.session import follow, training_session
-from aae.pipeline.stage import run_stage
 from aae.priors import chosen_prior
 from aae.report.figures import draw_latent_histograms, to_array
 from aae.training import Batches, Training, adversarial_phases, initialise

@@ -6,12 +6,12 @@ reports/metrics/train_ae.json.
 
 from pathlib import Path
 
+from aae.pipeline.stage import run_stage
 from aae.data import prepared_meta, read_prepared
 from aae.files import check_writable, write_csv, write_json
 from aae.models import Architecture, Model, save_model
 from aae.params import Params
 from aae.pipeline.session import follow, training_session
-from aae.pipeline.stage import run_stage
 from aae.training import Batches, Training, autoencoder_phases
 from aae.training.devices import training_device
 from aae.training.distributed import is_leader
