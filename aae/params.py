@@ -68,6 +68,44 @@ class PriorEntry(_Section):
         return f"{self.distribution}({arguments})"
 
 
+class Posterior(_Section):
+    """The posterior q(z|x): whether an image has one code or a distribution of codes."""
+
+    kind: Literal["deterministic", "gaussian", "universal"]
+    std: Annotated[float, Field(gt=0, lt=1)] | None
+    min_std: FractionOrZero
+
+    @property
+    def is_learnt(self) -> bool:
+        """Whether the encoder emits the variance."""
+        return self.kind == "gaussian" and self.std is None
+
+    @property
+    def fixed_variance(self) -> float:
+        """The variance that the encoder cannot change, in units of the prior."""
+        return self.std**2 if self.kind == "gaussian" and self.std else 0.0
+
+
+DETERMINISTIC = Posterior(kind="deterministic", std=None, min_std=0.0)
+
+
+class Augment(_Section):
+    """Random changes of the training images."""
+
+    shift: NotNegative
+    rotate: Annotated[float, Field(ge=0, le=180)]
+    zoom: FractionOrZero
+    shear: FractionOrZero
+    flip: Annotated[float, Field(ge=0, le=1)]
+    target: Literal["original", "augmented"]
+    regularisation: NotNegative
+
+    @property
+    def changes_images(self) -> bool:
+        """Whether any change is turned on."""
+        return any((self.shift, self.rotate, self.zoom, self.shear, self.flip))
+
+
 class Network(_Section):
     """Sizes of the hidden layers."""
 
@@ -84,6 +122,7 @@ class TrainingSettings(_Section):
     beta2: FractionOrZero
     warmup: FractionOrZero
     schedule: Literal["cosine", "constant"]
+    average: NotNegative
 
 
 class TrainAE(TrainingSettings):
@@ -106,6 +145,7 @@ class TrainAAE(TrainingSettings):
     init: Literal["ae", "scratch"]
     standardise: bool
     learning_rate: LearningRates
+    discriminator_steps: Annotated[int, Field(ge=1, le=100)]
     gradient_penalty: NotNegative
 
 
@@ -175,6 +215,8 @@ class Params(_Section):
     prior: str
     priors: dict[str, PriorEntry]
     network: Network
+    posterior: Posterior
+    augment: Augment
     train_ae: TrainAE
     train_aae: TrainAAE
     eval_latent: EvalLatent

@@ -41,10 +41,8 @@ from rich.progress import track
 from rich.table import Table
 
 from aae.pipeline.stage import set_arithmetic
-from aae.models import Architecture, Model
-from aae.params import load_params
-from aae.priors import chosen_prior
-from aae.training import Batches, Training, adversarial_phases, initialise
+from aae.sweep.combinations import changed_params
+from aae.training import adversarial_training, autoencoder_training
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGE_SHAPE, BATCH = (1, 28, 28), 100
@@ -204,22 +202,17 @@ def measure(it: Configuration, steps: int, clock: Callable[[], float]) -> Measur
     """Train for some steps on the images in the current folder; validate on a tenth of them."""
     set_arithmetic()
     before = memory()
-    params = load_params(ROOT / "params.yaml").model_copy(update={"latent_dim": it.latent_dim})
-    prior = chosen_prior(params)
-    # A trained autoencoder as the start would not change the measurements.
-    settings = params.train_aae.model_copy(update={"init": "scratch", "batch_size": BATCH})
+    params = changed_params(ROOT / "params.yaml", [
+        f"latent_dim={it.latent_dim}", f"network.hidden=[{it.width},{it.width}]",
+        # A trained autoencoder as the start would not change the measurements.
+        "train_aae.init=scratch", f"train_aae.batch_size={BATCH}",
+    ])  # fmt: skip
     images = torch.from_numpy(np.load(f"{it.count}.npy", mmap_mode="c"))
-    hidden = (it.width, it.width)
-    architecture = Architecture(
-        image_shape=IMAGE_SHAPE,
-        latent_dim=it.latent_dim,
-        hidden=hidden,
-        discriminator_hidden=hidden,
-    )
-    model = Model(architecture, seed=0)
-    initialise(model, prior, settings, model, images)
-    batches = Batches(images, images[: it.count // 10], prior, 0, model.device)
-    training = Training(model, adversarial_phases(model, prior, settings), batches, settings)
+    validation = images[: it.count // 10]
+    autoencoder = autoencoder_training(params, images, validation).model
+    training = adversarial_training(params, images, validation, autoencoder)
+    model = training.model
+    del autoencoder
 
     times: list[float] = []
 

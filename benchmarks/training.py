@@ -65,11 +65,10 @@ from torch.utils.data import DataLoader
 from aae.pipeline.stage import set_arithmetic
 from aae.data import read_source
 from aae.errors import DataError, ParameterError
-from aae.models import Architecture, Model
-from aae.params import Device, Precision, load_params
-from aae.priors import chosen_prior
+from aae.params import Device, Precision
 from aae.seeding import stream
-from aae.training import Batches, Training, adversarial_phases, initialise
+from aae.sweep.combinations import changed_params
+from aae.training import adversarial_training, autoencoder_training
 from aae.training.devices import has_bf16, rounding, training_device, training_precision
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -370,25 +369,20 @@ def read_images(folder: Path | None) -> Tensor:
 def project(precision: Precision, penalty: bool, folder: Path | None) -> Turn:
     """Set up this project's training."""
     set_arithmetic()
-    params = load_params(ROOT / "params.yaml")
-    # A trained autoencoder as the start would not change the time.
-    changes: dict[str, object] = {"init": "scratch", "batch_size": _batch, "epochs": 10_000}
-    if not penalty:
-        changes["gradient_penalty"] = 0.0
-    settings = params.train_aae.model_copy(update=changes)
-    architecture = Architecture(
-        image_shape=IMAGE_SHAPE,
-        latent_dim=LATENT_DIM,
-        hidden=HIDDEN,
-        discriminator_hidden=HIDDEN,
-    )
-    model, images = Model(architecture, seed=0), read_images(folder)
-    prior = chosen_prior(params.model_copy(update={"latent_dim": LATENT_DIM}))
-    initialise(model, prior, settings, model, images)
-    model.to(_device)
-    batches = Batches(images, images[:_batch], prior, 0, model.device)
-    phases = adversarial_phases(model, prior, settings)
-    training = Training(model, phases, batches, settings, precision)
+    hidden = str(list(HIDDEN)).replace(" ", "")
+    params = changed_params(ROOT / "params.yaml", [
+        # The others have neither noise, augmentation nor averages. A trained autoencoder as the
+        # start would not change the time.
+        "posterior.kind=deterministic", "augment.shift=0.0", "augment.rotate=0.0",
+        "augment.zoom=0.0", "augment.shear=0.0", "train_aae.average=0.0", "train_aae.init=scratch",
+        "train_aae.discriminator_steps=1", f"train_aae.gradient_penalty={float(penalty)}",
+        f"train_aae.batch_size={_batch}", "train_aae.epochs=10000", f"latent_dim={LATENT_DIM}",
+        f"network.hidden={hidden}", f"network.discriminator_hidden={hidden}",
+        f"precision={precision}", f"device={_device.type}",
+    ])  # fmt: skip
+    images = read_images(folder)
+    autoencoder = autoencoder_training(params, images, images[:_batch]).model
+    training = adversarial_training(params, images, images[:_batch], autoencoder)
     return timed(lambda tick: list(training.epochs(between_steps=tick)))
 
 

@@ -44,18 +44,22 @@ def main(params: Params) -> None:
     codes = {name: model.encode(test.images) for name, model in models.items()}
 
     evaluate = Evaluation(splits, names, prior, params.eval_latent, params.seed, show_steps)
+    samples = {name: evaluate.posterior_samples(model) for name, model in models.items()}
     results = {name: evaluate(model) for name, model in models.items()}
-    write_json(METRICS, results | {"real": evaluate.real})
+    rival = {"ae_mixture": evaluate.rival(models["ae"])}
+    write_json(METRICS, results | rival | {"real": evaluate.real})
     write_json(HEADLINE_METRICS, headlines(results["aae"]))
     digests = {"data": prepared_digest()} | {k: file_digest(v) for k, v in MODELS.items()}
     known = {"univariate": prior.univariate, "by_ranks": not prior.has_variance}
     write_json(PROVENANCE, {"data": meta, "prior": known, "sha256": digests})
-    write_csv(QUANTILES, prior_quantile_shares(codes, prior))
+    write_csv(QUANTILES, prior_quantile_shares(samples, prior))
 
     write_json(EXPLORER, explorer_data(models, codes, test, names, prior))
     histories = {name: pd.read_csv(path) for name, path in HISTORIES.items()}
     histograms, generation = pd.read_csv(HISTOGRAMS), evaluate.generation
-    figures = draw_all(models, codes, splits, names, prior, histories, histograms, generation)
+    figures = draw_all(
+        models, codes, samples, splits, names, prior, histories, histograms, generation
+    )
     with replacing(FIGURES) as folder:
         folder.mkdir()
         for name, figure in figures.items():
@@ -67,7 +71,7 @@ def main(params: Params) -> None:
     for name, model in models.items():
         has_prior = model.architecture.prior is not None
         prefix, trained_with = ("", params.prior) if has_prior else (f"{params.prior}/", "none")
-        histogram = latent_histogram(codes[name], prior)
+        histogram = latent_histogram(samples[name], prior)
         with evaluation_run(MODELS[name], f"train_{name}", trained_with, params.seed) as run:
             run.log_evaluation(results[name], histogram, FIGURES, prefix, distribution)
 

@@ -8,16 +8,16 @@ import math
 from pathlib import Path
 
 from aae.pipeline.stage import run_stage
-from aae.data import prepared_meta, read_prepared
+from aae.data import read_prepared
 from aae.evaluation.histograms import latent_histogram
 from aae.files import check_writable, to_csv, write_csv, write_json, write_text
-from aae.models import Architecture, Model, load_model, save_model
+from aae.models import load_model, save_model
 from aae.params import Params
 from aae.pipeline.session import follow, training_session
 from aae.priors import chosen_prior
 from aae.report.figures import draw_latent_histograms, to_array
-from aae.training import Batches, Training, adversarial_phases, initialise
-from aae.training.devices import training_device
+from aae.seeding import stream
+from aae.training import adversarial_training, centre
 from aae.training.distributed import is_leader
 
 AUTOENCODER = Path("models/ae.safetensors")
@@ -33,32 +33,22 @@ def main(params: Params) -> None:
     """Train the model and record every epoch."""
     check_writable(MODEL, HISTORY, HISTOGRAMS, METRICS)
     images, validation = read_prepared("train").images, read_prepared("validation").images
-    prior, settings = chosen_prior(params), params.train_aae
-    architecture = Architecture(
-        image_shape=prepared_meta()["image_shape"],
-        latent_dim=params.latent_dim,
-        hidden=params.network.hidden,
-        discriminator_hidden=params.network.discriminator_hidden,
-        prior={"name": params.prior, **params.priors[params.prior].model_dump()},
-    )
-    model = Model(architecture, params.seed)
-    initialise(model, prior, settings, load_model(AUTOENCODER), images)
-    model.to(training_device(params.device))
-    batches = Batches(images, validation, prior, params.seed, model.device)
-    phases = adversarial_phases(model, prior, settings)
-    training = Training(model, phases, batches, settings, params.precision)
+    prior, autoencoder = chosen_prior(params), load_model(AUTOENCODER)
+    training = adversarial_training(params, images, validation, autoencoder)
+    model = training.averaged
 
     if not is_leader():
         follow(training)
         return
 
-    epochs, every = settings.epochs, params.tracking.histogram_every
+    epochs, every = params.train_aae.epochs, params.tracking.histogram_every
     tracked = {0, 1, epochs, *range(0, epochs, every)}
     on_page = {math.ceil(share * epochs) for share in ON_PAGE}
     with training_session("train_aae", params, training, "histograms") as session:
+        noise = model.noise(len(validation), stream(params.seed, "posterior noise for histograms"))
 
         def look_at_codes(epoch: int) -> None:
-            codes = model.encode(validation)
+            codes = model.encode(validation, noise)
             if epoch in on_page:
                 table = latent_histogram(codes, prior).assign(epoch=epoch)
                 session.notes["histograms"].append(to_csv(table, header=epoch == 0))
@@ -67,11 +57,12 @@ def main(params: Params) -> None:
                 session.run.log_image(image, "latent_histogram", epoch)
 
         session.train(look_at_codes)
+        centre(model, images)
         save_model(model, MODEL)
         write_csv(HISTORY, session.history)
         write_text(HISTOGRAMS, "".join(session.notes["histograms"]))
         write_json(METRICS, session.notes["history"][-1])
-        session.run.log_model(MODEL, architecture)
+        session.run.log_model(MODEL, model.architecture)
 
 
 if __name__ == "__main__":

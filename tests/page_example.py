@@ -1,7 +1,7 @@
 """The inputs of a page, with arbitrary numbers."""
 
 FIGURES = (
-    "autoencoder_codes", "gap", "prior", "losses", "training_histograms", "codes_by_class",
+    "autoencoder_codes", "gaps", "prior", "losses", "training_histograms", "codes_by_class",
     "latent_histogram", "decoded_prior", "reconstructions", "interpolations", "samples",
 )  # fmt: skip
 TESTED = (

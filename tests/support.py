@@ -13,9 +13,11 @@ import torch
 from ruamel.yaml import YAML
 
 from aae.models import Model
-from aae.params import Params, Precision
+from aae.params import Params, Posterior, Precision
 from aae.priors import Prior, chosen_prior, make_distribution
-from aae.training import Batches, Training, adversarial_phases, autoencoder_phases
+from aae.training import Training
+from aae.training.batches import Batches
+from aae.training.phases import adversarial_phases, autoencoder_phases
 
 ROOT = Path(__file__).parent.parent
 # The discard port: nothing listens there, so the refusal is immediate.
@@ -28,6 +30,15 @@ os.environ |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 
 # The architecture of networks for the digits below.
 SIZES = {"image_shape": (1, 4, 4), "latent_dim": 2, "hidden": (32,), "discriminator_hidden": (32,)}
+
+# A model of these digits with all that a default training has: noise, and units of the prior.
+STOCHASTIC = SIZES | {
+    "prior": {"name": "gamma", "distribution": "Gamma", "concentration": 2.0, "rate": 1.0},
+    "units": "gaussian",
+    "posterior": Posterior(kind="gaussian", std=0.25, min_std=0.0),
+}
+# Changes that turn augmentation off.
+UNCHANGED = {f"augment.{key}": 0.0 for key in ("shift", "rotate", "zoom", "shear", "flip")}
 
 # The networks of the tests are too small for several cores.
 torch.set_num_threads(1)
@@ -111,14 +122,17 @@ def make_training(
     validation_images: torch.Tensor,
     precision: Precision = "float32",
 ) -> Training:
-    """Make the training of a stage as its script does."""
-    prior: Prior | None = chosen_prior(params) if stage == "train_aae" else None
-    settings = getattr(params, stage)
-    batches = Batches(images, validation_images, prior, params.seed, model.device)
-    phases = (
-        adversarial_phases(model, prior, settings) if prior else autoencoder_phases(model, settings)
-    )
-    return Training(model, phases, batches, settings, precision)
+    """Make the training of a model, which starts with its weights of now."""
+    if stage == "train_ae":
+        batches = Batches(images, validation_images, model, params.augment, params.seed)
+        phases = autoencoder_phases(model, params.train_ae)
+        return Training(model, phases, batches, params.train_ae, precision)
+    batches = Batches(
+        images, validation_images, model, params.augment, params.seed, chosen_prior(params),
+        params.train_aae.discriminator_steps,
+    )  # fmt: skip
+    phases = adversarial_phases(model, params.train_aae)
+    return Training(model, phases, batches, params.train_aae, precision)
 
 
 def all_axes(figure: Any) -> list:

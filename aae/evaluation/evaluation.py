@@ -8,8 +8,10 @@ copies (:mod:`aae.evaluation.generation`)? :mod:`aae.evaluation.measures` names 
 
 from collections.abc import Mapping, Sequence
 
+from torch import Tensor
+
 from aae.data import Images
-from aae.evaluation.generation import GenerationTest
+from aae.evaluation.generation import GenerationTest, mixture_samples
 from aae.evaluation.measures import MEASURES
 from aae.evaluation.representation import measure_representation
 from aae.evaluation.two_sample import PriorTest
@@ -18,6 +20,7 @@ from aae.models.networks import pixels
 from aae.params import EvalLatent
 from aae.priors import Prior
 from aae.progress import ShowProgress, silent
+from aae.seeding import stream
 
 
 class Evaluation:
@@ -46,8 +49,10 @@ class Evaluation:
         progress: ShowProgress = silent,
     ) -> None:
         self.splits, self.few = splits, settings.subset
-        self.generation = GenerationTest(splits, len(class_names), prior, settings, seed, progress)
-        self.prior_test = PriorTest(prior, len(splits["test"]), settings, seed, progress)
+        count, self.seed = len(splits["test"]), seed
+        self.generation = GenerationTest(splits, len(class_names), settings, seed, progress)
+        self.prior_samples = prior.sample(count, stream(seed, "prior samples to decode"))
+        self.prior_test = PriorTest(prior, count, settings, seed, progress)
         self.real = self.generation.real
 
     def __call__(self, model: Model) -> dict:
@@ -55,19 +60,45 @@ class Evaluation:
 
         Returns:
             All measures by key, in the order of the register, then ``floor`` and ``p_value`` of
-            :class:`aae.evaluation.two_sample.PriorTest`.
+            :class:`aae.evaluation.two_sample.PriorTest`, and the kind of ``posterior``. Codes that
+            are compared with the prior are samples of the posterior; all others are its means.
         """
         test, train = self.splits["test"], self.splits["train"]
         codes, train_codes = model.encode(test.images), model.encode(train.images)
         reconstructions = model.decode(codes)
+        samples = self.posterior_samples(model)
         errors = (reconstructions.double() - pixels(test.images).double()).square()
         found = {
             # Image by image first, for the reason in aae.training.phases.reconstruction_loss.
             "reconstruction_mse": errors.flatten(1).mean(1).mean().item(),
-            **self.prior_test(codes),
+            **self.prior_test(samples),
             **measure_representation(train_codes, train.labels, codes, test.labels, self.few),
-            **self.generation(model.decode, reconstructions),
+            **self.generation(model.decode, self.prior_samples),
+            **self.generation.of_reconstructions(reconstructions),
         }
         calibration = {key: found.pop(key) for key in ("floor", "p_value")}
         assert found.keys() <= MEASURES.keys(), f"{found.keys() - MEASURES.keys()} not registered"
-        return {key: found[key] for key in MEASURES if key in found} | calibration
+        return in_order(found) | calibration | {"posterior": model.architecture.posterior.kind}
+
+    def posterior_samples(self, model: Model) -> Tensor:
+        """Return one sample of the posterior q(z|x) [n, d] for each test image."""
+        images = self.splits["test"].images
+        noise = model.noise(len(images), stream(self.seed, "posterior noise for the evaluation"))
+        return model.encode(images, noise)
+
+    def rival(self, model: Model) -> dict:
+        """Measure images that a model decodes from a mixture fitted to its codes, not the prior.
+
+        Returns:
+            The measures of generated images by key, see
+            :class:`aae.evaluation.generation.GenerationTest`.
+        """
+        codes = mixture_samples(
+            model.encode(self.splits["train"].images), len(self.prior_samples), self.seed
+        )
+        return in_order(self.generation(model.decode, codes))
+
+
+def in_order(found: Mapping[str, float]) -> dict:
+    """Return measures in the order of the register."""
+    return {key: found[key] for key in MEASURES if key in found}

@@ -18,7 +18,6 @@ from aae.data import Images
 from aae.evaluation.judge import train_judge
 from aae.models.networks import apply, pixels
 from aae.params import EvalLatent
-from aae.priors import Prior
 from aae.progress import ShowProgress, silent
 from aae.seeding import stream
 
@@ -28,6 +27,8 @@ Array = NDArray[np.float64]
 CONFIDENT = 0.9
 # The ball around an image reaches to this neighbour: Kynkäänniemi et al. 2019, section 3.1.
 BALL_NEIGHBOUR = 3
+# Gaussians in the mixture that is fitted to the codes of an autoencoder.
+MIXTURE = 10
 # Widths of Parzen windows, in units of pixel values; the validation images choose one.
 WINDOWS = np.geomspace(0.05, 0.5, 11)
 
@@ -62,8 +63,8 @@ def precision_and_recall(generated: Array, real: Array) -> tuple[float, float]:
     return share_within(generated, real), share_within(real, generated)
 
 
-def parzen_log_likelihood(centres: Array, images: Array, validation: Array) -> float:
-    """Return the mean log-likelihood of images [n, p] under Parzen windows, in nats.
+def parzen_log_likelihoods(centres: Array, images: Array, validation: Array) -> Array:
+    """Return the log-likelihood [n] of images [n, p] under Parzen windows, in nats.
 
     The density is the mean of Gaussians around the ``centres`` [m, p]; their width is the one of
     :data:`WINDOWS` under which the validation images are most likely. This is the measure of
@@ -79,7 +80,7 @@ def parzen_log_likelihood(centres: Array, images: Array, validation: Array) -> f
 
     fit = cdist(validation, centres, "sqeuclidean")
     width = max(WINDOWS, key=lambda w: log_likelihoods(fit, w).mean())
-    return float(log_likelihoods(cdist(images, centres, "sqeuclidean"), width).mean())
+    return log_likelihoods(cdist(images, centres, "sqeuclidean"), width)
 
 
 def nearest_images(images: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,13 +96,28 @@ def nearest_images(images: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(nearest), torch.from_numpy(distances) / images[0].numel() ** 0.5
 
 
+def mixture_samples(codes: Tensor, count: int, seed: int) -> Tensor:
+    """Fit a mixture of ten Gaussians to codes [n, d], and return samples of it [count, d].
+
+    This is the ex-post density estimation of Ghosh et al. 2020, https://arxiv.org/abs/1903.12436,
+    section 4: it makes a generative model of an autoencoder that knows no prior.
+    """
+    from sklearn.mixture import GaussianMixture
+    from threadpoolctl import threadpool_limits
+
+    mixture = GaussianMixture(MIXTURE, random_state=seed % 2**32)
+    # The order in which threads sum would change the last digits.
+    with threadpool_limits(1):
+        drawn, _ = mixture.fit(codes.double().numpy()).sample(count)
+    return torch.from_numpy(drawn).float()
+
+
 class GenerationTest:
-    """Measures the images that decoders decode from prior samples.
+    """Measures the images that decoders decode from prior samples or other random codes.
 
     Args:
         splits: labelled images by split: train, validation, test.
         classes: number of classes.
-        prior: the prior; as many of its samples are decoded as there are test images.
         settings: the section ``eval_latent`` of params.yaml.
         seed: the seed of params.yaml.
         progress: shows the progress of the judge's training.
@@ -111,14 +127,12 @@ class GenerationTest:
         self,
         splits: Mapping[str, Images],
         classes: int,
-        prior: Prior,
         settings: EvalLatent,
         seed: int,
         progress: ShowProgress = silent,
     ) -> None:
         self.judge = train_judge(splits["train"], classes, settings.judge_steps, seed, progress)
         self.train, test = splits["train"].images, splits["test"].images
-        self.codes = prior.sample(len(test), stream(seed, "prior samples to decode"))
         order = stream(seed, "images that stand for all")
 
         def some(images: Tensor, count: int) -> Tensor:
@@ -134,40 +148,43 @@ class GenerationTest:
         correct = self.judge.probabilities(test).argmax(1) == splits["test"].labels
         self.real["judge_accuracy"] = correct.double().mean().item()
 
-    def __call__(
-        self, decode: Callable[[Tensor], Tensor], reconstructions: Tensor
-    ) -> dict[str, float]:
-        """Measure the images that a decoder decodes from prior samples.
+    def __call__(self, decode: Callable[[Tensor], Tensor], codes: Tensor) -> dict[str, float]:
+        """Measure the images that a decoder decodes from random codes.
 
         Args:
             decode: maps codes [n, d] to images [n, C, H, W].
-            reconstructions: the decoded codes of the test images [n, C, H, W]. Decoded prior
-                samples cannot be expected to be better.
+            codes: as many samples of the prior, or of another distribution, as there are test
+                images.
 
         Returns:
             generated_frechet: see :func:`frechet_distance`.
             generated_precision, generated_recall: see :func:`precision_and_recall`.
             generated_confidence: share of images that the judge assigns to a class with a
                 probability of 0.9 or more.
-            reconstructed_frechet, reconstructed_confidence: the same measures of the
-                reconstructions. These are compared with their own originals: perfect
-                reconstructions have a Fréchet distance of 0, whereas perfect samples have that of
-                training images, see ``real``.
             generated_entropy: entropy of the classes that the judge predicts, in nats: ln 10 if
                 ten classes are equally frequent, 0 if there is only one.
-            parzen_log_likelihood: that of test images, see :func:`parzen_log_likelihood`.
+            parzen_log_likelihood: mean over test images, see :func:`parzen_log_likelihoods`.
             nearest_training_distance: median root mean squared difference to the nearest training
                 image, in pixel values from 0 to 1. That of copies is far below that of test images.
         """
-        images = decode(self.codes)
+        images = decode(codes)
         return {
             **self._measure(images),
             **self._judge(images),
-            "reconstructed_frechet": frechet_distance(
-                self._features(reconstructions), self.features
-            ),
-            "reconstructed_confidence": self._judge(reconstructions)["generated_confidence"],
             "nearest_training_distance": self._nearest_training_distance(images),
+        }
+
+    def of_reconstructions(self, images: Tensor) -> dict[str, float]:
+        """Measure reconstructions [n, C, H, W]; decoded random codes can hardly be better.
+
+        Returns:
+            reconstructed_frechet, reconstructed_confidence: the measures above. Reconstructions are
+                compared with their own originals: perfect ones have a Fréchet distance of 0,
+                whereas perfect samples have that of training images, see ``real``.
+        """
+        return {
+            "reconstructed_frechet": frechet_distance(self._features(images), self.features),
+            "reconstructed_confidence": self._judge(images)["generated_confidence"],
         }
 
     def _measure(self, images: Tensor) -> dict[str, float]:
@@ -178,7 +195,9 @@ class GenerationTest:
             "generated_frechet": frechet_distance(features, self.features),
             "generated_precision": precision,
             "generated_recall": recall,
-            "parzen_log_likelihood": parzen_log_likelihood(centres, test, self.validation),
+            "parzen_log_likelihood": float(
+                parzen_log_likelihoods(centres, test, self.validation).mean()
+            ),
         }
 
     def _judge(self, images: Tensor) -> dict[str, float]:
@@ -193,7 +212,7 @@ class GenerationTest:
         return distances.median().item()
 
     def _features(self, images: Tensor) -> Array:
-        features = apply(self.judge.features, images, torch.device("cpu"))
+        features = apply(self.judge.features, torch.device("cpu"), images)
         return features.double().numpy()
 
 

@@ -58,7 +58,7 @@ class Judge(nn.Module):
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Return the probability of each class [N, classes], for any number of images."""
-        return apply(self, images, torch.device("cpu")).softmax(1)
+        return apply(self, torch.device("cpu"), images).softmax(1)
 
 
 def train_judge(

@@ -7,13 +7,13 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from aae.errors import ModelError
+from aae.errors import ModelError, ParameterError
 from aae.files import replacing
 from aae.models.model import Architecture, Model
 
 # The metadata have only this key, because safetensors would write several keys in an order that
 # changes from run to run. Increase the number when older files can no longer be read.
-FORMAT = "aae-model-1"
+FORMAT = "aae-model-2"
 
 
 def save_model(model: Model, path: Path) -> None:
@@ -49,6 +49,6 @@ def load_model(path: Path) -> Model:
     try:
         model = Model(Architecture.model_validate_json(metadata[FORMAT]), seed=None)
         model.load_state_dict(tensors, assign=True)
-    except (ValidationError, RuntimeError) as error:
+    except (ValidationError, ParameterError, RuntimeError) as error:
         raise ModelError(f"{path}: {error}") from error
     return model

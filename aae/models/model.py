@@ -1,12 +1,15 @@
 """The model: its networks, their architecture, and the passes through them."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from aae.models.networks import Decoder, Discriminator, Encoder, apply
+from aae.params import DETERMINISTIC, Posterior
+from aae.priors import Prior, make_distribution
+from aae.priors.units import Units, gaussian_units, identity
 from aae.seeding import stream
 
 # A damaged file could otherwise ask for networks of any size.
@@ -24,6 +27,9 @@ class Architecture(BaseModel):
         discriminator_hidden: units of the discriminator's hidden layers; None for an autoencoder,
             which has no discriminator.
         prior: name, distribution and arguments of the prior; None for an autoencoder.
+        units: what the networks see instead of codes: "gaussian" for the units of
+            :mod:`aae.priors.units`, in which the prior is N(0, I); "codes" for codes unchanged.
+        posterior: the kind of posterior.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -33,6 +39,20 @@ class Architecture(BaseModel):
     hidden: Layers
     discriminator_hidden: Layers | None = None
     prior: dict[str, Any] | None = None
+    units: Literal["gaussian", "codes"] = "codes"
+    posterior: Posterior = DETERMINISTIC
+
+    def make_units(self) -> Units:
+        """Return the units that the networks use.
+
+        Raises:
+            ParameterError: if there is no such prior.
+        """
+        if self.units == "codes" or self.prior is None:
+            return identity(self.latent_dim)
+        arguments = {k: v for k, v in self.prior.items() if k not in ("name", "distribution")}
+        distribution = make_distribution(self.prior.get("distribution", ""), arguments)
+        return gaussian_units(Prior(distribution, self.latent_dim))
 
 
 class Model(nn.Module):
@@ -43,6 +63,9 @@ class Model(nn.Module):
     Args:
         architecture: sizes of the networks.
         seed: the seed of params.yaml, for the initial weights; None if they are loaded afterwards.
+
+    Raises:
+        ParameterError: if there is no prior as the architecture has it.
 
     Example:
         >>> model = Model(Architecture(image_shape=(1, 4, 4), latent_dim=2, hidden=(8,)), seed=0)
@@ -60,23 +83,38 @@ class Model(nn.Module):
         def generator(network: str) -> torch.Generator | None:
             return None if seed is None else stream(seed, f"weights of the {network}")
 
-        self.encoder = Encoder(a.image_shape, a.hidden, a.latent_dim, generator("encoder"))
-        self.decoder = Decoder(a.image_shape, a.hidden, a.latent_dim, generator("decoder"))
+        self.units = a.make_units()
+        k = self.units.dimensions
+        self.encoder = Encoder(a.image_shape, a.hidden, k, a.posterior, generator("encoder"))
+        self.decoder = Decoder(a.image_shape, a.hidden, k, generator("decoder"))
         self.discriminator = None
         if a.discriminator_hidden is not None:
             self.discriminator = Discriminator(
-                a.discriminator_hidden, a.latent_dim, generator("discriminator")
+                a.discriminator_hidden, k, generator("discriminator")
             )
 
     @property
     def device(self) -> torch.device:
         """Device of the weights."""
-        return self.encoder.mean.device
+        return next(self.parameters()).device
 
-    def encode(self, images: Tensor) -> Tensor:
-        """Return the codes [N, d] of images [N, C, H, W], uint8 or with values from 0 to 1."""
-        return apply(self.encoder, images, self.device)
+    def encode(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Return the codes [N, d] of images [N, C, H, W], uint8 or with values from 0 to 1.
+
+        Args:
+            images: the images.
+            noise: what :meth:`noise` returns, for samples of the posterior q(z|x); without it the
+                codes are the means of the posterior.
+        """
+        inputs = [images] if noise is None else [images, noise]
+        return apply(lambda *x: self.units.to_codes(self.encoder(*x)), self.device, *inputs)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Return the images [N, C, H, W] of codes [N, d], with values from 0 to 1."""
-        return apply(self.decoder, codes, self.device)
+        return apply(lambda z: self.decoder(self.units.to_units(z)), self.device, codes)
+
+    def noise(self, count: int, generator: torch.Generator) -> Tensor | None:
+        """Draw noise [count, k] of posteriors; None if the posterior is deterministic."""
+        if self.architecture.posterior.kind == "deterministic":
+            return None
+        return torch.randn(count, self.units.dimensions, generator=generator)

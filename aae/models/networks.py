@@ -1,11 +1,8 @@
 """Encoder q(z|x), decoder p(x|z) and discriminator.
 
 The sizes are those of Makhzani et al. 2015 (https://arxiv.org/abs/1511.05644), appendix A: fully
-connected layers with ReLU, linear codes, sigmoid pixels.
-
-All three may see codes in units of the prior: with its mean m and standard deviation s, the encoder
-emits z = m + s·e(x), and decoder and discriminator begin with (z − m) / s. Their layers then see
-values of size one for every prior, and one learning rate suits all priors.
+connected layers with ReLU, linear codes, sigmoid pixels. All three networks see codes in the units
+of :mod:`aae.priors.units`.
 """
 
 import math
@@ -15,8 +12,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from aae.params import Posterior
+
 # Largest number of images or codes in one pass outside of a training, which bounds the memory.
 CHUNK = 2048
+# Standard deviation with which a learnt posterior begins, in units.
+FIRST_STD = 0.25
 
 
 def _layers(sizes: Sequence[int], generator: torch.Generator | None) -> nn.Sequential:
@@ -34,31 +35,19 @@ def _layers(sizes: Sequence[int], generator: torch.Generator | None) -> nn.Seque
     return nn.Sequential(*layers[:-1])
 
 
-class _Standardised(nn.Module):
-    """A network that sees codes in units of a mean [d] and a scale [d]."""
+class Encoder(nn.Module):
+    """The encoder q(z|x): images [N, C, H, W] to units [N, k].
 
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, layers: nn.Sequential, latent_dim: int) -> None:
-        super().__init__()
-        self.layers = layers
-        self.register_buffer("mean", torch.zeros(latent_dim))
-        self.register_buffer("scale", torch.ones(latent_dim))
-
-    def set_units(self, mean: Tensor, scale: Tensor) -> None:
-        """Use codes in units of ``mean`` [d] and ``scale`` [d] from now on."""
-        self.mean.copy_(mean)
-        self.scale.copy_(scale)
-
-
-class Encoder(_Standardised):
-    """The encoder q(z|x), deterministic: images [N, C, H, W] to codes [N, d].
+    Section 2.1 of the paper has three kinds of posteriors. A deterministic encoder emits the units.
+    A Gaussian one emits their mean and, unless the standard deviation is fixed, the logarithm of
+    their variance. A universal approximator has noise as an additional input; its mean is, by
+    convention, its output for noise 0.
 
     Args:
         image_shape: channels, height and width.
         hidden: units of the hidden layers.
-        latent_dim: dimensions d of a code.
+        dimensions: dimensions k of the units.
+        posterior: the kind of posterior.
         generator: source of the initial weights; None if they are loaded afterwards.
     """
 
@@ -66,24 +55,48 @@ class Encoder(_Standardised):
         self,
         image_shape: Sequence[int],
         hidden: Sequence[int],
-        latent_dim: int,
+        dimensions: int,
+        posterior: Posterior,
         generator: torch.Generator | None,
     ) -> None:
-        sizes = [math.prod(image_shape), *hidden, latent_dim]
-        super().__init__(_layers(sizes, generator), latent_dim)
+        super().__init__()
+        self.dimensions, self.posterior = dimensions, posterior
+        inputs = math.prod(image_shape) + dimensions * (posterior.kind == "universal")
+        outputs = dimensions * (1 + posterior.is_learnt)
+        self.layers = _layers([inputs, *hidden, outputs], generator)
+        if posterior.is_learnt:  # begin with the same small variance for all images
+            last = self.layers[-1]
+            assert isinstance(last, nn.Linear)
+            with torch.no_grad():
+                last.weight[dimensions:].zero_()
+                last.bias[dimensions:].fill_(2 * math.log(FIRST_STD))
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the codes [N, d] of images [N, C, H, W] with values from 0 to 1."""
-        return self.mean + self.scale * self.layers(images.flatten(1))
+    def forward(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Return a sample of the posterior, or its mean if there is no noise.
+
+        Args:
+            images: images [N, C, H, W] with values from 0 to 1.
+            noise: samples [N, k] of N(0, I).
+        """
+        inputs, posterior = images.flatten(1), self.posterior
+        if posterior.kind == "universal":
+            extra = inputs.new_zeros(len(inputs), self.dimensions) if noise is None else noise
+            return self.layers(torch.cat([inputs, extra.to(inputs.dtype)], dim=1))
+        mean, *log_variance = self.layers(inputs).split(self.dimensions, dim=1)
+        if noise is None or posterior.kind == "deterministic":
+            return mean
+        if posterior.std is not None:
+            return mean + posterior.std * noise
+        return mean + (log_variance[0].exp() + posterior.min_std**2).sqrt() * noise
 
 
-class Decoder(_Standardised):
-    """The decoder p(x|z): codes [N, d] to images [N, C, H, W].
+class Decoder(nn.Module):
+    """The decoder p(x|z): units [N, k] to images [N, C, H, W].
 
     Args:
         image_shape: channels, height and width.
         hidden: units of the encoder's hidden layers; the decoder has them in reverse order.
-        latent_dim: dimensions d of a code.
+        dimensions: dimensions k of the units.
         generator: source of the initial weights; None if they are loaded afterwards.
     """
 
@@ -91,58 +104,36 @@ class Decoder(_Standardised):
         self,
         image_shape: Sequence[int],
         hidden: Sequence[int],
-        latent_dim: int,
+        dimensions: int,
         generator: torch.Generator | None,
     ) -> None:
-        sizes = [latent_dim, *reversed(hidden), math.prod(image_shape)]
-        super().__init__(_layers(sizes, generator), latent_dim)
+        super().__init__()
+        self.layers = _layers([dimensions, *reversed(hidden), math.prod(image_shape)], generator)
         self.image_shape = tuple(image_shape)
 
-    def forward(self, codes: Tensor) -> Tensor:
-        """Return images [N, C, H, W] with values from 0 to 1 for codes [N, d]."""
-        standardised = (codes - self.mean) / self.scale
-        return self.layers(standardised).sigmoid().unflatten(1, self.image_shape)
+    def forward(self, units: Tensor) -> Tensor:
+        """Return images [N, C, H, W] with values from 0 to 1."""
+        return self.layers(units).sigmoid().unflatten(1, self.image_shape)
 
 
-class Discriminator(_Standardised):
-    """The discriminator, which tells prior samples from codes of images, both [N, d].
+class Discriminator(nn.Module):
+    """The discriminator, which tells prior samples from codes of images, both in units [N, k].
 
     Args:
         hidden: units of the hidden layers.
-        latent_dim: dimensions d of a code.
+        dimensions: dimensions k of the units.
         generator: source of the initial weights; None if they are loaded afterwards.
     """
 
     def __init__(
-        self, hidden: Sequence[int], latent_dim: int, generator: torch.Generator | None
+        self, hidden: Sequence[int], dimensions: int, generator: torch.Generator | None
     ) -> None:
-        super().__init__(_layers([latent_dim, *hidden, 1], generator), latent_dim)
+        super().__init__()
+        self.layers = _layers([dimensions, *hidden, 1], generator)
 
-    def forward(self, codes: Tensor) -> Tensor:
-        """Return logits [N] of codes [N, d], positive for a prior sample."""
-        return self.layers((codes - self.mean) / self.scale).squeeze(1)
-
-
-@torch.no_grad()
-def rescale_codes(encoder: Encoder, decoder: Decoder, shift: Tensor, scale: Tensor) -> None:
-    """Make the encoder emit (z − shift) / scale instead of z, and make the decoder invert that.
-
-    This is exact: the affine map goes into the encoder's last and the decoder's first layer, and
-    reconstructions stay the same up to rounding.
-
-    Args:
-        encoder: changed in place.
-        decoder: changed in place.
-        shift: [d].
-        scale: [d], positive.
-    """
-    last, first = encoder.layers[-1], decoder.layers[0]
-    assert isinstance(last, nn.Linear)
-    assert isinstance(first, nn.Linear)
-    last.weight.div_(scale[:, None])
-    last.bias.sub_(shift).div_(scale)
-    first.bias.add_(first.weight @ shift)
-    first.weight.mul_(scale)
+    def forward(self, units: Tensor) -> Tensor:
+        """Return logits [N], positive for a prior sample."""
+        return self.layers(units).squeeze(1)
 
 
 def pixels(images: Tensor) -> Tensor:
@@ -151,24 +142,24 @@ def pixels(images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def apply(network: Callable[[Tensor], Tensor], inputs: Tensor, device: torch.device) -> Tensor:
-    """Return a network's outputs for any number of inputs, without gradients, in bounded memory.
+def apply(function: Callable[..., Tensor], device: torch.device, *inputs: Tensor) -> Tensor:
+    """Return a function of any number of images or codes, without gradients, in bounded memory.
 
     Args:
-        network: maps tensors [n, …] to tensors [n, …].
-        inputs: [N, …]; uint8 images are converted into values from 0 to 1.
-        device: device of the network.
+        function: maps tensors [n, …] on ``device`` to a tensor [n, …].
+        device: device of the computation.
+        inputs: tensors [N, …]; uint8 images are converted into values from 0 to 1.
 
     Returns:
-        The outputs, on the device of the inputs.
+        The outputs [N, …], on the device of the inputs.
     """
     outputs = torch.empty(0)
-    for start in range(0, len(inputs), CHUNK):
-        x = inputs[start : start + CHUNK].to(device)
-        found = network(pixels(x) if x.dtype == torch.uint8 else x)
+    for start in range(0, len(inputs[0]), CHUNK):
+        parts = [tensor[start : start + CHUNK].to(device) for tensor in inputs]
+        found = function(*(pixels(x) if x.dtype == torch.uint8 else x for x in parts))
         if start == 0:
             # All chunks share one output tensor. Small tensors between large temporary ones would
             # fragment the memory, which glibc then neither reuses nor returns to the system.
-            outputs = found.new_empty(len(inputs), *found.shape[1:])
+            outputs = found.new_empty(len(inputs[0]), *found.shape[1:])
         outputs[start : start + CHUNK] = found
-    return outputs.to(inputs.device)
+    return outputs.to(inputs[0].device)

@@ -94,6 +94,21 @@ class GaussianRing(Distribution):
             self.radius + self.radial_std * first
         ) * along + self.tangential_std * second * across
 
+    def to_chart(self, codes: Tensor) -> Tensor:
+        """Return angle and radius [n, 2] of codes [n, 2].
+
+        The angle begins half-way between the last component and the first, in a gap.
+        """
+        first_gap = -math.pi / self._count
+        angle = torch.atan2(codes[:, 1], codes[:, 0])
+        angle = (angle - first_gap).remainder(2 * math.pi) + first_gap
+        return torch.stack([angle, codes.norm(dim=1)], dim=1)
+
+    def from_chart(self, coordinates: Tensor) -> Tensor:
+        """Return the codes [n, 2] at an angle and a radius [n, 2]."""
+        angle, radius = coordinates[:, 0], coordinates[:, 1].clamp(min=0)
+        return radius[:, None] * torch.stack([angle.cos(), angle.sin()], dim=1)
+
 
 class SwissRoll(Distribution):
     """A spiral r ∝ φ in the plane that starts at the origin, with Gaussian noise around it.
@@ -141,6 +156,25 @@ class SwissRoll(Distribution):
         device = self.radius.device
         points = self._roll(torch.rand(sample_shape, device=device))
         return points + self.noise * torch.randn(*sample_shape, 2, device=device)
+
+    def to_chart(self, codes: Tensor) -> Tensor:
+        """Return, for codes [n, 2], the angle along the spiral and the radial distance from it.
+
+        The angle goes on growing after a full turn. The distance is the one from the nearest turn.
+        """
+        turn = 2 * math.pi
+        slope = self.radius / (turn * self.turns)
+        angle, radius = torch.atan2(codes[:, 1], codes[:, 0]).remainder(turn), codes.norm(dim=1)
+        turns = ((radius / slope - angle) / turn).round().clamp(min=0)
+        along = angle + turn * turns
+        return torch.stack([along, radius - slope * along], dim=1)
+
+    def from_chart(self, coordinates: Tensor) -> Tensor:
+        """Return the codes [n, 2] at an angle along the spiral and a distance from it [n, 2]."""
+        along, distance = coordinates.T
+        slope = self.radius / (2 * math.pi * self.turns)
+        radius = (slope * along + distance).clamp(min=0)
+        return radius[:, None] * torch.stack([along.cos(), along.sin()], dim=1)
 
 
 # Distributions of matrices and of angles, which have no mean and variance along a line.

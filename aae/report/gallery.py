@@ -19,7 +19,7 @@ from aae.report.figures import (
     draw_prior,
     draw_training_histograms,
 )
-from aae.report.paths import path_through_widest_gap, straight_path, typical_images
+from aae.report.paths import straight_path, typical_images
 from aae.report.sheets import draw_decoded_prior, draw_reconstructions, draw_rows
 from aae.report.titles import TITLES
 from aae.seeding import stream
@@ -29,11 +29,14 @@ STEPS = 11
 # Number of paths in the figure of interpolations, and of samples in the figure of samples.
 PATHS = 4
 SAMPLES = 12
+# Number of prior samples among which those in the emptiest places are drawn.
+CANDIDATES = 200
 
 
 def draw_all(
     models: Mapping[str, Model],
     codes: dict[str, Tensor],
+    posterior_samples: dict[str, Tensor],
     splits: Mapping[str, Images],
     class_names: Sequence[str],
     prior: Prior,
@@ -45,7 +48,8 @@ def draw_all(
 
     Args:
         models: the models. The first has no prior; the last is the subject of the page.
-        codes: codes of the test images by model.
+        codes: codes of the test images by model, the means of their posteriors.
+        posterior_samples: one sample of each of these posteriors.
         splits: labelled images by split.
         class_names: names of the classes.
         prior: the prior.
@@ -61,11 +65,11 @@ def draw_all(
         "autoencoder_codes": draw_codes_by_class(
             {first: codes[first]}, test.labels, class_names, None
         ),
-        "gap": _draw_gap(models, codes, typical, generation),
+        "gaps": _draw_gaps(models, posterior_samples, prior, generation),
         "prior": draw_prior(prior),
         "losses": draw_losses(histories),
         "training_histograms": draw_training_histograms(histograms, prior),
-        "latent_histogram": draw_latent_histograms(codes, prior),
+        "latent_histogram": draw_latent_histograms(posterior_samples, prior),
         "codes_by_class": draw_codes_by_class(codes, test.labels, class_names, prior),
         "decoded_prior": draw_decoded_prior(models, prior),
         "reconstructions": draw_reconstructions(images, reconstructions, class_names),
@@ -74,24 +78,30 @@ def draw_all(
     }
 
 
-def _draw_gap(
+def _draw_gaps(
     models: Mapping[str, Model],
     codes: Mapping[str, Tensor],
-    candidates: list[int],
+    prior: Prior,
     generation: GenerationTest,
 ) -> Figure:
-    """Draw the path through the widest gap of the first model's codes, decoded by every model.
+    """Draw the prior samples that are furthest from all codes of a model, decoded by that model.
 
-    Below each image is the probability that the judge assigns to its most likely class.
+    The rule is the same for every model, and so are the prior samples among which it chooses. Below
+    each image is the probability that the judge assigns to its most likely class.
     """
-    ends = path_through_widest_gap(next(iter(codes.values())), candidates)
-    rows = {
-        TITLES[name]: model.decode(straight_path(codes[name], *ends, STEPS))
-        for name, model in models.items()
-    }
-    sure = {title: generation.judge.probabilities(row).max(1).values for title, row in rows.items()}
-    captions = {title: [f"{share:.0%}" for share in sure[title].tolist()] for title in rows}
+    samples = prior.sample(CANDIDATES, stream(0, "prior samples in gaps"))
+    rows, captions = {}, {}
+    for name, model in models.items():
+        images = model.decode(samples[emptiest(samples, codes[name], SAMPLES)])
+        rows[TITLES[name]] = images
+        sure = generation.judge.probabilities(images).amax(1)
+        captions[TITLES[name]] = [f"{share:.0%}" for share in sure.tolist()]
     return draw_rows(rows, captions)
+
+
+def emptiest(points: Tensor, codes: Tensor, count: int) -> Tensor:
+    """Return the indices [count] of the points [n, d] furthest from all codes [m, d], in order."""
+    return torch.cdist(points, codes).amin(1).argsort(descending=True)[:count]
 
 
 def _draw_interpolations(

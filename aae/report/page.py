@@ -13,8 +13,8 @@ from aae.report.titles import TITLES
 
 # The numbers on the page depend on these parameters and libraries.
 PARAMETERS = {
-    "seed", "data", "latent_dim", "network", "precision", "device", "train_ae", "train_aae",
-    "eval_latent",
+    "seed", "data", "latent_dim", "network", "posterior", "augment", "precision", "device",
+    "train_ae", "train_aae", "eval_latent",
 }  # fmt: skip
 LIBRARIES = (
     "torch", "numpy", "scipy", "scikit-learn", "matplotlib", "pillow", "mlxtend",
@@ -46,10 +46,13 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    models = {name: measured for name, measured in metrics.items() if name != "real"}
+    measured = {name: found for name, found in metrics.items() if name != "real"}
+    models = {name: found for name, found in measured.items() if "follows_prior" in found}
     entry = params.priors[params.prior]
     return environment.get_template("page.html.j2").render(
         models=models,
+        measured=measured,
+        best=min(measured, key=lambda name: measured[name]["generated_frechet"]),
         titles=TITLES,
         real=metrics["real"],
         questions=QUESTIONS,

@@ -1,12 +1,7 @@
 """Straight paths between the codes of two images."""
 
-from itertools import combinations
-
 import torch
 from torch import Tensor
-
-# Number of points of a path at which the distance to the nearest code is measured.
-POINTS = 50
 
 
 def straight_path(codes: Tensor, first: int, last: int, steps: int) -> Tensor:
@@ -27,18 +22,3 @@ def typical_images(codes: Tensor, labels: Tensor) -> list[int]:
         distances = (codes[own] - codes[own].mean(0)).norm(dim=1)
         indices.append(int(own[distances.argmin()]))
     return indices
-
-
-def path_through_widest_gap(codes: Tensor, candidates: list[int]) -> tuple[int, int]:
-    """Return the two codes between which the straight path leads furthest from all codes.
-
-    Args:
-        codes: codes [n, d].
-        candidates: indices of the codes that may be the ends of the path.
-    """
-
-    def width(pair: tuple[int, int]) -> float:
-        path = straight_path(codes, *pair, POINTS)
-        return torch.cdist(path, codes).amin(1).max().item()
-
-    return max(combinations(candidates, 2), key=width)

@@ -95,6 +95,7 @@ class Run:
         values = {
             f"{prefix}{name.replace('.', '/', 1)}": value
             for name, value in flatten(metrics).items()
+            if not isinstance(value, str)
         }
         named = {f"{prefix}{name}": tag for name, tag in (tags or {}).items()}
         named["mlflow.note.content"] = ", ".join(

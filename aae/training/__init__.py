@@ -1,8 +1,7 @@
 """The training of a model: phases, their loop, devices, processes and snapshots."""
 
-from aae.training.batches import Batches
+from aae.training.build import adversarial_training, autoencoder_training
 from aae.training.loop import Training
-from aae.training.phases import adversarial_phases, autoencoder_phases
-from aae.training.warm_start import initialise
+from aae.training.warm_start import centre
 
-__all__ = ["Batches", "Training", "adversarial_phases", "autoencoder_phases", "initialise"]
+__all__ = ["Training", "adversarial_training", "autoencoder_training", "centre"]

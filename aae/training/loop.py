@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel
 
 from aae.errors import SnapshotError, TrainingError
 from aae.models import Model
@@ -28,6 +29,9 @@ from aae.training.distributed import (
 )
 from aae.training.phases import Phase, Step
 
+# Steps between two updates of the averaged weights. An update at every step would take a tenth of
+# the time of a training.
+AVERAGE_EVERY = 5
 # The number of an epoch under "epoch", and its mean losses by name.
 Losses = dict[str, float]
 
@@ -61,11 +65,25 @@ class Training:
         self.step = 0  # steps taken so far
         self.batch_size = settings.batch_size  # of the current batch, over all processes
         self.totals: dict[str, Tensor] = {}  # of the losses in this epoch
+        self.average = AveragedModel(model, multi_avg_fn=self._move_average)
+        self.average_every = min(AVERAGE_EVERY, self.steps_per_epoch)
         self.optimisers = {phase.name: self._optimiser(phase) for phase in phases}
         self.schedulers = {
             name: LambdaLR(optimiser, self._rate_factor)
             for name, optimiser in self.optimisers.items()
         }
+
+    @property
+    def averaged(self) -> Model:
+        """The model with averaged weights, which is the result of the training.
+
+        Its weights are exponential moving averages of the trained weights, which circle around the
+        equilibrium of the two opponents, whereas their average stays close to it: Yazıcı et al.
+        2019, https://arxiv.org/abs/1806.04498.
+        """
+        averaged = self.average.module
+        assert isinstance(averaged, Model)
+        return averaged
 
     def train_batch(self, batch: Batch) -> dict[str, Tensor]:
         """Carry out every phase on a batch; return the loss of each phase before its update.
@@ -74,7 +92,11 @@ class Training:
         value nor draw a random number.
         """
         step = Step(self.model, batch, self.precision)
-        return {f"{phase.name}_loss": self.update(phase, step) for phase in self.phases}
+        losses = {}
+        for phase in self.phases:
+            for step.turn in range(phase.updates):
+                losses[f"{phase.name}_loss"] = self.update(phase, step)
+        return losses
 
     def update(self, phase: Phase, step: Step) -> Tensor:
         """Take one step of a phase's optimiser; return the loss before the step."""
@@ -91,10 +113,10 @@ class Training:
 
     @torch.no_grad()
     def validate(self) -> dict[str, Tensor]:
-        """Return the losses on the validation images."""
+        """Return the losses of the averaged model on the validation images."""
         totals: dict[str, Tensor] = {}
         for batch in self.batches.validation():
-            step, rows = Step(self.model, batch), len(batch["images"])
+            step, rows = Step(self.averaged, batch), len(batch["inputs"])
             for phase in self.phases:
                 name, loss = f"validation_{phase.name}_loss", phase.loss(step).value
                 totals[name] = totals.get(name, 0) + loss * rows
@@ -129,6 +151,9 @@ class Training:
                 losses = {name: x * part_of(self.batch_size) for name, x in losses.items()}
                 sum_over_ranks(list(losses.values()))
                 self.step += 1
+                # The end of an epoch counts, since the validation there uses the average.
+                if self.step % self.steps_per_epoch % self.average_every == 0:
+                    self.average.update_parameters(self.model)
                 for scheduler in self.schedulers.values():
                     scheduler.step()
                 if not on_gpu:  # reading a value would wait for the GPU
@@ -152,6 +177,7 @@ class Training:
             "step": self.step,
             "totals": self.totals,
             "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
             "optimisers": {k: optimiser.state_dict() for k, optimiser in self.optimisers.items()},
             "schedulers": {k: scheduler.state_dict() for k, scheduler in self.schedulers.items()},
             "batches": self.batches.state_dict(),
@@ -174,6 +200,7 @@ class Training:
     def _load(self, state: Mapping[str, Any]) -> None:
         device = self.model.device
         self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(copy.deepcopy(state["optimisers"][name]))
             for group in optimiser.param_groups:
@@ -198,6 +225,18 @@ class Training:
             fused=device.type != "meta",
             capturable=on_gpu,
         )
+
+    def _move_average(
+        self, averages: Sequence[Tensor], weights: Sequence[Tensor], _count: Tensor | int
+    ) -> None:
+        """Move averages towards the current weights.
+
+        The time constant is ``average`` epochs, but at the start at most a tenth of the steps taken
+        so far: otherwise a short training would mostly return its initial weights.
+        """
+        constant = min(self.settings.average * self.steps_per_epoch, self.step / 10)
+        share = 1 - math.exp(-self.average_every / constant) if constant > 0 else 1.0
+        torch._foreach_lerp_(list(averages), list(weights), share)
 
     def _rate_factor(self, step: int) -> float:
         """Return the share of the learning rate in a step: linear warm-up times cosine decay to 0.

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 
 from aae.models import Model
 from aae.params import Precision, TrainAAE, TrainAE
-from aae.priors import Prior
 from aae.training.batches import Batch
 
 
@@ -47,25 +46,31 @@ class Step:
         model: the networks.
         batch: the batch, see :meth:`aae.training.batches.Batches.draw`.
         precision: "bf16" for passes through the networks in bfloat16.
+        turn: how many updates the current phase has already carried out in this step.
     """
 
     model: Model
     batch: Batch
     precision: Precision = "float32"
+    turn: int = field(default=0, init=False)
     _codes: Tensor | None = field(default=None, init=False)
 
-    def run(self, network: nn.Module, inputs: Tensor) -> Tensor:
+    def run(self, network: nn.Module, *inputs: Tensor | None) -> Tensor:
         """Return a network's float32 outputs, computed in the precision of the training."""
         if self.precision != "bf16":
-            return network(inputs)
-        with torch.autocast(inputs.device.type, torch.bfloat16):
-            return network(inputs).float()
+            return network(*inputs)
+        with torch.autocast(self.model.device.type, torch.bfloat16):
+            return network(*inputs).float()
 
     @property
     def codes(self) -> Tensor:
-        """The codes [B, d] of the batch; all phases share them until the encoder changes."""
+        """The codes of the regularisation phase, in units [B, k].
+
+        The updates of the phase share them until the encoder changes.
+        """
         if self._codes is None:
-            self._codes = self.run(self.model.encoder, self.batch["images"])
+            images, noise = self.batch["regularised_inputs"], self.batch.get("regularised_noise")
+            self._codes = self.run(self.model.encoder, images, noise)
         return self._codes
 
     def after(self, phase: "Phase") -> None:
@@ -83,29 +88,31 @@ class Phase:
         networks: the networks that it changes; it changes no others.
         learning_rate: learning rate of its optimiser, before warm-up and decay.
         loss: the loss that it minimises.
+        updates: number of updates in a step.
     """
 
     name: str
     networks: tuple[nn.Module, ...]
     learning_rate: float
     loss: Callable[[Step], Loss]
+    updates: int = 1
 
 
 def reconstruction(step: Step) -> Loss:
     """Return the squared error of the reconstructions, which trains encoder and decoder."""
-    reconstructions = step.run(step.model.decoder, step.codes)
-    return Loss(reconstruction_loss(reconstructions, step.batch["images"]))
+    codes = step.run(step.model.encoder, step.batch["inputs"], step.batch.get("noise"))
+    reconstructions = step.run(step.model.decoder, codes)
+    return Loss(reconstruction_loss(reconstructions, step.batch["targets"]))
 
 
-def discrimination(step: Step, scale: Tensor, gradient_penalty: float) -> Loss:
+def discrimination(step: Step, gradient_penalty: float) -> Loss:
     """Return the cross-entropy of prior samples against codes, which trains the discriminator.
 
     Args:
         step: the batch.
-        scale: standard deviation [d] of the prior.
         gradient_penalty: weight of the penalty on the discriminator's gradient; 0 turns it off.
     """
-    prior_samples = step.batch["prior_samples"]
+    prior_samples = step.batch["prior_samples"][:, step.turn]
     penalised = gradient_penalty > 0 and torch.is_grad_enabled()
     if penalised:
         prior_samples = prior_samples.detach().requires_grad_()
@@ -116,10 +123,9 @@ def discrimination(step: Step, scale: Tensor, gradient_penalty: float) -> Loss:
     if not penalised:
         return Loss(value)
     # R1 (Mescheder et al. 2018, https://arxiv.org/abs/1801.04406, eq. 9) keeps the discriminator
-    # from circling around the equilibrium. The gradient is in units of the prior, so that the
-    # weight has the same effect for every prior.
+    # from circling around the equilibrium. In units its weight has the same effect for every prior.
     (gradient,) = torch.autograd.grad(prior_logits.sum(), prior_samples, create_graph=True)
-    return Loss(value, gradient_penalty * (scale * gradient).square().sum(1).mean())
+    return Loss(value, gradient_penalty * gradient.square().sum(1).mean())
 
 
 def generation(step: Step) -> Loss:
@@ -166,22 +172,21 @@ def autoencoder_phases(model: Model, settings: TrainAE) -> list[Phase]:
     return [Phase("reconstruction", networks, settings.learning_rate, reconstruction)]
 
 
-def adversarial_phases(model: Model, prior: Prior, settings: TrainAAE) -> list[Phase]:
+def adversarial_phases(model: Model, settings: TrainAAE) -> list[Phase]:
     """Return the phases of an adversarial autoencoder.
 
     Args:
-        model: the model that is trained, already on its device; it has a discriminator.
-        prior: the distribution that the codes should follow.
+        model: the model that is trained; it has a discriminator.
         settings: the section ``train_aae`` of params.yaml.
     """
     encoder, decoder, discriminator = model.encoder, model.decoder, model.discriminator
     assert discriminator is not None
-    scale, rates = prior.scale.to(model.device), settings.learning_rate
-    discriminate = partial(discrimination, scale=scale, gradient_penalty=settings.gradient_penalty)
+    rates, steps = settings.learning_rate, settings.discriminator_steps
+    discriminate = partial(discrimination, gradient_penalty=settings.gradient_penalty)
     return [
         # The paper's reconstruction phase
         Phase("reconstruction", (encoder, decoder), rates.reconstruction, reconstruction),
         # The paper's regularisation phase
-        Phase("discriminator", (discriminator,), rates.discriminator, discriminate),
+        Phase("discriminator", (discriminator,), rates.discriminator, discriminate, steps),
         Phase("generator", (encoder,), rates.generator, generation),
     ]

@@ -1,10 +1,12 @@
-"""The initial weights of an adversarial autoencoder."""
+"""The initial weights of an adversarial autoencoder, and the final mean of its codes."""
+
+import copy
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from aae.models import Model
-from aae.models.networks import rescale_codes
+from aae.models.networks import apply
 from aae.params import TrainAAE
 from aae.priors import Prior
 
@@ -14,9 +16,9 @@ def initialise(
 ) -> None:
     """Set the initial weights of an adversarial autoencoder.
 
-    With ``standardise`` its networks see codes in units of the prior. With ``init: ae`` encoder and
-    decoder are those of the trained autoencoder, with codes rescaled to the prior's mean and
-    standard deviation. This does not change the reconstructions.
+    With ``init: ae`` encoder and decoder are those of the trained autoencoder, with codes that have
+    the prior's mean and covariance. This does not change the reconstructions. A network that has
+    more inputs or outputs than the autoencoder's keeps its own weights for these.
 
     Args:
         model: changed in place.
@@ -25,17 +27,89 @@ def initialise(
         autoencoder: the trained autoencoder.
         images: its uint8 training images [N, C, H, W].
     """
-    if settings.init == "ae":
-        model.encoder.load_state_dict(autoencoder.encoder.state_dict())
-        model.decoder.load_state_dict(autoencoder.decoder.state_dict())
-        codes = model.encode(images)
-        mean, scale = codes.mean(0), codes.std(0)
-        scale = torch.where(scale > 0, scale, 1)  # a dimension that the autoencoder does not use
-        if not settings.standardise:
-            scale = scale / prior.scale
-            mean = mean - prior.mean * scale
-        rescale_codes(model.encoder, model.decoder, mean, scale)
-    if settings.standardise:
-        assert model.discriminator is not None
-        for network in (model.encoder, model.decoder, model.discriminator):
-            network.set_units(prior.mean, prior.scale)
+    if settings.init != "ae":
+        return
+    trained = copy.deepcopy(autoencoder)
+    whiten(trained, images, model.units.dimensions, model.architecture.posterior.fixed_variance)
+    if model.architecture.units == "codes":
+        map_codes(trained, torch.diag(prior.scale), prior.mean)
+    for part in ("encoder", "decoder"):
+        weights = getattr(trained, part).state_dict()
+        for name, tensor in getattr(model, part).state_dict().items():
+            tensor[tuple(map(slice, weights[name].shape))].copy_(weights[name])
+
+
+@torch.no_grad()
+def centre(model: Model, images: Tensor) -> None:
+    """Give the codes of a trained model the prior's mean on the training images.
+
+    The two opponents of a training push the mean around the prior's, a little off at any moment.
+    The correction changes no reconstruction. (Their covariance is not corrected: training images
+    have slightly wider codes than images that the model has not seen.)
+
+    Args:
+        model: changed in place, if it has Gaussian units.
+        images: uint8 training images [N, C, H, W].
+    """
+    if model.architecture.units != "gaussian":
+        return
+    mean = apply(model.encoder, model.device, images).mean(0)
+    last, first = _at_the_codes(model)
+    last.bias[: len(mean)].sub_(mean)
+    first.bias.add_(first.weight @ mean)
+
+
+def whiten(model: Model, images: Tensor, dimensions: int, fixed_variance: float) -> None:
+    """Give the units of images mean 0 and covariance I; this does not change reconstructions.
+
+    Args:
+        model: changed in place.
+        images: uint8 images [N, C, H, W].
+        dimensions: number of dimensions k of the new units, at most as many as before; fewer are
+            the leading principal components.
+        fixed_variance: the part of the variance that noise adds to the output of the encoder.
+    """
+    units = model.units.to_units(model.encode(images)).double()
+    covariance = torch.atleast_2d(torch.cov(units.T))
+    variances, axes = torch.linalg.eigh(covariance)
+    # A direction that the encoder does not use has no variance to scale.
+    scales = torch.where(variances > 1e-6 * variances[-1], variances, 1).rsqrt()
+    matrix = scales[:, None] * axes.T
+    # Without a change of dimensions, the map that turns no axis is nearest to the old units.
+    matrix = axes @ matrix if dimensions == len(axes) else matrix.flip(0)[:dimensions]
+    matrix = matrix * (1 - fixed_variance) ** 0.5
+    map_codes(model, matrix, -matrix @ units.mean(0))
+
+
+@torch.no_grad()
+def map_codes(model: Model, matrix: Tensor, offset: Tensor) -> None:
+    """Make the encoder emit A·h + b instead of h, and make the decoder invert that.
+
+    This is exact: the map goes into the encoder's last and the decoder's first layer, and
+    reconstructions stay the same up to rounding, unless A drops dimensions.
+
+    Args:
+        model: changed in place; the encoder emits units only.
+        matrix: A [k, d], of rank k.
+        offset: b [k].
+    """
+    last, first = _at_the_codes(model)
+    matrix, offset = matrix.double().to(model.device), offset.double().to(model.device)
+    inverse = torch.linalg.pinv(matrix)
+
+    def changed(values: Tensor) -> nn.Parameter:
+        return nn.Parameter(values.float())
+
+    last.weight = changed(matrix @ last.weight.double())
+    last.bias = changed(matrix @ last.bias.double() + offset)
+    weight = first.weight.double() @ inverse
+    first.bias = changed(first.bias.double() - weight @ offset)
+    first.weight = changed(weight)
+
+
+def _at_the_codes(model: Model) -> tuple[nn.Linear, nn.Linear]:
+    """Return the encoder's last and the decoder's first layer."""
+    last, first = model.encoder.layers[-1], model.decoder.layers[0]
+    assert isinstance(last, nn.Linear)
+    assert isinstance(first, nn.Linear)
+    return last, first

@@ -9,7 +9,7 @@ from aae.evaluation.representation import measure_representation
 from aae.evaluation.two_sample import TESTS
 from aae.models import Architecture, Model
 from aae.models.networks import pixels
-from aae.params import EvalLatent
+from aae.params import EvalLatent, Posterior
 from aae.priors import Prior, make_distribution
 from aae.seeding import stream
 
@@ -36,7 +36,7 @@ def test_an_evaluation_has_every_key(evaluation, model):
 
 
 def test_all_that_is_measured_is_registered_in_the_order_of_the_register(evaluation, model):
-    assert list(evaluation(model)) == [*MEASURES, "floor", "p_value"]
+    assert list(evaluation(model)) == [*MEASURES, "floor", "p_value", "posterior"]
 
 
 def test_a_measure_that_is_not_registered_is_told(evaluation, model, monkeypatch):
@@ -68,11 +68,45 @@ def test_held_out_images_are_what_is_measured(evaluation, model):
     expected = {
         **evaluation.prior_test(codes),
         **measure_representation(train_codes, train.labels, codes, test.labels, SETTINGS.subset),
-        **evaluation.generation(model.decode, reconstructions),
+        **evaluation.generation(model.decode, evaluation.prior_samples),
+        **evaluation.generation.of_reconstructions(reconstructions),
+        "posterior": "deterministic",
     }
     found = evaluation(model)
     assert found.pop("reconstruction_mse") == pytest.approx(squares.mean().item(), rel=1e-6)
     assert found == expected
+
+
+def test_tests_see_samples_of_the_posterior_and_all_else_its_means(evaluation):
+    """A posterior so wide that it is the prior, around means that are all the same."""
+    posterior = Posterior(kind="gaussian", std=0.999, min_std=0.0)
+    prior = {"name": "gaussian", "distribution": "Normal", "loc": 0.0, "scale": 1.0}
+    architecture = Architecture(
+        image_shape=(1, 4, 4), latent_dim=2, hidden=(8,), prior=prior, units="gaussian",
+        posterior=posterior,
+    )  # fmt: skip
+    model = Model(architecture, seed=0)
+    with torch.no_grad():
+        model.encoder.layers[-1].weight.mul_(1e-3)
+        model.encoder.layers[-1].bias.zero_()
+    found = evaluation(model)
+    assert found["follows_prior"]
+    assert found["posterior"] == "gaussian"
+    assert found["knn_accuracy"] == evaluation(without_noise(model))["knn_accuracy"]
+    assert not evaluation(without_noise(model))["follows_prior"]
+
+
+def without_noise(model: Model) -> Model:
+    posterior = Posterior(kind="deterministic", std=None, min_std=0.0)
+    same = Model(model.architecture.model_copy(update={"posterior": posterior}), seed=0)
+    same.load_state_dict(model.state_dict())
+    return same
+
+
+def test_the_rival_has_the_measures_of_generated_images_and_no_others(evaluation, model):
+    found = evaluation.rival(model)
+    assert found.keys() == evaluation.real.keys() - {"judge_accuracy"}
+    assert found != {key: evaluation(model)[key] for key in found}
 
 
 def test_codes_that_are_their_classes_keep_all_meaning_and_noise_keeps_none():

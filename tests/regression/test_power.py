@@ -47,7 +47,7 @@ DAMAGE = {
         "aae.match_ratio",
     ),
     "sigmoid dropped": (
-        edit(("aae/models/networks.py", "(standardised).sigmoid()", "(standardised)")),
+        edit(("aae/models/networks.py", "(units).sigmoid()", "(units)")),
         "ae.generated_frechet",
     ),
     "half of the training data": (

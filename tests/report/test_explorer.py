@@ -43,8 +43,11 @@ class Example:
         architecture = Architecture(image_shape=(1, 28, 28), latent_dim=latent_dim, hidden=(16,))
         self.models = {"ae": Model(architecture, seed=1), "aae": Model(architecture, seed=2)}
         for model in self.models.values():  # makes codes as wide as the prior, and images different
-            model.encoder.set_units(torch.zeros(latent_dim), torch.full((latent_dim,), 60.0))
-            model.decoder.set_units(torch.zeros(latent_dim), torch.full((latent_dim,), 0.5))
+            last, first = model.encoder.layers[-1], model.decoder.layers[0]
+            with torch.no_grad():
+                last.weight *= 60
+                last.bias *= 60
+                first.weight *= 2
         self.codes = {k: model.encode(images) for k, model in self.models.items()}
         self.data = explorer_data(self.models, self.codes, self.test, NAMES, self.prior)
 

@@ -78,7 +78,7 @@ def test_the_numbers_are_in_it(page):
     assert text.count("p = 0.250") == len(TESTED)
     assert "Normal(loc=0.0, scale=5.0) in 2 dimensions" in text.replace("  ", " ")
     assert f"SHA-256 of the code {'c' * 64}" in text
-    for part in ("network.hidden [1000, 1000]", "train_aae.learning_rate.generator 0.001"):
+    for part in ("network.hidden [1000, 1000]", "train_aae.learning_rate.discriminator 0.001"):
         assert part in text
 
 

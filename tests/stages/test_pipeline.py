@@ -109,7 +109,9 @@ def test_histories_have_a_row_an_epoch(project):
 
 def test_metrics_of_both_models_are_in_latent_json(project):
     metrics = json.loads((project / "reports" / "metrics" / "latent.json").read_text())
-    assert list(metrics) == ["ae", "aae", "real"]
+    assert list(metrics) == ["ae", "aae", "ae_mixture", "real"]
+    assert metrics["ae_mixture"]["generated_frechet"] > 0
+    assert [metrics[name]["posterior"] for name in ("ae", "aae")] == ["deterministic", "gaussian"]
     for model in (metrics["ae"], metrics["aae"]):
         assert model.keys() >= CONTRACT
         floor = model["floor"]["sliced_wasserstein"]["mean"]
@@ -124,6 +126,7 @@ def test_models_carry_what_rebuilds_them(project):
     assert json.loads(content) == {
         "image_shape": [1, 28, 28], "latent_dim": 2, "hidden": [64], "discriminator_hidden": [64],
         "prior": {"name": "gaussian", "distribution": "Normal", "loc": 0.0, "scale": 5.0},
+        "units": "gaussian", "posterior": {"kind": "gaussian", "std": 0.3, "min_std": 0.1},
     }  # fmt: skip
 
 

@@ -27,7 +27,7 @@ TRAINING = """
 import json, os, sys
 from pathlib import Path
 from safetensors.torch import save_file
-from support import SIZES, make_digits, make_training
+from support import STOCHASTIC, make_digits, make_training
 from aae.models import Architecture, Model
 from aae.params import PARAMS, load_params
 from aae.training.distributed import is_leader, joined
@@ -36,16 +36,16 @@ params, out = load_params(PARAMS), Path(sys.argv[1])
 settings = params.train_aae.model_copy(update={"batch_size": 20, "epochs": 17})
 params = params.model_copy(update={"train_aae": settings})
 with joined():
-    model = Model(Architecture(**SIZES), seed=0)
+    model = Model(Architecture(**STOCHASTIC), seed=0)
     digits = make_digits(60)
     training = make_training("train_aae", model, params, digits[:43], digits[43:])
     step, seen = training.train_batch, []
-    training.train_batch = lambda batch: seen.append(len(batch["images"])) or step(batch)
+    training.train_batch = lambda batch: seen.append(len(batch["targets"])) or step(batch)
     losses = list(training.epochs())
     if is_leader():
         out.with_suffix(".json").write_text(json.dumps([losses, seen]))
         out.with_suffix(".leader").write_text(os.environ.get("GROUP_RANK", ""))  # its machine
-        save_file(model.state_dict(), out)
+        save_file(training.averaged.state_dict(), out)
 """
 
 FAILING = """

@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from support import SIZES, make_digits
+from support import SIZES, UNCHANGED, make_digits
 from support import make_training as make
 
 from aae.errors import TrainingError
 from aae.models import Architecture, Model
 from aae.models.networks import pixels
-from aae.priors import chosen_prior
-from aae.training import Training, initialise
+from aae.training import Training, adversarial_training
 from aae.training.devices import has_bf16
 from aae.training.phases import Loss, Step
 
@@ -26,7 +25,8 @@ def model() -> Model:
 @pytest.fixture
 def make_training(make_params, model, digits):
     def training(**changes) -> Training:
-        changes = {"train_aae.batch_size": 20, **changes}
+        plain = {**UNCHANGED, "train_aae.average": 0.0, "train_aae.discriminator_steps": 1}
+        changes = {"train_aae.batch_size": 20, **plain, **changes}
         params = make_params({key.replace("__", "."): value for key, value in changes.items()})
         return make("train_aae", model, params, digits[:45], digits[45:])
 
@@ -37,7 +37,11 @@ def make_training(make_params, model, digits):
 def batch(digits) -> dict[str, torch.Tensor]:
     """Twenty images and prior samples."""
     samples = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
-    return {"images": pixels(digits[:20]), "prior_samples": samples}
+    images = pixels(digits[:20])
+    return {
+        "inputs": images, "targets": images, "regularised_inputs": images,
+        "prior_samples": samples[:, None],
+    }  # fmt: skip
 
 
 def take(training: Training, name: str, batch: dict) -> torch.Tensor:
@@ -76,14 +80,14 @@ def test_each_phase_lowers_its_own_loss(make_training, batch, name):
 
 
 def test_the_losses_are_those_of_the_paper(make_training, model, batch):
-    codes = model.encoder(batch["images"])
-    real = model.discriminator(batch["prior_samples"]).sigmoid()
+    codes = model.encoder(batch["inputs"])
+    real = model.discriminator(batch["prior_samples"][:, 0]).sigmoid()
     fake = model.discriminator(codes).sigmoid()
     # min over D of -E[log D(prior sample)] - E[log(1 - D(code))]; min over the encoder of -E[log D]
     expected = {
         "discriminator": -(real.log().mean() + (1 - fake).log().mean()),
         "generator": -fake.log().mean(),
-        "reconstruction": (model.decoder(codes) - batch["images"]).square().mean(),
+        "reconstruction": (model.decoder(codes) - batch["targets"]).square().mean(),
     }
     for name, loss in expected.items():
         model.load_state_dict(Model(Architecture(**SIZES), seed=0).state_dict())
@@ -103,38 +107,24 @@ def test_the_encoder_learns_in_the_direction_of_what_passes_for_a_prior_sample(
     make_training, model, batch
 ):
     training = make_training()
-    before = model.discriminator(model.encoder(batch["images"])).mean().item()
+    before = model.discriminator(model.encoder(batch["inputs"])).mean().item()
     for _ in range(10):
         take(training, "generator", batch)
-    assert model.discriminator(model.encoder(batch["images"])).mean().item() > before
+    assert model.discriminator(model.encoder(batch["inputs"])).mean().item() > before
 
 
-def gradient(make_training, model: Model, samples, codes, scale: float, penalty: float):
-    """Return the gradient of the discriminator's first layer after a step on given codes."""
+def gradient(make_training, model: Model, batch: dict, penalty: float):
+    """Return the gradient of the discriminator's first layer after a step."""
     model.load_state_dict(Model(Architecture(**SIZES), seed=0).state_dict())
-    training = make_training(priors__gaussian__scale=scale, train_aae__gradient_penalty=penalty)
-    prior = training.batches.prior
-    model.discriminator.set_units(prior.mean, prior.scale)
-    step = Step(model, {"prior_samples": scale * samples})
-    step._codes = scale * codes
-    training.update(training.phases[1], step)
+    take(make_training(train_aae__gradient_penalty=penalty), "discriminator", batch)
     return model.discriminator.layers[0].weight.grad.clone()
 
 
-def test_the_gradient_penalty_is_in_units_of_the_prior(make_training, model, batch):
-    """A discriminator and a prior that are scaled by the same factor take the same step."""
-    samples, codes = batch["prior_samples"], batch["prior_samples"].flip(0) + 1
-    found = [gradient(make_training, model, samples, codes, s, 10.0) for s in (1.0, 50.0)]
-    torch.testing.assert_close(*found)
-
-
 def test_the_gradient_penalty_adds_its_gradient(make_training, model, batch):
-    samples = batch["prior_samples"]
-    without, with_it = (
-        gradient(make_training, model, samples, samples, 2.0, penalty) for penalty in (0.0, 1.0)
-    )
+    samples = batch["prior_samples"][:, 0]
+    without, with_it = (gradient(make_training, model, batch, x) for x in (0.0, 1.0))
     model.load_state_dict(Model(Architecture(**SIZES), seed=0).state_dict())
-    # The input gradient of a network with one hidden ReLU layer, by hand, in units of the prior.
+    # The input gradient of a network with one hidden ReLU layer, by hand.
     first, last = model.discriminator.layers[0], model.discriminator.layers[-1]
     active = (samples @ first.weight.T + first.bias > 0).float()
     by_hand = ((active * last.weight) @ first.weight).square().sum(1).mean()
@@ -146,7 +136,7 @@ def test_an_epoch_sees_every_image_once(make_training, digits):
     training = make_training(train_aae__epochs=1)
     seen = []
     step = training.train_batch
-    training.train_batch = lambda drawn: seen.append(drawn["images"]) or step(drawn)
+    training.train_batch = lambda drawn: seen.append(drawn["targets"]) or step(drawn)
     list(training.epochs())
     assert [len(images) for images in seen] == [20, 20, 5]
     images = (torch.cat(seen) * 255).round().to(torch.uint8)
@@ -162,7 +152,7 @@ def test_every_epoch_has_an_order_of_its_own(make_training):
     training = make_training(train_aae__epochs=2)
     seen = []
     step = training.train_batch
-    training.train_batch = lambda drawn: seen.append(drawn["images"]) or step(drawn)
+    training.train_batch = lambda drawn: seen.append(drawn["targets"]) or step(drawn)
     first, second = (torch.cat(seen[3 * k : 3 * k + 3]) for k, _ in enumerate(training.epochs()))
     assert not torch.equal(first, second)
 
@@ -170,7 +160,7 @@ def test_every_epoch_has_an_order_of_its_own(make_training):
 def losses_by_hand(model: Model, images, prior_samples) -> dict[str, float]:
     """Return the three losses of a batch by the paper's formulas."""
     codes = model.encoder(images)
-    real, fake = (model.discriminator(x).sigmoid() for x in (prior_samples, codes))
+    real, fake = (model.discriminator(x).sigmoid() for x in (prior_samples[:, 0], codes))
     return {
         "reconstruction_loss": (model.decoder(codes) - images).square().mean().item(),
         "discriminator_loss": -(real.log().mean() + (1 - fake).log().mean()).item(),
@@ -187,10 +177,12 @@ def test_losses_of_an_epoch_are_means_over_its_images_and_over_the_validation_im
     step = training.train_batch
     training.train_batch = lambda batch: batches.append(dict(batch)) or step(batch)
     (found,) = training.epochs()
-    expected = dict.fromkeys(losses_by_hand(model, **batches[0]), 0.0)
+    names = ("reconstruction_loss", "discriminator_loss", "generator_loss")
+    expected = dict.fromkeys(names, 0.0)
     for batch in batches:  # of 20, 20 and 5 images
-        for name, loss in losses_by_hand(model, **batch).items():
-            expected[name] += loss * len(batch["images"]) / 45
+        images = batch["targets"]
+        for name, loss in losses_by_hand(model, images, batch["prior_samples"]).items():
+            expected[name] += loss * len(images) / 45
     held_out = losses_by_hand(model, pixels(digits[45:]), training.batches.validation_samples)
     expected |= {f"validation_{name}": loss for name, loss in held_out.items()}
     assert found == pytest.approx({"epoch": 1, **expected}, rel=1e-5)
@@ -224,7 +216,8 @@ def test_epochs_have_the_columns_of_the_history_and_the_reconstruction_improves(
 
 
 def test_the_autoencoder_learns_to_reconstruct(make_params, model, digits):
-    params = make_params({"train_ae.batch_size": 20, "train_ae.epochs": 30})
+    changes = {"train_ae.batch_size": 20, "train_ae.epochs": 30, **UNCHANGED}
+    params = make_params(changes)
     training = make("train_ae", model, params, digits[:45], digits[45:])
     before = copy.deepcopy(model.discriminator.state_dict())
     epochs = list(training.epochs())
@@ -246,13 +239,13 @@ def test_the_generator_step_is_what_pulls_the_codes_to_the_prior(make_params, mo
         "train_aae.learning_rate": {
             "reconstruction": 5e-3, "discriminator": 5e-3, "generator": rate
         },
-        "priors.gaussian.loc": 40.0, "priors.gaussian.scale": 2.0,
+        "priors.gaussian.loc": 40.0, "priors.gaussian.scale": 2.0, **UNCHANGED,
+        "network.hidden": [32], "network.discriminator_hidden": [32],
+        "posterior.kind": "deterministic",
     }  # fmt: skip
-    params = make_params(changes)
-    training = make("train_aae", model, params, images[:450], images[450:])
-    initialise(model, chosen_prior(params), params.train_aae, model, images[:450])
+    training = adversarial_training(make_params(changes), images[:450], images[450:], model)
     list(training.epochs())
-    codes = (model.encode(images[450:]) - 40) / 2
+    codes = (training.averaged.encode(images[450:]) - 40) / 2
     close = bool((codes.mean(0).abs() < 0.6).all() and ((codes.std(0) - 1).abs() < 0.4).all())
     assert close == (rate > 0)
 
@@ -300,34 +293,6 @@ def test_a_learning_rate_of_zero_keeps_a_network_as_it_is(make_training, model):
     assert changed_networks(model, before) == {"encoder", "decoder"}
 
 
-@pytest.mark.parametrize("standardise", [True, False])
-def test_a_warm_start_has_the_priors_moments_and_the_autoencoders_reconstructions(
-    make_params, digits, standardise
-):
-    changes = {"prior": "gamma", "train_aae.standardise": standardise}
-    params = make_params(changes)
-    autoencoder = Model(Architecture(**SIZES), seed=1)
-    model = Model(Architecture(**SIZES), seed=0)
-    initialise(model, chosen_prior(params), params.train_aae, autoencoder, digits)
-    codes = model.encode(digits)
-    torch.testing.assert_close(codes.mean(0), torch.tensor([2.0, 2.0]))
-    torch.testing.assert_close(codes.std(0), torch.tensor([2.0, 2.0]).sqrt())
-    before = autoencoder.decode(autoencoder.encode(digits))
-    torch.testing.assert_close(model.decode(codes), before)
-    units = torch.tensor([2.0, 2.0]).sqrt() if standardise else torch.ones(2)
-    for network in (model.encoder, model.decoder, model.discriminator):
-        torch.testing.assert_close(network.scale, units)
-
-
-def test_a_start_from_scratch_takes_nothing_of_the_autoencoder(make_params, digits):
-    params = make_params({"train_aae.init": "scratch"})
-    model = Model(Architecture(**SIZES), seed=0)
-    before = copy.deepcopy(dict(model.named_parameters()))
-    autoencoder = Model(Architecture(**SIZES), seed=1)
-    initialise(model, chosen_prior(params), params.train_aae, autoencoder, digits)
-    assert all(torch.equal(value, before[name]) for name, value in model.named_parameters())
-
-
 def test_training_repeats_and_reads_no_global_generator(make_training, model):
     results = []
     for seed in (1, 2):
@@ -361,7 +326,8 @@ def test_a_weight_that_is_not_finite_stops_the_training_though_the_losses_are(ma
 
 
 def test_bf16_trains_as_float32_does_but_for_rounding(make_params, digits):
-    params = make_params({"train_aae.batch_size": 20, "train_aae.epochs": 10})
+    changes = {"train_aae.batch_size": 20, "train_aae.epochs": 10, **UNCHANGED}
+    params = make_params(changes)
     losses = {}
     for precision in ("float32", "bf16"):
         model = Model(Architecture(**SIZES), seed=0)
@@ -376,3 +342,40 @@ def test_bf16_trains_as_float32_does_but_for_rounding(make_params, digits):
 def test_auto_is_bf16_where_the_device_has_it(make_params, model, digits):
     training = make("train_ae", model, make_params({}), digits, digits, "auto")
     assert training.precision == ("bf16" if has_bf16(model.device) else "float32")
+
+
+def test_the_discriminator_takes_its_steps_on_different_prior_samples(make_training):
+    training = make_training(train_aae__discriminator_steps=3, train_aae__epochs=1)
+    seen = []
+    loss = training.phases[1].loss
+    training.phases[1] = dataclasses.replace(
+        training.phases[1],
+        loss=lambda step: seen.append(step.batch["prior_samples"][:, step.turn]) or loss(step),
+    )
+    training.train_batch(training.batches.draw(torch.arange(20)))
+    assert len(seen) == 3
+    assert len({samples.numpy().tobytes() for samples in seen}) == 3
+
+
+def test_the_averaged_weights_are_moving_averages_with_a_time_constant_in_epochs(make_training):
+    """By hand, from the weights at the end of every epoch; each epoch has one step."""
+    training = make_training(
+        train_aae__batch_size=100, train_aae__average=2.0, train_aae__epochs=40
+    )
+    weight = training.model.decoder.layers[0].weight
+    expected = None
+    for losses in training.epochs():
+        constant = min(2.0, losses["epoch"] / 10)
+        share = 1.0 if expected is None else 1 - math.exp(-1 / constant)
+        now = weight.detach().double()
+        expected = now.clone() if expected is None else torch.lerp(expected, now, share)
+        found = training.averaged.decoder.layers[0].weight.detach()
+        torch.testing.assert_close(found.double(), expected, atol=1e-6, rtol=1e-5)
+    assert not torch.allclose(found, weight, atol=1e-5)
+
+
+def test_without_averaging_the_result_is_the_trained_model(make_training):
+    training = make_training(train_aae__epochs=2)
+    list(training.epochs())
+    for name, value in training.averaged.state_dict().items():
+        assert torch.equal(value, training.model.state_dict()[name]), name

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import SIZES
+from support import SIZES, STOCHASTIC
 from support import make_training as make
 
 from aae.errors import SnapshotError
@@ -26,7 +26,7 @@ def make_training(request, make_params, digits) -> Callable[[], Training]:
     def training() -> Training:
         stage = request.param
         params = make_params({f"{stage}.batch_size": 20, f"{stage}.epochs": EPOCHS})
-        sizes = SIZES if stage == "train_aae" else SIZES | {"discriminator_hidden": None}
+        sizes = STOCHASTIC if stage == "train_aae" else SIZES | {"discriminator_hidden": None}
         return make(stage, Model(Architecture(**sizes), seed=0), params, digits[:45], digits[45:])
 
     return training

@@ -1,0 +1,283 @@
+"""Units of the codes: the coordinates that the networks use, in which the prior is N(0, I).
+
+An encoder ends in a linear layer, so its outputs can lie anywhere and change smoothly from image to
+image. A prior with edges (uniform, gamma), a peak at an edge (beta), heavy tails or gaps (mixture,
+swiss roll) is hard to match with such outputs, and noise on a code could leave the prior's support.
+The networks therefore work with units h instead of codes z = T(h). The map T is invertible and
+turns N(0, I) into the prior: in each dimension the cdf of a Gaussian, then the inverse cdf of the
+prior, or the Rosenblatt transformation (1952, https://doi.org/10.1214/aoms/1177729394) where one
+dimension depends on the other. An invertible map changes neither the discriminator's best loss nor
+the divergence that the generator minimises (Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661,
+section 4.1), so units that follow N(0, I) are codes that follow the prior.
+
+A training sees T⁻¹ of prior samples, not samples of a Gaussian. An inaccurate T therefore makes the
+training harder, but not its result wrong.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import (
+    Distribution,
+    LowRankMultivariateNormal,
+    MultivariateNormal,
+    Normal,
+    StickBreakingTransform,
+)
+
+from aae.priors.prior import Prior
+from aae.seeding import stream
+
+# Tables of T reach this many standard deviations to either side. Codes that are further out, seven
+# in a million, are moved to the end of the table.
+REACH = 4.5
+# Entries of a table of one dimension.
+KNOTS = 2**12 + 1
+# Equally probable parts of the first dimension that have a table of the second, and its entries.
+PARTS, PART_KNOTS = 2**7, 2**9 + 1
+# Size of the sample that replaces a missing inverse cdf.
+SAMPLE_SIZE = 2**20
+
+
+class Units(nn.Module):
+    """An invertible map between units h [n, k] and codes z [n, d].
+
+    Attributes:
+        dimensions: number of dimensions k of the units.
+    """
+
+    dimensions: int
+
+    def to_codes(self, units: Tensor) -> Tensor:
+        """Return the codes [n, d] at units [n, k]."""
+        raise NotImplementedError
+
+    def to_units(self, codes: Tensor) -> Tensor:
+        """Return the units [n, k] of codes [n, d]."""
+        raise NotImplementedError
+
+
+class Affine(Units):
+    """z = m + L·h: exact for a Gaussian with mean m and covariance L·Lᵀ.
+
+    Args:
+        mean: m [d].
+        factor: L [d, d], lower triangular.
+    """
+
+    mean: Tensor
+    factor: Tensor
+
+    def __init__(self, mean: Tensor, factor: Tensor) -> None:
+        super().__init__()
+        self.dimensions = len(mean)
+        self.register_buffer("mean", mean)
+        self.register_buffer("factor", factor)
+
+    def to_codes(self, units: Tensor) -> Tensor:
+        """Return m + L·h."""
+        return self.mean + units @ self.factor.T
+
+    def to_units(self, codes: Tensor) -> Tensor:
+        """Return L⁻¹·(z − m)."""
+        centred = (codes - self.mean).T
+        return torch.linalg.solve_triangular(self.factor, centred, upper=False).T
+
+
+class Chart(Protocol):
+    """Coordinates [n, k] of codes [n, d], in which a distribution is easier to describe."""
+
+    def to_chart(self, codes: Tensor) -> Tensor:
+        """Return the coordinates of codes."""
+
+    def from_chart(self, coordinates: Tensor) -> Tensor:
+        """Return the codes at coordinates."""
+
+
+class Interval:
+    """The chart of a univariate distribution: the codes themselves, within its support."""
+
+    def __init__(self, low: Tensor, high: Tensor) -> None:
+        self.low, self.high = low, high
+
+    def to_chart(self, codes: Tensor) -> Tensor:
+        """Return the codes."""
+        return codes
+
+    def from_chart(self, coordinates: Tensor) -> Tensor:
+        """Return the coordinates, moved to the support if rounding has left it."""
+        return coordinates.clamp(self.low, self.high)
+
+
+class Sticks:
+    """The chart of a distribution of shares that add up to one: logits of a stick's parts.
+
+    The codes have one dimension more than the coordinates, since the last share is what remains.
+    """
+
+    def __init__(self) -> None:
+        self.transform = StickBreakingTransform()
+
+    def to_chart(self, codes: Tensor) -> Tensor:
+        """Return the logits of the share that each part takes of what remains."""
+        return self.transform.inv(codes)
+
+    def from_chart(self, coordinates: Tensor) -> Tensor:
+        """Return the shares."""
+        return self.transform(coordinates)
+
+
+class Quantiles(Units):
+    """Maps every coordinate of a chart by tables of its quantiles.
+
+    Args:
+        chart: the coordinates.
+        tables: values [k, KNOTS] of each coordinate at Gaussian quantiles from −REACH to REACH.
+    """
+
+    tables: Tensor
+
+    def __init__(self, chart: Chart, tables: Tensor) -> None:
+        super().__init__()
+        self.chart = chart
+        self.dimensions = len(tables)
+        self.register_buffer("tables", tables.contiguous())
+
+    def to_codes(self, units: Tensor) -> Tensor:
+        """Return the codes at the same quantiles as the units."""
+        values = _interpolate(units.T.contiguous(), _knots(self.tables), self.tables)
+        return self.chart.from_chart(values.T)
+
+    def to_units(self, codes: Tensor) -> Tensor:
+        """Return the units at the same quantiles as the codes."""
+        values = self.chart.to_chart(codes).T.contiguous()
+        return _interpolate(values, self.tables, _knots(self.tables)).T
+
+
+class Rosenblatt(Units):
+    """Maps the first of two coordinates by its quantiles, the second by those given the first.
+
+    Args:
+        chart: the coordinates.
+        table: values [1, KNOTS] of the first coordinate at Gaussian quantiles.
+        rows: values [PARTS, PART_KNOTS] of the second at Gaussian quantiles, in equally probable
+            parts of the first; between the centres of parts they are interpolated.
+    """
+
+    table: Tensor
+    rows: Tensor
+
+    def __init__(self, chart: Chart, table: Tensor, rows: Tensor) -> None:
+        super().__init__()
+        self.chart, self.dimensions = chart, 2
+        self.register_buffer("table", table)
+        self.register_buffer("rows", rows)
+
+    def to_codes(self, units: Tensor) -> Tensor:
+        """Return the codes at the same conditional quantiles as the units."""
+        one, two = units.T[:, :, None]
+        own = self._rows_at(one[:, 0])
+        first = _interpolate(one.T.contiguous(), _knots(self.table), self.table)
+        second = _interpolate(two.contiguous(), _knots(own), own)
+        return self.chart.from_chart(torch.cat([first.T, second], dim=1))
+
+    def to_units(self, codes: Tensor) -> Tensor:
+        """Return the units at the same conditional quantiles as the codes."""
+        first, second = self.chart.to_chart(codes).T[:, :, None]
+        one = _interpolate(first.T.contiguous(), self.table, _knots(self.table)).T
+        own = self._rows_at(one[:, 0])
+        return torch.cat([one, _interpolate(second.contiguous(), own, _knots(own))], dim=1)
+
+    def _rows_at(self, first: Tensor) -> Tensor:
+        """Return the table [n, PART_KNOTS] of the second coordinate at units [n] of the first."""
+        place = (torch.special.ndtr(first) * len(self.rows) - 0.5).clamp(0, len(self.rows) - 1)
+        below = place.floor().long().clamp(max=len(self.rows) - 2)
+        return torch.lerp(self.rows[below], self.rows[below + 1], (place - below)[:, None])
+
+
+def identity(latent_dim: int) -> Units:
+    """Return the units of a model without a prior, which are its codes."""
+    return Affine(torch.zeros(latent_dim), torch.eye(latent_dim))
+
+
+def gaussian_units(prior: Prior) -> Units:
+    """Return the units in which a prior is N(0, I).
+
+    Example:
+        >>> prior = Prior(torch.distributions.Exponential(1.0), latent_dim=1)
+        >>> gaussian_units(prior).to_codes(torch.zeros(1, 1))  # the median, ln 2
+        tensor([[0.6931]])
+    """
+    found, d = prior.distribution, prior.latent_dim
+    if isinstance(found, Normal):
+        return Affine(prior.mean, torch.diag(prior.scale))
+    if isinstance(found, MultivariateNormal | LowRankMultivariateNormal):
+        covariance = found.covariance_matrix.double()
+        return Affine(prior.mean, torch.linalg.cholesky(covariance).float())
+    if hasattr(found, "to_chart"):
+        return _rosenblatt(found)
+    if prior.univariate:
+        interval = Interval(*prior.support)
+        return Quantiles(interval, _univariate_table(found).expand(d, -1))
+    # All other multivariate distributions that a prior can have are distributions of shares.
+    sticks = Sticks()
+    coordinates = sticks.to_chart(_sample(found))
+    return Quantiles(sticks, torch.stack([_table(x, KNOTS) for x in coordinates.T]))
+
+
+def _univariate_table(distribution: Distribution) -> Tensor:
+    """Return the quantiles [KNOTS] of a univariate distribution at the knots."""
+    try:
+        levels = torch.special.ndtr(torch.linspace(-REACH, REACH, KNOTS, dtype=torch.double))
+        table = distribution.icdf(levels).float()
+        if table.isfinite().all() and (table.diff() >= 0).all():
+            return table
+    except (NotImplementedError, ValueError):
+        pass  # it has no inverse cdf, or one that rejects values near 0 and 1
+    return _table(_sample(distribution), KNOTS)
+
+
+def _rosenblatt(distribution: Distribution) -> Rosenblatt:
+    chart: Chart = distribution  # type: ignore[assignment]
+    coordinates = chart.to_chart(_sample(distribution))
+    coordinates = coordinates[coordinates[:, 0].argsort()]
+    rows = [_table(part[:, 1], PART_KNOTS) for part in coordinates.tensor_split(PARTS)]
+    return Rosenblatt(chart, _table(coordinates[:, 0], KNOTS)[None], torch.stack(rows))
+
+
+def _sample(distribution: Distribution) -> Tensor:
+    """Return a large sample [SAMPLE_SIZE, …], always the same."""
+    shape = distribution.event_shape
+    prior = Prior(distribution, shape[0] if shape else 1)
+    return prior.sample(SAMPLE_SIZE, stream(0, "tables of the units")).view(-1, *shape)
+
+
+def _table(sample: Tensor, knots: int) -> Tensor:
+    """Return the quantiles [knots] of a sample at Gaussian quantiles from −REACH to REACH."""
+    ordered = sample.double().sort().values
+    levels = torch.special.ndtr(torch.linspace(-REACH, REACH, knots, dtype=torch.double))
+    samples_at = (torch.arange(len(ordered), dtype=torch.double) + 0.5) / len(ordered)
+    return _interpolate(levels[None], samples_at[None], ordered[None])[0].float()
+
+
+def _knots(tables: Tensor) -> Tensor:
+    """Return the Gaussian quantiles at which tables [..., K] hold values, with the same shape."""
+    return torch.linspace(-REACH, REACH, tables.shape[-1], device=tables.device).expand_as(tables)
+
+
+def _interpolate(at: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Return a piecewise linear function at points [r, n], row by row; constant beyond its ends.
+
+    Args:
+        at: the points.
+        x: increasing abscissas [r, K] of the function.
+        y: its values [r, K].
+    """
+    at = at.clamp(x[:, :1], x[:, -1:])
+    right = torch.searchsorted(x.contiguous(), at).clamp(1, x.shape[1] - 1)
+    x0, x1 = x.gather(1, right - 1), x.gather(1, right)
+    y0, y1 = y.gather(1, right - 1), y.gather(1, right)
+    # Two abscissas are equal if single precision cannot tell two quantiles apart.
+    share = torch.where(x1 > x0, (at - x0) / (x1 - x0), 0.5)
+    return y0 + share * (y1 - y0)

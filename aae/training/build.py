@@ -1,0 +1,74 @@
+"""The two trainings of the pipeline, put together from parameters, images and models."""
+
+from torch import Tensor
+
+from aae.models import Architecture, Model
+from aae.params import Params
+from aae.priors import chosen_prior
+from aae.training.batches import Batches
+from aae.training.devices import training_device
+from aae.training.loop import Training
+from aae.training.phases import adversarial_phases, autoencoder_phases
+from aae.training.warm_start import initialise
+
+
+def autoencoder_training(params: Params, images: Tensor, validation_images: Tensor) -> Training:
+    """Return the training of an autoencoder at its start.
+
+    Args:
+        params: all parameters.
+        images: uint8 training images [N, C, H, W].
+        validation_images: uint8 images [M, C, H, W] that the training does not see.
+
+    Raises:
+        ParameterError: if the device or the precision is not available.
+    """
+    architecture = Architecture(
+        image_shape=_image_shape(images),
+        latent_dim=params.latent_dim,
+        hidden=params.network.hidden,
+    )
+    model = Model(architecture, params.seed).to(training_device(params.device))
+    batches = Batches(images, validation_images, model, params.augment, params.seed)
+    phases = autoencoder_phases(model, params.train_ae)
+    return Training(model, phases, batches, params.train_ae, params.precision)
+
+
+def adversarial_training(
+    params: Params, images: Tensor, validation_images: Tensor, autoencoder: Model
+) -> Training:
+    """Return the training of an adversarial autoencoder at its start.
+
+    Args:
+        params: all parameters.
+        images: uint8 training images [N, C, H, W].
+        validation_images: uint8 images [M, C, H, W] that the training does not see.
+        autoencoder: the trained autoencoder.
+
+    Raises:
+        ParameterError: if the device or the precision is not available.
+    """
+    prior, settings = chosen_prior(params), params.train_aae
+    architecture = Architecture(
+        image_shape=_image_shape(images),
+        latent_dim=params.latent_dim,
+        hidden=params.network.hidden,
+        discriminator_hidden=params.network.discriminator_hidden,
+        prior={"name": params.prior, **params.priors[params.prior].model_dump()},
+        units="gaussian" if settings.standardise else "codes",
+        posterior=params.posterior,
+    )
+    model = Model(architecture, params.seed)
+    initialise(model, prior, settings, autoencoder, images)
+    model.to(training_device(params.device))
+    batches = Batches(
+        images, validation_images, model, params.augment, params.seed, prior,
+        settings.discriminator_steps,
+    )  # fmt: skip
+    phases = adversarial_phases(model, settings)
+    return Training(model, phases, batches, settings, params.precision)
+
+
+def _image_shape(images: Tensor) -> tuple[int, int, int]:
+    channels, height, width = images.shape[1:]
+    return channels, height, width
