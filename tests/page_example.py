@@ -1,8 +1,9 @@
 """The inputs of a page, with arbitrary numbers."""
 
 FIGURES = (
-    "autoencoder_codes", "gaps", "prior", "losses", "training_histograms", "codes_by_class",
-    "latent_histogram", "decoded_prior", "reconstructions", "interpolations", "samples",
+    "autoencoder_codes", "generated_classes", "prior", "losses", "training_histograms",
+    "codes_by_class", "latent_histogram", "decoded_prior", "reconstructions", "interpolations",
+    "samples",
 )  # fmt: skip
 TESTED = (
     "sliced_wasserstein", "energy_distance", "mmd2", "ks_statistic", "ks_projected",

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -223,6 +224,33 @@ def contour_lines(density: PlaneDensity) -> list[NDArray[np.float64]]:
 
 def _jitter(count: int) -> NDArray[np.float64]:
     return np.random.default_rng(0).uniform(-0.3, 0.3, count)
+
+
+def draw_class_shares(
+    shares: dict[str, Tensor], real: Tensor, class_names: Sequence[str]
+) -> Figure:
+    """Draw the share of each class among generated images as bars, and among real ones as lines.
+
+    Args:
+        shares: shares [k] of the classes among the images of each model.
+        real: shares [k] among real images.
+        class_names: names of the classes.
+    """
+    figure = new_figure(max(7.0, 0.9 * len(class_names)), 3.2)
+    axes = figure.subplots()
+    places, width = np.arange(len(class_names)), 0.8 / len(shares)
+    for k, (name, values) in enumerate(shares.items()):
+        left = places - 0.4 + (k + 0.5) * width
+        axes.bar(left, values.numpy(), width, color=COLOURS[name], label=TITLES[name])
+    axes.hlines(
+        real.numpy(), places - 0.45, places + 0.45, color=PRIOR_COLOUR, linewidth=1.2,
+        label="Test images",
+    )  # fmt: skip
+    axes.set_xticks(places, class_names)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.set(xlabel="class", ylabel="share of the images")
+    axes.legend(fontsize="small")
+    return figure
 
 
 def draw_losses(histories: dict[str, pd.DataFrame]) -> Figure:

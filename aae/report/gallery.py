@@ -13,6 +13,7 @@ from aae.models.networks import pixels
 from aae.priors import Prior
 from aae.report.figures import (
     Figure,
+    draw_class_shares,
     draw_codes_by_class,
     draw_latent_histograms,
     draw_losses,
@@ -21,7 +22,6 @@ from aae.report.figures import (
 )
 from aae.report.paths import straight_path, typical_images
 from aae.report.sheets import draw_decoded_prior, draw_reconstructions, draw_rows
-from aae.report.titles import TITLES
 from aae.seeding import stream
 
 # Number of images along a path between two codes.
@@ -29,8 +29,8 @@ STEPS = 11
 # Number of paths in the figure of interpolations, and of samples in the figure of samples.
 PATHS = 4
 SAMPLES = 12
-# Number of prior samples among which those in the emptiest places are drawn.
-CANDIDATES = 200
+# Number of prior samples that are decoded to count their classes.
+DECODED = 2000
 
 
 def draw_all(
@@ -65,7 +65,9 @@ def draw_all(
         "autoencoder_codes": draw_codes_by_class(
             {first: codes[first]}, test.labels, class_names, None
         ),
-        "gaps": _draw_gaps(models, posterior_samples, prior, generation),
+        "generated_classes": _draw_generated_classes(
+            models, class_names, test.labels, prior, generation
+        ),
         "prior": draw_prior(prior),
         "losses": draw_losses(histories),
         "training_histograms": draw_training_histograms(histograms, prior),
@@ -78,30 +80,24 @@ def draw_all(
     }
 
 
-def _draw_gaps(
+def _draw_generated_classes(
     models: Mapping[str, Model],
-    codes: Mapping[str, Tensor],
+    class_names: Sequence[str],
+    labels: Tensor,
     prior: Prior,
     generation: GenerationTest,
 ) -> Figure:
-    """Draw the prior samples that are furthest from all codes of a model, decoded by that model.
+    """Draw how often each class is among decoded prior samples, and among the test images."""
+    samples = prior.sample(DECODED, stream(0, "prior samples for classes"))
 
-    The rule is the same for every model, and so are the prior samples among which it chooses. Below
-    each image is the probability that the judge assigns to its most likely class.
-    """
-    samples = prior.sample(CANDIDATES, stream(0, "prior samples in gaps"))
-    rows, captions = {}, {}
-    for name, model in models.items():
-        images = model.decode(samples[emptiest(samples, codes[name], SAMPLES)])
-        rows[TITLES[name]] = images
-        sure = generation.judge.probabilities(images).amax(1)
-        captions[TITLES[name]] = [f"{share:.0%}" for share in sure.tolist()]
-    return draw_rows(rows, captions)
+    def shares(found: Tensor) -> Tensor:
+        return torch.bincount(found.int(), minlength=len(class_names)) / len(found)
 
-
-def emptiest(points: Tensor, codes: Tensor, count: int) -> Tensor:
-    """Return the indices [count] of the points [n, d] furthest from all codes [m, d], in order."""
-    return torch.cdist(points, codes).amin(1).argsort(descending=True)[:count]
+    judged = {
+        name: shares(generation.judge.probabilities(model.decode(samples)).argmax(1))
+        for name, model in models.items()
+    }
+    return draw_class_shares(judged, shares(labels), class_names)
 
 
 def _draw_interpolations(

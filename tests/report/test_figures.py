@@ -164,3 +164,17 @@ def test_every_prior_of_the_list_can_be_drawn(name):
     figures.to_array(
         figures.draw_codes_by_class(make_codes(prior), torch.arange(200) % 10, NAMES, prior)
     )
+
+
+def test_bars_and_lines_are_the_shares_of_the_classes():
+    shares = {"ae": torch.tensor([0.5, 0.3, 0.2]), "aae": torch.tensor([0.3, 0.4, 0.3])}
+    real = torch.tensor([0.2, 0.2, 0.6])
+    (panel,) = all_axes(figures.draw_class_shares(shares, real, "abc"))
+    assert [label.get_text() for label in panel.get_xticklabels()] == list("abc")
+    bars = [[bar.get_height() for bar in group] for group in panel.containers]
+    np.testing.assert_allclose(bars, [values.numpy() for values in shares.values()])
+    for group in panel.containers:  # above the tick of their class, and beside each other
+        centres = [bar.get_x() + bar.get_width() / 2 for bar in group]
+        assert np.round(centres).tolist() == [0, 1, 2]
+    lines = panel.collections[0].get_segments()
+    np.testing.assert_allclose([line[0][1] for line in lines], real.numpy())
