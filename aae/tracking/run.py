@@ -24,6 +24,7 @@ from aae.files import file_digest
 from aae.models import Architecture
 from aae.params import flatten
 from aae.tracking import store
+from aae.tracking.address import address
 from aae.tracking.spool import remove_spooled, save_spooled, spool_lock, spooled, sync
 from aae.workspace import experiment, git, project_root
 
@@ -267,7 +268,7 @@ def _new_run(stage: str, prior: str, seed: int, found_by: Mapping[str, str]) -> 
     name = f"{stage} seed {seed}" if prior == "none" else f"{stage} {prior} seed {seed}"
     tags = {key: without_password(value) for key, value in tags.items() if value}
     ((key, value),) = found_by.items()
-    where = store.address(project_root(Path.cwd()))
+    where = address(project_root(Path.cwd()))
     return store.RunInfo(where, name, tags, now(), find=f"tags.{key} = '{value}'")
 
 

@@ -16,7 +16,8 @@ from filelock import FileLock, Timeout
 
 from aae.errors import StoreAwayError, TrackingError
 from aae.files import replacing
-from aae.tracking.store import Record, RunInfo, address, connect
+from aae.tracking.address import address
+from aae.tracking.store import Record, RunInfo, connect
 from aae.workspace import locked
 
 RECORDS = {kind.__name__: kind for kind in get_args(Record)}

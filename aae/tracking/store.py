@@ -4,6 +4,8 @@ import json
 import logging
 import os
 import re
+import shlex
+import sqlite3
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,6 +21,13 @@ from numpy.typing import NDArray
 import aae
 from aae.errors import StoreAwayError, TrackingError, without_password
 from aae.models import Architecture
+from aae.tracking.address import (
+    check_database,
+    database_file,
+    experiment_name,
+    follow_move,
+    store_uri,
+)
 from aae.workspace import locked
 
 # MLflow reads these when it is imported. Its own messages would bury the progress of a training. An
@@ -40,6 +49,7 @@ os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # it would print 
 
 import mlflow
 from mlflow import entities
+from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.store.db.db_types import DATABASE_ENGINES
@@ -50,38 +60,19 @@ from requests import RequestException
 # here because MLflow also serves tables.
 MODEL_REQUIREMENTS = ("numpy", "pandas", "pydantic", "safetensors", "torch")
 
+# What to do about an answer of a server, by its status.
+_HINTS = {
+    401: "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
+    403: "ask for the right to write to this experiment, or set MLFLOW_EXPERIMENT_NAME",
+    404: "check that MLFLOW_TRACKING_URI is the address of an MLflow server",
+}
+# Longest reason of an error, in letters.
+LONGEST = 300
+# Versions of the tables that the installed MLflow knows.
+_REVISIONS = Path(mlflow.__file__).parent / "store" / "db_migrations" / "versions"
+
 # urllib3 prints a line for every failed attempt; our one warning is enough.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-
-
-def experiment_name() -> str:
-    """Return the name of MLflow's experiment."""
-    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or "aae"
-
-
-def store_uri(root: Path) -> str:
-    """Return the address of the store: ``MLFLOW_TRACKING_URI``, or `mlflow.db` in the root.
-
-    A relative path is relative to the original repository, even if a queued experiment runs in a
-    copy of it.
-
-    Raises:
-        TrackingError: if the address is a folder, which MLflow no longer supports.
-    """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    if uri.startswith("sqlite:///"):
-        return f"sqlite:///{root / uri.removeprefix('sqlite:///')}"
-    if uri.startswith("file:") or not re.match(r"[a-z][a-z0-9+.-]*:|databricks", uri, re.I):
-        raise TrackingError(
-            f"MLFLOW_TRACKING_URI: {uri!r} is a folder, which MLflow no longer supports; "
-            "use a database, such as sqlite:///mlflow.db, or the address of a server"
-        )
-    return uri
-
-
-def address(root: Path) -> str:
-    """Return the address of the store, without a password, and the name of the experiment."""
-    return f"{without_password(store_uri(root))}, experiment {experiment_name()}"
 
 
 def connect(root: Path) -> "Store":
@@ -92,22 +83,38 @@ def connect(root: Path) -> "Store":
 
     Raises:
         StoreAwayError: if the store does not answer.
-        TrackingError: if the store rejects the request.
+        TrackingError: if the store rejects the request, or the experiment was deleted.
     """
     uri, name = store_uri(root), experiment_name()
     # A server knows where files go; with a database, the client must say it.
     in_database = uri.startswith(tuple(DATABASE_ENGINES))
-    artifacts = (root / "mlartifacts").as_uri() if in_database else None
+    artifacts = root / "mlartifacts"
+    database = database_file(uri)
     # Without the lock, two processes could both create the tables or the experiment.
-    with locked(root, "mlflow"), _errors():
-        mlflow.set_tracking_uri(uri)
-        if mlflow.get_experiment_by_name(name) is None:
-            try:
-                mlflow.create_experiment(name, artifact_location=artifacts)
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another machine has created it
-                    raise
-        return Store(mlflow.set_experiment(name).experiment_id)
+    with locked(root, "mlflow"):
+        if database is not None:
+            check_database(database)
+            if former := follow_move(database, artifacts):
+                print(f"this project was at {former} before: MLflow now finds its files here")
+        with _errors():
+            mlflow.set_tracking_uri(uri)
+            experiment = mlflow.get_experiment_by_name(name)
+            if experiment is None:
+                location = artifacts.as_uri() if in_database else None
+                try:
+                    mlflow.create_experiment(name, artifact_location=location)
+                except MlflowException as error:
+                    # Another machine may just have created it.
+                    if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                        raise
+            elif experiment.lifecycle_stage == LifecycleStage.DELETED:
+                raise TrackingError(
+                    f"MLflow's experiment {name!r} was deleted; to restore it, run `"
+                    f"MLFLOW_TRACKING_URI={shlex.quote(without_password(uri))} mlflow experiments "
+                    f"restore --experiment-id {experiment.experiment_id}`, or set "
+                    "MLFLOW_EXPERIMENT_NAME to another name"
+                )
+            return Store(mlflow.set_experiment(name).experiment_id)
 
 
 @dataclass
@@ -356,24 +363,57 @@ def _errors() -> Iterator[None]:
     outer = sys.exception()  # an error that the caller is handling is none of the store's
     try:
         yield
+    except TrackingError:
+        raise
     except MlflowException as error:
-        _raise(error, error.get_http_status_code() >= 500, outer)
+        if "database schema" in str(error):
+            raise TrackingError(_of_another_version(error)) from error
+        status = error.get_http_status_code()
+        _raise(error, status >= 500 or status == 429, outer, status)  # 429: too many requests
     except RequestException as error:  # of an upload of files
-        _raise(error, error.response is None or error.response.status_code >= 500, outer)
+        status = 500 if error.response is None else error.response.status_code
+        _raise(error, status >= 500 or status == 429, outer, status)
     except ImportError as error:  # this type of store needs another package
         _raise(error, False, outer)
     except Exception as error:  # a database or a bucket raises the errors of its own library
+        if "Can't locate revision" in str(error):
+            raise TrackingError(_of_another_version(error)) from error
         _raise(error, True, outer)
 
 
-def _raise(error: Exception, away: bool, outer: BaseException | None) -> None:
+def _of_another_version(error: Exception) -> str:
+    uri = without_password(mlflow.get_tracking_uri())
+    versions = re.search(r"found version (\w+)", str(error))
+    known = versions is not None and (_REVISIONS / f"{versions[1]}.py").exists()
+    known = known or (versions is not None and any(_REVISIONS.glob(f"{versions[1]}_*.py")))
+    if known:
+        upgrade = f"mlflow db upgrade {shlex.quote(uri)}"
+        return f"MLflow's database is of an older MLflow: make a copy of it, then run `{upgrade}`"
+    return (
+        f"MLflow's database {uri} is of a newer MLflow than {mlflow.__version__}, or of none: "
+        "install that version, or set MLFLOW_TRACKING_URI to another database"
+    )
+
+
+def _raise(
+    error: Exception, away: bool, outer: BaseException | None, status: int | None = None
+) -> None:
     if not away:
-        raise TrackingError(f"MLflow: {without_password(str(error))}") from error
+        hint = f"; {_HINTS[status]}" if status in _HINTS else ""
+        reason = without_password(str(error))
+        if len(reason) > LONGEST:  # such as a page of HTML
+            reason = f"{reason[:LONGEST].rsplit(' ', 1)[0]} …"
+        raise TrackingError(f"MLflow: {reason}{hint}") from error
     first: BaseException = error  # libraries wrap the cause in longer and longer messages
     while (inner := first.__cause__ or first.__context__) not in (None, outer):
         first = inner
-    reason = " ".join(without_password(str(error)).split())[:200]
-    if isinstance(first, OSError) and first.strerror and first.filename is None:
-        reason = first.strerror
+    reason = " ".join(without_password(str(error)).split())
+    if len(reason) > LONGEST:
+        reason = f"{reason[:LONGEST].rsplit(' ', 1)[0]} …"
+    if isinstance(first, OSError) and first.strerror:
+        named = f"{first.filename}: " if first.filename is not None else ""
+        reason = f"{named}{first.strerror}"
+    elif isinstance(first, sqlite3.Error):
+        reason = str(first)
     uri = mlflow.get_tracking_uri()
     raise StoreAwayError(without_password(f"MLflow at {uri} does not answer ({reason})")) from error

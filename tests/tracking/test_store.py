@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from aae.errors import TrackingError
-from aae.tracking.store import store_uri
+from aae.tracking.address import store_uri
 
 
 @pytest.mark.parametrize(
