@@ -1,10 +1,14 @@
 """The repository that a stage runs in: its root, its locks, its git."""
 
 import os
+import stat
 import subprocess
 from pathlib import Path
 
 from filelock import FileLock
+
+# A working tree with more than this is not copied: images or models in it are not ignored by git.
+LARGEST_COPY, MOST_FILES = 200 * 2**20, 20_000
 
 
 def project_root(start: Path) -> Path:
@@ -48,3 +52,40 @@ def locked(root: Path, name: str) -> FileLock:
     path = root / ".dvc" / "tmp" / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(path)
+
+
+def obstacle_to_a_copy() -> str | None:
+    """Return what prevents a copy of this working tree for another place; None if nothing does.
+
+    A copy has the files that git knows, and those that it neither knows nor ignores. The reason
+    names the files, and says what to do.
+    """
+    ignore = "add it to .gitignore or to .git/info/exclude, or move it away"
+    sizes: dict[str, int] = {}
+    for known, options in ((True, ["--cached"]), (False, ["--others", "--exclude-standard"])):
+        for name in filter(None, (git("ls-files", "-z", *options) or "").split("\0")):
+            try:
+                found = os.lstat(name)
+            except FileNotFoundError:  # git also lists files that were deleted from the tree
+                continue
+            if stat.S_ISLNK(found.st_mode):
+                if not known and not Path(name).exists():
+                    return f"{name} is a link to a file that does not exist: {ignore}"
+            elif not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+                return f"{name} is not a file: {ignore}"
+            elif not os.access(name, os.R_OK):
+                return f"{name} cannot be read: change its permissions, or {ignore}"
+            else:
+                sizes[name] = found.st_size
+    total = sum(sizes.values())
+    if total > LARGEST_COPY:
+        largest = max(sizes, key=sizes.__getitem__)
+        return (
+            f"the files that git does not ignore have {total / 2**20:.0f} MB, of which {largest} "
+            f"has {sizes[largest] / 2**20:.0f} MB: {ignore}"
+        )
+    if len(sizes) > MOST_FILES:
+        folders = [name.partition("/")[0] for name in sizes if "/" in name]
+        fullest = max(set(folders), key=folders.count, default="this folder")
+        return f"git does not ignore {len(sizes)} files, most of them in {fullest}: {ignore}"
+    return None

@@ -1,10 +1,13 @@
+import os
+import socket
 from pathlib import Path
 
 import pytest
 from projects import run
 from support import ROOT
 
-from aae.workspace import in_copy, project_root
+from aae import workspace
+from aae.workspace import in_copy, obstacle_to_a_copy, project_root
 
 
 def test_queued_experiments_belong_to_the_repository_around_them(tmp_path, monkeypatch):
@@ -38,3 +41,64 @@ def test_a_stage_gets_the_python_of_the_repository_around_it(tmp_path, queued):
     program.unlink()  # without it, the active one runs
     result = run([str(ROOT / "stages" / "run"), "python", "-c", "print(1)"], queued)
     assert result.stdout == "1\n"
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch) -> Path:
+    """A git repository with one known file and one ignored folder."""
+    run(["git", "init", "--quiet"], tmp_path)
+    (tmp_path / ".gitignore").write_text("/ignored\n")
+    (tmp_path / "ignored").mkdir()
+    run(["git", "add", "."], tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_small_tree_can_be_copied(tree):
+    (tree / "new folder").mkdir()
+    (tree / "new folder" / "module.py").write_text("")
+    (tree / "link").symlink_to("new folder")
+    with socket.socket(socket.AF_UNIX) as listener:  # git does not list it, so no copy has it
+        listener.bind("socket")
+        assert obstacle_to_a_copy() is None
+
+
+def test_what_git_ignores_is_no_obstacle(tree):
+    with (tree / "ignored" / "large").open("wb") as file:
+        file.truncate(10 * workspace.LARGEST_COPY)
+    assert obstacle_to_a_copy() is None
+
+
+def test_files_that_are_too_large_are_an_obstacle(tree):
+    with (tree / "images.npy").open("wb") as file:
+        file.truncate(workspace.LARGEST_COPY + 1)
+    assert "images.npy has 200 MB: add it to .gitignore" in obstacle_to_a_copy()
+    run(["git", "add", "--intent-to-add", "images.npy"], tree)
+    assert "images.npy has 200 MB" in obstacle_to_a_copy(), "also if git knows it"
+
+
+def test_too_many_files_are_an_obstacle(tree, monkeypatch):
+    monkeypatch.setattr(workspace, "MOST_FILES", 20)
+    for k in range(21):
+        (tree / "frames").mkdir(exist_ok=True)
+        (tree / "frames" / f"{k}.png").write_bytes(b"")
+    assert "git does not ignore 22 files, most of them in frames: add it" in obstacle_to_a_copy()
+
+
+def test_a_link_to_nowhere_that_git_does_not_know_is_an_obstacle(tree):
+    (tree / "link").symlink_to("nowhere")
+    assert obstacle_to_a_copy().startswith("link is a link to a file that does not exist: add it")
+    run(["git", "add", "link"], tree)
+    assert obstacle_to_a_copy() is None
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_a_file_that_cannot_be_read_is_an_obstacle(tree):
+    (tree / "secret").write_text("")
+    (tree / "secret").chmod(0)
+    assert obstacle_to_a_copy().startswith("secret cannot be read: change its permissions")
+
+
+def test_a_file_that_was_deleted_from_the_tree_is_no_obstacle(tree):
+    (tree / ".gitignore").unlink()
+    assert obstacle_to_a_copy() is None

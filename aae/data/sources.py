@@ -1,6 +1,7 @@
 """The data sets that `data.source` can name; they are read from disk or downloaded."""
 
 import shutil
+import socket
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,6 +21,8 @@ IDX_FILES = (
     "train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )  # fmt: skip
+# Seconds that a mirror may be silent.
+PATIENCE = 30.0
 DIGITS = tuple(str(digit) for digit in range(10))
 
 
@@ -83,6 +86,10 @@ def _fetch(name: str, root: Path) -> None:
 def _download(name: str, to: Path, folder: Path) -> None:
     from aae.data._torchvision import datasets
 
+    before = socket.getdefaulttimeout()
+    # torchvision sets no limit: a mirror that accepts a connection and says nothing would hold the
+    # lock for ever.
+    socket.setdefaulttimeout(PATIENCE)
     try:
         getattr(datasets, TORCHVISION[name])(to, download=True)
     except Exception as error:
@@ -90,6 +97,8 @@ def _download(name: str, to: Path, folder: Path) -> None:
             f"data.source: {name} is not below data.root and could not be downloaded "
             f"({type(error).__name__}: {error}); put its four files, unzipped, into {folder}"
         ) from error
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def _read_torchvision(name: str, root: Path) -> Source:

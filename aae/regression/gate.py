@@ -23,7 +23,7 @@ from aae.params import PARAMS
 from aae.pipeline.parameters import read_params
 from aae.regression.comparison import HOW_TO_ACCEPT, Comparison, compare_metrics
 from aae.tracking.store import experiment_name
-from aae.workspace import git
+from aae.workspace import git, obstacle_to_a_copy
 
 # All measures of the pipeline, and the guarded ones of the baseline.
 MEASURED = Path("reports/metrics/latent.json")
@@ -99,6 +99,8 @@ def compare(base: str | None, accept: bool, page: Path | None) -> Comparison:
     """
     settings = read_params(PARAMS).regression
     commit, title = find_base(base)
+    if reason := obstacle_to_a_copy():
+        raise ComparisonError(reason)
     try:
         baseline = guarded_at(commit)
     except ComparisonError as error:
@@ -151,20 +153,21 @@ def find_base(name: str | None) -> tuple[str, str]:
     if git("rev-parse", "HEAD") is None:
         raise ComparisonError("this is not a git repository, or it has no commit")
     shallow = git("rev-parse", "--is-shallow-repository") == "true"
-    hint = "; the history is incomplete: run `git fetch --unshallow`" if shallow else ""
+    if shallow:  # DVC runs an experiment in a copy of it, but cannot fetch the results from there
+        raise ComparisonError("the history is incomplete: run `git fetch --unshallow` first")
     if name is not None:
         commit = git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
         if commit is None:
-            raise ComparisonError(f"--base: {name!r} is not a revision of this repository{hint}")
+            raise ComparisonError(f"--base: {name!r} is not a revision of this repository")
         return commit, name if commit.startswith(name) else f"{name} ({commit[:7]})"
     branch = next((x for x in MAIN_BRANCHES if git("rev-parse", "--verify", "--quiet", x)), None)
     if branch is None:
         raise ComparisonError(
-            f"there is no branch {' or '.join(MAIN_BRANCHES)}; name a revision with --base{hint}"
+            f"there is no branch {' or '.join(MAIN_BRANCHES)}; name a revision with --base"
         )
     commit = git("merge-base", "HEAD", branch)
     if commit is None:
-        raise ComparisonError(f"this branch and {branch} have no commit in common{hint}")
+        raise ComparisonError(f"this branch and {branch} have no commit in common")
     return commit, f"the merge base with {branch} ({commit[:7]})"
 
 

@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -31,7 +32,7 @@ from aae.progress import show_steps
 from aae.sweep import trial
 from aae.sweep.combinations import by_name, combine, experiment_names
 from aae.tracking.store import Store, connect
-from aae.workspace import git, project_root
+from aae.workspace import git, obstacle_to_a_copy, project_root
 
 # The file of a trial with its measures.
 MEASURED = "reports/metrics/latent.json"
@@ -43,6 +44,8 @@ MODEL = "aae"
 SORT_BY = next(key for key in HEADLINES if key != "follows_prior")
 # Schemes of stores that only this machine can write to.
 LOCAL_STORES = ("", "file", "sqlite")
+# The longest name of a socket in Ray's temporary folder, with a date and a process id in it.
+SOCKET = "/ray/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store"
 # Time limit in seconds for an answer of the cluster, and for trials to end after Ctrl-C.
 PATIENCE = 30
 
@@ -75,6 +78,8 @@ def sweep(
     baseline = git("rev-parse", "HEAD")
     if baseline is None:
         raise SweepError(f"{Path.cwd()} is not a git repository with a commit")
+    if reason := obstacle_to_a_copy():
+        raise SweepError(reason)
     packed = trial.pack()  # now, since the commit may change while the sweep runs
     check_writable(path)
     root, session = project_root(Path.cwd()), uuid.uuid4().hex
@@ -129,6 +134,8 @@ def cluster(address: str | None, cpus: int, gpus: float, store: str) -> Iterator
     ray.cloudpickle.register_pickle_by_value(trial)
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     local = address == "local"
+    if local:
+        _check_length_of_sockets()
     try:
         if ":" in address:  # Ray itself would try without end
             url = urlsplit(address if "//" in address else f"//{address}")
@@ -151,7 +158,9 @@ def cluster(address: str | None, cpus: int, gpus: float, store: str) -> Iterator
             raise SweepError(f"{asked}: no machine of the cluster has that many")
         here = machines[ray.get_runtime_context().get_node_id()]["NodeManagerAddress"]
         others = {machine["NodeManagerAddress"] for machine in machines.values()} - {here}
-        if urlsplit(store).scheme in LOCAL_STORES and (others or address.startswith("ray://")):
+        if urlsplit(store).scheme.partition("+")[0] in LOCAL_STORES and (
+            others or address.startswith("ray://")
+        ):
             raise SweepError(
                 f"MLFLOW_TRACKING_URI: {store} is a file of this machine, but the cluster has "
                 "other machines; set it to the address of a server (`mlflow server`)"
@@ -159,6 +168,22 @@ def cluster(address: str | None, cpus: int, gpus: float, store: str) -> Iterator
         yield ray
     finally:
         ray.shutdown()
+
+
+def _check_length_of_sockets() -> None:
+    """Check that Ray can make its sockets, whose names the system limits to 107 bytes.
+
+    Raises:
+        SweepError: if its temporary folder has a name that is too long.
+    """
+    variable = next((x for x in ("RAY_TMPDIR", "TMPDIR") if os.environ.get(x)), "RAY_TMPDIR")
+    folder = os.environ.get(variable) or tempfile.gettempdir()
+    most = 107 - len(SOCKET)
+    if len(os.fsencode(folder)) > most:
+        raise SweepError(
+            f"{variable}: {folder!r} has {len(os.fsencode(folder))} bytes; Ray's sockets in it "
+            f"need a folder whose name has at most {most}, such as /tmp"
+        )
 
 
 def _outcomes(ray: ModuleType, running: dict[Any, str]) -> Iterator[tuple[str, bytes, str]]:

@@ -3,6 +3,7 @@ import gzip
 import hashlib
 import json
 import shutil
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from aae.data import (
     prepared_meta,
     read_prepared,
     read_source,
+    sources,
     split_source,
     write_prepared,
 )
@@ -256,6 +258,34 @@ def test_a_download_that_breaks_off_leaves_nothing_and_the_next_one_is_whole(
     expected = read_source("mnist", mnist_root)
     assert torch.equal(source.train.images, expected.train.images)
     assert torch.equal(source.test.labels, expected.test.labels)
+
+
+def test_a_mirror_that_says_nothing_is_given_up(repository, monkeypatch):
+    from aae.data._torchvision import datasets
+
+    monkeypatch.setattr(sources, "PATIENCE", 0.2)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        monkeypatch.setattr(datasets.MNIST, "mirrors", [address, address])
+        with pytest.raises(ParameterError, match=r"could not be downloaded .* timed out"):
+            read_source("mnist", repository / "raw")
+    assert not (repository / "raw").exists()
+    assert socket.getdefaulttimeout() is None
+
+
+@pytest.mark.usefixtures("mirror")
+@pytest.mark.parametrize("status", [403, 503, 200])
+def test_a_mirror_that_answers_something_else_leaves_nothing(repository, monkeypatch, status):
+    def answer(handler: SimpleHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        handler.end_headers()
+        handler.wfile.write(b"<html>please log in</html>")
+
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "do_GET", answer)
+    with pytest.raises(ParameterError, match=r"data\.source: mnist is not below data\.root and co"):
+        read_source("mnist", repository / "raw")
+    assert not (repository / "raw").exists()
 
 
 @pytest.mark.usefixtures("mirror")

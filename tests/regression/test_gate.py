@@ -90,14 +90,22 @@ def test_a_history_that_is_cut_off_is_named(project, tmp_path):
     commit(project, "one more")
     shallow = tmp_path / "shallow"
     run(["git", "clone", "--quiet", "--depth=1", project.as_uri(), str(shallow)], tmp_path)
-    hint = "the history is incomplete: run `git fetch --unshallow`"
-    message = f"--base: 'HEAD~1' is not a revision of this repository; {hint}"
-    assert_not_comparable(shallow, message, "--base", "HEAD~1")
-    # A branch that has no commit in common with main.
-    run(["git", "checkout", "--quiet", "--orphan", "mine"], shallow)
-    commit(shallow, "mine")
-    message = f"this branch and origin/main have no commit in common; {hint}"
-    assert_not_comparable(shallow, message)
+    message = "the history is incomplete: run `git fetch --unshallow` first"
+    for base in ([], ["--base", "HEAD"], ["--base", "HEAD~1"]):
+        assert_not_comparable(shallow, message, *base)
+
+
+def test_a_branch_that_has_nothing_in_common_with_main_is_named(project):
+    run(["git", "checkout", "--quiet", "--orphan", "mine"], project)
+    commit(project, "mine")
+    assert_not_comparable(project, "this branch and origin/main have no commit in common")
+
+
+def test_a_large_file_that_git_does_not_ignore_is_named_before_it_is_copied(project):
+    with (project / "images.bin").open("wb") as file:
+        file.truncate(3 * 2**30)  # a hole, which takes no space
+    message = "the files that git does not ignore have 3073 MB, of which images.bin has 3072 MB: a"
+    assert_not_comparable(project, message, "--base", "HEAD")
 
 
 def test_without_a_main_branch_a_base_is_asked_for(unmeasured, tmp_path):

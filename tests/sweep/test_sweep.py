@@ -121,6 +121,28 @@ def test_outside_of_a_commit_there_is_nothing_to_start_from(tmp_path, monkeypatc
         main(["sweep", "seed=0"])
 
 
+def refusal(arguments: list[str]) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main(["sweep", *arguments])
+    assert isinstance(ended.value.code, str)
+    return ended.value.code
+
+
+def test_a_large_file_that_git_does_not_ignore_is_named_before_it_is_packed(project, monkeypatch):
+    monkeypatch.chdir(project)
+    with (project / "images.bin").open("wb") as file:
+        file.truncate(3 * 2**30)  # a hole, which takes no space
+    assert "images.bin has 3072 MB: add it to .gitignore" in refusal(["seed=1"])
+
+
+def test_a_temporary_folder_whose_name_is_too_long_for_sockets_is_named(project, monkeypatch):
+    monkeypatch.chdir(project)
+    for variable in ("RAY_TMPDIR", "TMPDIR"):
+        monkeypatch.setenv(variable, "/tmp/" + 85 * "n")
+        assert refusal(["seed=1"]).startswith(f"error: {variable}: '/tmp/nnn")
+        monkeypatch.delenv(variable)
+
+
 @pytest.mark.slow
 def test_a_cluster_that_is_not_there_is_named(project):
     result = sweep(project, "seed=0", "--address", "127.0.0.1:1")
