@@ -1,7 +1,7 @@
 """The priors p(z): distributions by name, and the properties that the project uses."""
 
 from aae.errors import ParameterError
-from aae.params import Params
+from aae.params import Params, PriorEntry
 from aae.priors.distributions import make_distribution
 from aae.priors.prior import Prior
 
@@ -17,9 +17,31 @@ def chosen_prior(params: Params) -> Prior:
     entry = params.priors[params.prior]
     try:
         distribution = make_distribution(entry.distribution, entry.arguments)
-        return Prior(distribution, params.latent_dim)
+        try:
+            return Prior(distribution, params.latent_dim)
+        except ParameterError as error:
+            raise ParameterError(f"{error}{_alternative(entry, params.latent_dim)}") from error
     except ParameterError as error:
         raise ParameterError(f"priors.{params.prior}.{error}") from error
+
+
+def _alternative(entry: PriorEntry, latent_dim: int) -> str:
+    """Return a hint with the smallest change of all arguments, by powers of two, that would do."""
+    if not all(isinstance(value, int | float) for value in entry.arguments.values()):
+        return ""
+    names = {"distribution": entry.distribution}
+    for power in range(1, 31):
+        for factor in (2**power, 2**-power):
+            try:
+                scaled = {name: factor * value for name, value in entry.arguments.items()}
+                Prior(make_distribution(entry.distribution, scaled), latent_dim)
+            except ParameterError:
+                continue
+            near = PriorEntry.model_validate(
+                names | {k: float(f"{v:.2g}") for k, v in scaled.items()}
+            )
+            return f"; {near} would do"
+    return ""
 
 
 def check_priors(params: Params) -> None:

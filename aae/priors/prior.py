@@ -19,6 +19,9 @@ from aae.seeding import stream
 
 # Size of the sample that replaces a closed form if a distribution has none.
 REFERENCE_SIZE = 2**16
+# Number of samples that are checked, the largest share of them that may be equal, and the limit of
+# their size, also in units of the prior's scale.
+CHECKED, MOST_EQUAL, LARGEST = 10_000, 0.005, 1e15
 
 
 class Prior:
@@ -54,17 +57,34 @@ class Prior:
         fits = self.scale.isfinite() & (self.scale > 1e-5 * self.mean.abs())
         if not fits.all():
             raise ParameterError(
-                f"distribution: {distribution} has mean {self.mean.tolist()} and standard "
-                f"deviation {self.scale.tolist()}, too far apart for codes in single precision"
-            )
-        low, high = self.sample(1000, stream(0, "spread of the prior")).quantile(
-            torch.tensor([0.25, 0.75]), dim=0
-        )
-        if (low == high).any():
-            raise ParameterError(
-                f"distribution: {distribution} has half of its samples at one place in single "
+                f"distribution: {type(distribution).__name__} has mean {self.mean.tolist()} and "
+                f"standard deviation {self.scale.tolist()}, too far apart for codes in single "
                 "precision"
             )
+        self._check_samples()
+
+    def _check_samples(self) -> None:
+        """Check that single precision can represent the samples, and that torch draws them right.
+
+        torch's samplers of beta, gamma and other distributions collapse for small arguments: a
+        quarter of the samples of Beta(0.001, 0.001) are exactly 0.5.
+        """
+        count = math.ceil(CHECKED / self.latent_dim) if self.univariate else CHECKED
+        samples = self.sample(count, stream(0, "check of the prior"))
+        name = type(self.distribution).__name__
+        columns = samples.view(1, -1) if self.univariate else samples.T
+        if not (samples.abs() < LARGEST * self.scale.clamp(max=1)).all():
+            raise ParameterError(
+                f"distribution: {name} has samples that are too large for single precision"
+            )
+        for column in columns:
+            values, counts = column.unique(return_counts=True)
+            share = counts.max().item() / len(column)
+            if share > MOST_EQUAL:
+                raise ParameterError(
+                    f"distribution: {share:.1%} of the samples of {name} are the "
+                    f"same number, {values[counts.argmax()].item():g}, in single precision"
+                )
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw samples [count, d]; the generator and the type of device determine them.
