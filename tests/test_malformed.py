@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -20,7 +21,7 @@ from aae.data import Source, check_source, read_source
 from aae.errors import AAEError, DataError, ModelError, ParameterError, SnapshotError
 from aae.models import Architecture, Model
 from aae.models.checkpoints import FORMAT, load_model, save_model
-from aae.params import load_params
+from aae.params import flatten, load_params
 from aae.training.snapshots import read_snapshot, write_snapshot
 
 # Derandomised: the examples are always the same, so that tests that pass here pass everywhere.
@@ -79,11 +80,11 @@ def check_params(content: bytes) -> bool:
         return attempt(ParameterError, load_params, path) is not None
 
 
-@many
-@given(path=st.sampled_from(paths(VALID)), value=VALUES, name=st.text(max_size=6))
-@example(path=("latent_dim",), value=10**18, name="")
-@example(path=("priors", "gamma"), value={"distribution": "Gamma", "rate": [1.0]}, name="")
-def test_parameters_with_a_wrong_value_or_name(path, value, name):
+edits = given(path=st.sampled_from(paths(VALID)), value=VALUES, name=st.text(max_size=6))
+
+
+def check_edits(path: tuple, value: object, name: str) -> None:
+    """Change a value, a name, or both, and check what is accepted."""
     for change in ("value", "name", "nothing"):
         params = copy.deepcopy(VALID)
         section = params
@@ -102,6 +103,42 @@ def test_parameters_with_a_wrong_value_or_name(path, value, name):
         # an override: only the gate knows what is measured.
         free = path[0] == "priors" or (len(path) == 3 and path[:2] in FREE)
         assert not accepted or change == "value" or free or name == path[-1]
+
+
+@many
+@edits
+@example(path=("latent_dim",), value=10**18, name="")
+@example(path=("priors", "gamma"), value={"distribution": "Gamma", "rate": [1.0]}, name="")
+def test_parameters_with_a_wrong_value_or_name(path, value, name):
+    check_edits(path, value, name)
+
+
+@pytest.mark.slow
+@settings(many, max_examples=3400)  # three edits each
+@edits
+def test_parameters_with_ten_thousand_edits(path, value, name):
+    check_edits(path, value, name)
+
+
+@many
+@edits
+def test_accepted_parameters_have_the_values_of_the_file(path, value, name):  # noqa: ARG001
+    params = copy.deepcopy(VALID)
+    section = params
+    for key in path[:-1]:
+        section = section[key]
+    section[path[-1]] = value
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "params.yaml"
+        with file.open("w", encoding="utf-8") as stream:
+            YAML(typ="safe").dump(params, stream)
+        accepted = attempt(ParameterError, load_params, file)
+        written = YAML(typ="safe").load(file.read_text(encoding="utf-8"))
+    if accepted is not None:
+        found = flatten(accepted.model_dump(mode="json"))
+        for key, number in flatten(written).items():
+            if key in found:
+                assert found[key] == number
 
 
 @many
@@ -180,7 +217,11 @@ NUMBERS = st.integers(-2, 3) | st.sampled_from([2**20, 2**31, 2**62, 10**30])
         },
         optional={
             "discriminator_hidden": st.none() | st.lists(NUMBERS, max_size=3),
-            "prior": VALUES,
+            "prior": VALUES
+            | st.fixed_dictionaries({"distribution": VALUES}, optional={"loc": VALUES})
+            | st.just({"name": "gaussian", "distribution": "Normal", "loc": 0.0, "scale": 1.0}),
+            "units": st.sampled_from(["gaussian", "codes", "inches"]),
+            "posterior": VALUES,
             "more": VALUES,
         },
     )

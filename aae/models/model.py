@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from aae.models.networks import Decoder, Discriminator, Encoder, apply
-from aae.params import DETERMINISTIC, Posterior
+from aae.params import DETERMINISTIC, Posterior, PriorEntry
 from aae.priors import Prior, make_distribution
 from aae.priors.units import Units, gaussian_units, identity
 from aae.seeding import stream
@@ -35,7 +35,7 @@ class Architecture(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     image_shape: tuple[Size, Size, Size]
-    latent_dim: Size
+    latent_dim: Annotated[int, Field(ge=1, le=1024)]
     hidden: Layers
     discriminator_hidden: Layers | None = None
     prior: dict[str, Any] | None = None
@@ -50,8 +50,8 @@ class Architecture(BaseModel):
         """
         if self.units == "codes" or self.prior is None:
             return identity(self.latent_dim)
-        arguments = {k: v for k, v in self.prior.items() if k not in ("name", "distribution")}
-        distribution = make_distribution(self.prior.get("distribution", ""), arguments)
+        entry = PriorEntry.model_validate({k: v for k, v in self.prior.items() if k != "name"})
+        distribution = make_distribution(entry.distribution, entry.arguments)
         return gaussian_units(Prior(distribution, self.latent_dim))
 
 

@@ -133,26 +133,30 @@ class Quantiles(Units):
 
     Args:
         chart: the coordinates.
-        tables: values [k, KNOTS] of each coordinate at Gaussian quantiles from −REACH to REACH.
+        tables: values of each coordinate at Gaussian quantiles from −REACH to REACH [k, KNOTS], or
+            of all coordinates [1, KNOTS].
+        dimensions: number k of coordinates.
     """
 
     tables: Tensor
 
-    def __init__(self, chart: Chart, tables: Tensor) -> None:
+    def __init__(self, chart: Chart, tables: Tensor, dimensions: int) -> None:
         super().__init__()
-        self.chart = chart
-        self.dimensions = len(tables)
-        self.register_buffer("tables", tables.contiguous())
+        self.chart, self.dimensions = chart, dimensions
+        self.register_buffer("tables", tables)
 
     def to_codes(self, units: Tensor) -> Tensor:
         """Return the codes at the same quantiles as the units."""
-        values = _interpolate(units.T.contiguous(), _knots(self.tables), self.tables)
-        return self.chart.from_chart(values.T)
+        return self.chart.from_chart(self._map(units, _knots(self.tables), self.tables))
 
     def to_units(self, codes: Tensor) -> Tensor:
         """Return the units at the same quantiles as the codes."""
-        values = self.chart.to_chart(codes).T.contiguous()
-        return _interpolate(values, self.tables, _knots(self.tables)).T
+        return self._map(self.chart.to_chart(codes), self.tables, _knots(self.tables))
+
+    def _map(self, points: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        # One row for all coordinates, or one each
+        rows = points.T.reshape(len(self.tables), -1).contiguous()
+        return _interpolate(rows, x, y).view(self.dimensions, -1).T
 
 
 class Rosenblatt(Units):
@@ -219,11 +223,11 @@ def gaussian_units(prior: Prior) -> Units:
         return _rosenblatt(found)
     if prior.univariate:
         interval = Interval(*prior.support)
-        return Quantiles(interval, _univariate_table(found).expand(d, -1))
+        return Quantiles(interval, _univariate_table(found)[None], d)
     # All other multivariate distributions that a prior can have are distributions of shares.
     sticks = Sticks()
     coordinates = sticks.to_chart(_sample(found))
-    return Quantiles(sticks, torch.stack([_table(x, KNOTS) for x in coordinates.T]))
+    return Quantiles(sticks, torch.stack([_table(x, KNOTS) for x in coordinates.T]), d - 1)
 
 
 def _univariate_table(distribution: Distribution) -> Tensor:
