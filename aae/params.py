@@ -82,7 +82,7 @@ class Posterior(_Section):
 
     @property
     def fixed_variance(self) -> float:
-        """The variance that the encoder cannot change, in units of the prior."""
+        """The variance of a Gaussian with a fixed standard deviation, in units; else 0."""
         return self.std**2 if self.kind == "gaussian" and self.std else 0.0
 
 
@@ -92,13 +92,13 @@ DETERMINISTIC = Posterior(kind="deterministic", std=None, min_std=0.0)
 class Augment(_Section):
     """Random changes of the training images."""
 
-    shift: NotNegative
+    shift: Annotated[float, Field(ge=0, le=1000)]
     rotate: Annotated[float, Field(ge=0, le=180)]
     zoom: FractionOrZero
     shear: FractionOrZero
     flip: Annotated[float, Field(ge=0, le=1)]
     target: Literal["original", "augmented"]
-    regularisation: NotNegative
+    regularisation: Annotated[float, Field(ge=0, le=1)]
 
     @property
     def changes_images(self) -> bool:
@@ -254,6 +254,11 @@ def parse_params(values: Mapping[str, Any]) -> Params:
             raise ParameterError(f"priors.{name}: a name may have only letters, digits, _ and -")
     if params.prior not in params.priors:
         raise ParameterError(f"prior: {unknown(params.prior, params.priors, 'in priors')}")
+    if params.posterior.fixed_variance and not params.train_aae.standardise:
+        raise ParameterError(
+            "posterior.std is a share of the prior's standard deviation and needs "
+            "train_aae.standardise: true; set posterior.kind to deterministic"
+        )
     return params
 
 

@@ -1,6 +1,7 @@
 """The repository that a stage runs in: its root, its locks, its git."""
 
 import os
+import shlex
 import stat
 import subprocess
 from pathlib import Path
@@ -41,10 +42,10 @@ def git(*arguments: str) -> str | None:
     """Return the output of git in this folder; None if it fails or is not installed."""
     try:
         command = ["git", *arguments]
-        result = subprocess.run(command, capture_output=True, text=True, check=True)
+        result = subprocess.run(command, capture_output=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return result.stdout.strip()
+    return os.fsdecode(result.stdout).strip("\n")
 
 
 def locked(root: Path, name: str) -> FileLock:
@@ -60,32 +61,35 @@ def obstacle_to_a_copy() -> str | None:
     A copy has the files that git knows, and those that it neither knows nor ignores. The reason
     names the files, and says what to do.
     """
-    ignore = "add it to .gitignore or to .git/info/exclude, or move it away"
     sizes: dict[str, int] = {}
+    advice: dict[str, str] = {}
     for known, options in ((True, ["--cached"]), (False, ["--others", "--exclude-standard"])):
         for name in filter(None, (git("ls-files", "-z", *options) or "").split("\0")):
+            forget = f"run `git rm --cached {shlex.quote(name)}` and " if known else ""
+            advice[name] = f"{forget}add it to .gitignore or .git/info/exclude, or move it away"
             try:
                 found = os.lstat(name)
-            except FileNotFoundError:  # git also lists files that were deleted from the tree
+            except (FileNotFoundError, NotADirectoryError):  # git knows it, but it was deleted
                 continue
             if stat.S_ISLNK(found.st_mode):
                 if not known and not Path(name).exists():
-                    return f"{name} is a link to a file that does not exist: {ignore}"
-            elif not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
-                return f"{name} is not a file: {ignore}"
-            elif not os.access(name, os.R_OK):
-                return f"{name} cannot be read: change its permissions, or {ignore}"
-            else:
+                    return f"{name} is a link to a file that does not exist: {advice[name]}"
+            elif stat.S_ISREG(found.st_mode) and not os.access(name, os.R_OK):
+                return f"{name} cannot be read: change its permissions, or {advice[name]}"
+            elif not stat.S_ISDIR(found.st_mode):
                 sizes[name] = found.st_size
     total = sum(sizes.values())
     if total > LARGEST_COPY:
         largest = max(sizes, key=sizes.__getitem__)
         return (
             f"the files that git does not ignore have {total / 2**20:.0f} MB, of which {largest} "
-            f"has {sizes[largest] / 2**20:.0f} MB: {ignore}"
+            f"has {sizes[largest] / 2**20:.0f} MB: {advice[largest]}"
         )
     if len(sizes) > MOST_FILES:
         folders = [name.partition("/")[0] for name in sizes if "/" in name]
         fullest = max(set(folders), key=folders.count, default="this folder")
-        return f"git does not ignore {len(sizes)} files, most of them in {fullest}: {ignore}"
+        return (
+            f"git does not ignore {len(sizes)} files, most of them in {fullest}: add it to "
+            ".gitignore or .git/info/exclude, or move it away"
+        )
     return None

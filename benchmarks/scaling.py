@@ -42,7 +42,7 @@ from rich.table import Table
 
 from aae.pipeline.stage import set_arithmetic
 from aae.sweep.combinations import changed_params
-from aae.training import adversarial_training, autoencoder_training
+from aae.training import adversarial_training
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGE_SHAPE, BATCH = (1, 28, 28), 100
@@ -209,10 +209,8 @@ def measure(it: Configuration, steps: int, clock: Callable[[], float]) -> Measur
     ])  # fmt: skip
     images = torch.from_numpy(np.load(f"{it.count}.npy", mmap_mode="c"))
     validation = images[: it.count // 10]
-    autoencoder = autoencoder_training(params, images, validation).model
-    training = adversarial_training(params, images, validation, autoencoder)
+    training = adversarial_training(params, images, validation, None)
     model = training.model
-    del autoencoder
 
     times: list[float] = []
 

@@ -68,7 +68,7 @@ from aae.errors import DataError, ParameterError
 from aae.params import Device, Precision
 from aae.seeding import stream
 from aae.sweep.combinations import changed_params
-from aae.training import adversarial_training, autoencoder_training
+from aae.training import adversarial_training
 from aae.training.devices import has_bf16, rounding, training_device, training_precision
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -381,8 +381,7 @@ def project(precision: Precision, penalty: bool, folder: Path | None) -> Turn:
         f"precision={precision}", f"device={_device.type}",
     ])  # fmt: skip
     images = read_images(folder)
-    autoencoder = autoencoder_training(params, images, images[:_batch]).model
-    training = adversarial_training(params, images, images[:_batch], autoencoder)
+    training = adversarial_training(params, images, images[:_batch], None)
     return timed(lambda tick: list(training.epochs(between_steps=tick)))
 
 

@@ -29,7 +29,8 @@ MODEL = {
 BAD = MODEL | {"match_ratio": 5.08, "follows_prior": False}
 BAD["p_value"] = dict.fromkeys([*TESTED, "all"], 0.005)
 REAL_IMAGES = dict.fromkeys(REAL, 0.777) | {"judge_accuracy": 0.9612}
-METRICS = {"ae": BAD, "aae": MODEL, "real": REAL_IMAGES}
+RIVAL = dict.fromkeys(REAL, 0.1111)
+METRICS = {"ae": BAD, "aae": MODEL, "ae_mixture": RIVAL, "real": REAL_IMAGES}
 PANEL = {
     "title": "Autoencoder", "names": ["code"], "low": [0.0], "high": [1.0], "grid": [2, 1],
     "decoded": "data:,", "dots": [[0.5, 0.5]], "curves": [], "reconstructions": "data:,",

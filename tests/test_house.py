@@ -40,7 +40,7 @@ WITHOUT_EFFECT = {"aae", "aae.errors", "aae.progress", "aae.workspace"}
 TRACKING = ("aae.tracking",)
 WITHOUT_EFFECT_ON = {
     "prepare_data": ("aae.pipeline", "aae.priors", "aae.training", "aae.models", *TRACKING),
-    "train_ae": ("aae.priors", "aae.evaluation", *TRACKING),
+    "train_ae": ("aae.evaluation", *TRACKING),
     "train_aae": ("aae.report", "aae.evaluation", *TRACKING),  # its figures are only for MLflow
     "eval_latent": ("aae.training", "aae.pipeline.parameters", *TRACKING),
 }

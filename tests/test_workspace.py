@@ -74,7 +74,7 @@ def test_files_that_are_too_large_are_an_obstacle(tree):
         file.truncate(workspace.LARGEST_COPY + 1)
     assert "images.npy has 200 MB: add it to .gitignore" in obstacle_to_a_copy()
     run(["git", "add", "--intent-to-add", "images.npy"], tree)
-    assert "images.npy has 200 MB" in obstacle_to_a_copy(), "also if git knows it"
+    assert "images.npy has 200 MB: run `git rm --cached images.npy`" in obstacle_to_a_copy()
 
 
 def test_too_many_files_are_an_obstacle(tree, monkeypatch):
@@ -97,6 +97,18 @@ def test_a_file_that_cannot_be_read_is_an_obstacle(tree):
     (tree / "secret").write_text("")
     (tree / "secret").chmod(0)
     assert obstacle_to_a_copy().startswith("secret cannot be read: change its permissions")
+
+
+def test_names_that_are_no_text_and_folders_that_became_files_are_no_obstacle(tree):
+    (tree / os.fsdecode(b"caf\xe9.txt")).write_text("")
+    (tree / " blank first").write_text("")
+    (tree / "folder").mkdir()
+    (tree / "folder" / "file").write_text("")
+    run(["git", "add", "folder"], tree)
+    (tree / "folder" / "file").unlink()
+    (tree / "folder").rmdir()
+    (tree / "folder").write_text("")
+    assert obstacle_to_a_copy() is None
 
 
 def test_a_file_that_was_deleted_from_the_tree_is_no_obstacle(tree):

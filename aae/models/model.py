@@ -42,8 +42,11 @@ class Architecture(BaseModel):
     units: Literal["gaussian", "codes"] = "codes"
     posterior: Posterior = DETERMINISTIC
 
-    def make_units(self) -> Units:
+    def make_units(self, fitted: bool = True) -> Units:
         """Return the units that the networks use.
+
+        Args:
+            fitted: see :func:`aae.priors.units.gaussian_units`.
 
         Raises:
             ParameterError: if there is no such prior.
@@ -52,7 +55,7 @@ class Architecture(BaseModel):
             return identity(self.latent_dim)
         entry = PriorEntry.model_validate({k: v for k, v in self.prior.items() if k != "name"})
         distribution = make_distribution(entry.distribution, entry.arguments)
-        return gaussian_units(Prior(distribution, self.latent_dim))
+        return gaussian_units(Prior(distribution, self.latent_dim), fitted)
 
 
 class Model(nn.Module):
@@ -83,7 +86,7 @@ class Model(nn.Module):
         def generator(network: str) -> torch.Generator | None:
             return None if seed is None else stream(seed, f"weights of the {network}")
 
-        self.units = a.make_units()
+        self.units = a.make_units(fitted=seed is not None)
         k = self.units.dimensions
         self.encoder = Encoder(a.image_shape, a.hidden, k, a.posterior, generator("encoder"))
         self.decoder = Decoder(a.image_shape, a.hidden, k, generator("decoder"))
@@ -104,7 +107,7 @@ class Model(nn.Module):
         Args:
             images: the images.
             noise: what :meth:`noise` returns, for samples of the posterior q(z|x); without it the
-                codes are the means of the posterior.
+                codes are at the mean of the posterior in units.
         """
         inputs = [images] if noise is None else [images, noise]
         return apply(lambda *x: self.units.to_codes(self.encoder(*x)), self.device, *inputs)

@@ -69,7 +69,9 @@ class Encoder(nn.Module):
             assert isinstance(last, nn.Linear)
             with torch.no_grad():
                 last.weight[dimensions:].zero_()
-                last.bias[dimensions:].fill_(2 * math.log(FIRST_STD))
+                last.bias[dimensions:].fill_(
+                    math.log(max(FIRST_STD**2 - posterior.min_std**2, 1e-4))
+                )
 
     def forward(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
         """Return a sample of the posterior, or its mean if there is no noise.

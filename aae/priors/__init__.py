@@ -29,17 +29,14 @@ def _alternative(entry: PriorEntry, latent_dim: int) -> str:
     """Return a hint with the smallest change of all arguments, by powers of two, that would do."""
     if not all(isinstance(value, int | float) for value in entry.arguments.values()):
         return ""
-    names = {"distribution": entry.distribution}
     for power in range(1, 31):
         for factor in (2**power, 2**-power):
             try:
-                scaled = {name: factor * value for name, value in entry.arguments.items()}
+                scaled = {k: float(f"{factor * v:.2g}") for k, v in entry.arguments.items()}
                 Prior(make_distribution(entry.distribution, scaled), latent_dim)
             except ParameterError:
                 continue
-            near = PriorEntry.model_validate(
-                names | {k: float(f"{v:.2g}") for k, v in scaled.items()}
-            )
+            near = PriorEntry.model_validate({"distribution": entry.distribution, **scaled})
             return f"; {near} would do"
     return ""
 

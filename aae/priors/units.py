@@ -30,7 +30,8 @@ from aae.priors.prior import Prior
 from aae.seeding import stream
 
 # Tables of T reach this many standard deviations to either side. Codes that are further out, seven
-# in a million, are moved to the end of the table.
+# in a million, are moved to the end of the table. (In tables of a conditional distribution, which
+# come from smaller samples, the values beyond 3.8 are those of the largest and smallest sample.)
 REACH = 4.5
 # Entries of a table of one dimension.
 KNOTS = 2**12 + 1
@@ -98,7 +99,7 @@ class Chart(Protocol):
 class Interval:
     """The chart of a univariate distribution: the codes themselves, within its support."""
 
-    def __init__(self, low: Tensor, high: Tensor) -> None:
+    def __init__(self, low: float, high: float) -> None:
         self.low, self.high = low, high
 
     def to_chart(self, codes: Tensor) -> Tensor:
@@ -205,8 +206,15 @@ def identity(latent_dim: int) -> Units:
     return Affine(torch.zeros(latent_dim), torch.eye(latent_dim))
 
 
-def gaussian_units(prior: Prior) -> Units:
+def gaussian_units(prior: Prior, fitted: bool = True) -> Units:
     """Return the units in which a prior is N(0, I).
+
+    This is exact up to the tables, but for a relaxed one-hot distribution: each of its units is a
+    Gaussian, and they are not quite independent. The training then has to learn the dependence.
+
+    Args:
+        prior: the prior.
+        fitted: whether to compute the tables; without, they are to be loaded from a file.
 
     Example:
         >>> prior = Prior(torch.distributions.Exponential(1.0), latent_dim=1)
@@ -220,12 +228,15 @@ def gaussian_units(prior: Prior) -> Units:
         covariance = found.covariance_matrix.double()
         return Affine(prior.mean, torch.linalg.cholesky(covariance).float())
     if hasattr(found, "to_chart"):
-        return _rosenblatt(found)
+        return _rosenblatt(found, fitted)
     if prior.univariate:
-        interval = Interval(*prior.support)
-        return Quantiles(interval, _univariate_table(found)[None], d)
+        low, high = (end[0].item() for end in prior.support)
+        table = _univariate_table(found) if fitted else torch.zeros(KNOTS)
+        return Quantiles(Interval(low, high), table[None], d)
     # All other multivariate distributions that a prior can have are distributions of shares.
     sticks = Sticks()
+    if not fitted:
+        return Quantiles(sticks, torch.zeros(d - 1, KNOTS), d - 1)
     coordinates = sticks.to_chart(_sample(found))
     return Quantiles(sticks, torch.stack([_table(x, KNOTS) for x in coordinates.T]), d - 1)
 
@@ -242,8 +253,10 @@ def _univariate_table(distribution: Distribution) -> Tensor:
     return _table(_sample(distribution), KNOTS)
 
 
-def _rosenblatt(distribution: Distribution) -> Rosenblatt:
+def _rosenblatt(distribution: Distribution, fitted: bool) -> Rosenblatt:
     chart: Chart = distribution  # type: ignore[assignment]
+    if not fitted:
+        return Rosenblatt(chart, torch.zeros(1, KNOTS), torch.zeros(PARTS, PART_KNOTS))
     coordinates = chart.to_chart(_sample(distribution))
     coordinates = coordinates[coordinates[:, 0].argsort()]
     rows = [_table(part[:, 1], PART_KNOTS) for part in coordinates.tensor_split(PARTS)]
@@ -251,10 +264,11 @@ def _rosenblatt(distribution: Distribution) -> Rosenblatt:
 
 
 def _sample(distribution: Distribution) -> Tensor:
-    """Return a large sample [SAMPLE_SIZE, …], always the same."""
+    """Return a large sample [n, …], always the same; smaller if it has many dimensions."""
     shape = distribution.event_shape
     prior = Prior(distribution, shape[0] if shape else 1)
-    return prior.sample(SAMPLE_SIZE, stream(0, "tables of the units")).view(-1, *shape)
+    count = min(SAMPLE_SIZE, 2 * SAMPLE_SIZE // prior.latent_dim)
+    return prior.sample(count, stream(0, "tables of the units")).view(-1, *shape)
 
 
 def _table(sample: Tensor, knots: int) -> Tensor:
@@ -282,6 +296,6 @@ def _interpolate(at: Tensor, x: Tensor, y: Tensor) -> Tensor:
     right = torch.searchsorted(x.contiguous(), at).clamp(1, x.shape[1] - 1)
     x0, x1 = x.gather(1, right - 1), x.gather(1, right)
     y0, y1 = y.gather(1, right - 1), y.gather(1, right)
-    # Two abscissas are equal if single precision cannot tell two quantiles apart.
+    # Two abscissas may be equal, if single precision or the sample cannot tell two quantiles apart.
     share = torch.where(x1 > x0, (at - x0) / (x1 - x0), 0.5)
     return y0 + share * (y1 - y0)

@@ -133,11 +133,15 @@ def follow_move(database: Path, artifacts: Path) -> str | None:
             rows = connection.execute("SELECT artifact_location FROM experiments").fetchall()
         except sqlite3.OperationalError:  # a new database has no tables
             return None
-        found = {re.sub(rf"(/{artifacts.name})(/.*)?$", r"\1", row[0] or "") for row in rows}
+        last = rf"^(.*/{artifacts.name})(/.*)?$"
+        found = {re.sub(last, r"\1", row[0] or "") for row in rows}
         former = [x for x in found if x.startswith("file:") and x.endswith(f"/{artifacts.name}")]
         moved = [x for x in former if unquote(x) != unquote(new)]
         for old in moved:
             for table, column in LOCATIONS:
+                columns = connection.execute(f"PRAGMA table_info({table})").fetchall()
+                if column not in {row[1] for row in columns}:  # of an older MLflow
+                    continue
                 connection.execute(
                     f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
                     f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",

@@ -1,4 +1,4 @@
-"""MLflow's store: its address and its records. No other module imports mlflow."""
+"""MLflow's store and its records. No other module imports mlflow."""
 
 import json
 import logging
@@ -122,7 +122,7 @@ class RunInfo:
     """Identifies a run of MLflow.
 
     Attributes:
-        address: store and experiment, see :func:`address`.
+        address: store and experiment, see :func:`aae.tracking.address.address`.
         name: its name, if it is new.
         tags: its tags.
         start: time of its start, in milliseconds since 1970.
@@ -384,9 +384,7 @@ def _errors() -> Iterator[None]:
 def _of_another_version(error: Exception) -> str:
     uri = without_password(mlflow.get_tracking_uri())
     versions = re.search(r"found version (\w+)", str(error))
-    known = versions is not None and (_REVISIONS / f"{versions[1]}.py").exists()
-    known = known or (versions is not None and any(_REVISIONS.glob(f"{versions[1]}_*.py")))
-    if known:
+    if versions is not None and any(_REVISIONS.glob(f"{versions[1]}*.py")):
         upgrade = f"mlflow db upgrade {shlex.quote(uri)}"
         return f"MLflow's database is of an older MLflow: make a copy of it, then run `{upgrade}`"
     return (
@@ -400,16 +398,11 @@ def _raise(
 ) -> None:
     if not away:
         hint = f"; {_HINTS[status]}" if status in _HINTS else ""
-        reason = without_password(str(error))
-        if len(reason) > LONGEST:  # such as a page of HTML
-            reason = f"{reason[:LONGEST].rsplit(' ', 1)[0]} …"
-        raise TrackingError(f"MLflow: {reason}{hint}") from error
+        raise TrackingError(f"MLflow: {_shortened(error)}{hint}") from error
     first: BaseException = error  # libraries wrap the cause in longer and longer messages
     while (inner := first.__cause__ or first.__context__) not in (None, outer):
         first = inner
-    reason = " ".join(without_password(str(error)).split())
-    if len(reason) > LONGEST:
-        reason = f"{reason[:LONGEST].rsplit(' ', 1)[0]} …"
+    reason = _shortened(error)
     if isinstance(first, OSError) and first.strerror:
         named = f"{first.filename}: " if first.filename is not None else ""
         reason = f"{named}{first.strerror}"
@@ -417,3 +410,9 @@ def _raise(
         reason = str(first)
     uri = mlflow.get_tracking_uri()
     raise StoreAwayError(without_password(f"MLflow at {uri} does not answer ({reason})")) from error
+
+
+def _shortened(error: Exception) -> str:
+    """Return the message of an error in one line, cut between words if it is a whole page."""
+    text = " ".join(without_password(str(error)).split())
+    return text if len(text) <= LONGEST else f"{text[:LONGEST].rsplit(' ', 1)[0]} …"

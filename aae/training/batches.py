@@ -83,7 +83,7 @@ class Batches:
             inputs: augmented images [b, C, H, W] from 0 to 1, which the reconstruction phase
                 encodes.
             targets: the images [b, C, H, W] that it should decode.
-            noise: noise [b, k] of a posterior that learns its variance.
+            noise: noise [b, k] of a posterior that learns its variance or its shape.
             regularised_inputs: augmented images [b, C, H, W], which the regularisation phase
                 encodes; with a prior only, like the next two.
             regularised_noise: noise [b, k] of a stochastic posterior.
@@ -109,7 +109,10 @@ class Batches:
         return batch
 
     def validation(self) -> Iterator[Batch]:
-        """Yield the validation images in parts, unchanged, with the same samples every time."""
+        """Yield the validation images in parts, with the same samples every time.
+
+        The images are unchanged, and their reconstructions without noise.
+        """
         # As floats, all images together would take more memory than the training.
         for start in range(0, len(self.validation_images), CHUNK):
             rows = slice(start, start + CHUNK)
@@ -123,18 +126,24 @@ class Batches:
                     batch["regularised_noise"] = self.validation_noise[rows]
             yield batch
 
-    def _augmented(self, images: Tensor, count: int, settings: Augment, stream: str) -> Tensor:
+    def _augmented(self, images: Tensor, count: int, settings: Augment, purpose: str) -> Tensor:
         """Return augmented copies of this process's images in a batch of ``count``."""
-        shape = tuple(images.shape[1:])
-        maps = random_transforms(count, shape, settings, self.generators[stream])
         if not settings.changes_images:
             return images
-        return transform(images, own_rows(maps).to(self.device))
+        shape = tuple(images.shape[1:])
+        maps = random_transforms(count, shape, settings, self.generators[purpose])
+        return transform(images, self._moved(own_rows(maps)))
 
-    def _noise(self, count: int, key: str, stream: str) -> dict[str, Tensor]:
+    def _noise(self, count: int, key: str, purpose: str) -> dict[str, Tensor]:
         """Return noise for this process's images in a batch of ``count`` under a key."""
-        noise = self.model.noise(count, self.generators[stream])
-        return {} if noise is None else {key: own_rows(noise).to(self.device)}
+        noise = self.model.noise(count, self.generators[purpose])
+        return {} if noise is None else {key: self._moved(own_rows(noise))}
+
+    def _moved(self, numbers: Tensor) -> Tensor:
+        """Return numbers on the training's device, without waiting for a GPU."""
+        if self.device.type == "cuda":
+            numbers = numbers.pin_memory()
+        return numbers.to(self.device, non_blocking=True)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of every stream; that of the order is the one at the epoch's start."""

@@ -35,7 +35,7 @@ def autoencoder_training(params: Params, images: Tensor, validation_images: Tens
 
 
 def adversarial_training(
-    params: Params, images: Tensor, validation_images: Tensor, autoencoder: Model
+    params: Params, images: Tensor, validation_images: Tensor, autoencoder: Model | None
 ) -> Training:
     """Return the training of an adversarial autoencoder at its start.
 
@@ -43,7 +43,7 @@ def adversarial_training(
         params: all parameters.
         images: uint8 training images [N, C, H, W].
         validation_images: uint8 images [M, C, H, W] that the training does not see.
-        autoencoder: the trained autoencoder.
+        autoencoder: the trained autoencoder; not used with ``init: scratch``.
 
     Raises:
         ParameterError: if the device or the precision is not available.
@@ -59,7 +59,9 @@ def adversarial_training(
         posterior=params.posterior,
     )
     model = Model(architecture, params.seed)
-    initialise(model, prior, settings, autoencoder, images)
+    if settings.init == "ae":
+        assert autoencoder is not None
+        initialise(model, prior, autoencoder, images)
     model.to(training_device(params.device))
     batches = Batches(
         images, validation_images, model, params.augment, params.seed, prior,

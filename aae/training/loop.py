@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel
 
 from aae.errors import SnapshotError, TrainingError
 from aae.models import Model
@@ -48,6 +47,12 @@ class Training:
             mantissa of 10 bits; "bf16" (mixed precision) for passes through the networks in
             bfloat16, with a mantissa of 7 bits, and weights, losses and optimisers in float32;
             "auto" for bf16 on a device that supports it.
+
+    Attributes:
+        averaged: the model with averaged weights, which is the result of the training. Its weights
+            are exponential moving averages of the trained weights, which circle around the
+            equilibrium of the two opponents, whereas their average stays close to it: Yazıcı et al.
+            2019, https://arxiv.org/abs/1806.04498. With ``average: 0`` they are the trained ones.
     """
 
     def __init__(
@@ -65,7 +70,7 @@ class Training:
         self.step = 0  # steps taken so far
         self.batch_size = settings.batch_size  # of the current batch, over all processes
         self.totals: dict[str, Tensor] = {}  # of the losses in this epoch
-        self.average = AveragedModel(model, multi_avg_fn=self._move_average)
+        self.averaged = copy.deepcopy(model)
         self.average_every = min(AVERAGE_EVERY, self.steps_per_epoch)
         self.optimisers = {phase.name: self._optimiser(phase) for phase in phases}
         self.schedulers = {
@@ -73,20 +78,8 @@ class Training:
             for name, optimiser in self.optimisers.items()
         }
 
-    @property
-    def averaged(self) -> Model:
-        """The model with averaged weights, which is the result of the training.
-
-        Its weights are exponential moving averages of the trained weights, which circle around the
-        equilibrium of the two opponents, whereas their average stays close to it: Yazıcı et al.
-        2019, https://arxiv.org/abs/1806.04498.
-        """
-        averaged = self.average.module
-        assert isinstance(averaged, Model)
-        return averaged
-
     def train_batch(self, batch: Batch) -> dict[str, Tensor]:
-        """Carry out every phase on a batch; return the loss of each phase before its update.
+        """Carry out every phase on a batch; return the loss of each before its (last) update.
 
         A GPU records this method once and repeats it. Therefore the method must neither read a
         value nor draw a random number.
@@ -146,14 +139,15 @@ class Training:
             for indices in order[done:]:
                 between_steps()
                 self.batch_size = len(indices)
+                batch = self.batches.draw(indices)
                 with rounding(self.precision):
-                    losses = train_batch(self.batches.draw(indices))
+                    losses = train_batch(batch)
                 losses = {name: x * part_of(self.batch_size) for name, x in losses.items()}
                 sum_over_ranks(list(losses.values()))
                 self.step += 1
                 # The end of an epoch counts, since the validation there uses the average.
                 if self.step % self.steps_per_epoch % self.average_every == 0:
-                    self.average.update_parameters(self.model)
+                    self._move_average()
                 for scheduler in self.schedulers.values():
                     scheduler.step()
                 if not on_gpu:  # reading a value would wait for the GPU
@@ -177,7 +171,7 @@ class Training:
             "step": self.step,
             "totals": self.totals,
             "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
+            "averaged": self.averaged.state_dict(),
             "optimisers": {k: optimiser.state_dict() for k, optimiser in self.optimisers.items()},
             "schedulers": {k: scheduler.state_dict() for k, scheduler in self.schedulers.items()},
             "batches": self.batches.state_dict(),
@@ -200,7 +194,7 @@ class Training:
     def _load(self, state: Mapping[str, Any]) -> None:
         device = self.model.device
         self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
+        self.averaged.load_state_dict(state["averaged"])
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(copy.deepcopy(state["optimisers"][name]))
             for group in optimiser.param_groups:
@@ -226,17 +220,20 @@ class Training:
             capturable=on_gpu,
         )
 
-    def _move_average(
-        self, averages: Sequence[Tensor], weights: Sequence[Tensor], _count: Tensor | int
-    ) -> None:
-        """Move averages towards the current weights.
+    @torch.no_grad()
+    def _move_average(self) -> None:
+        """Move the averaged weights towards the current ones.
 
         The time constant is ``average`` epochs, but at the start at most a tenth of the steps taken
         so far: otherwise a short training would mostly return its initial weights.
         """
         constant = min(self.settings.average * self.steps_per_epoch, self.step / 10)
-        share = 1 - math.exp(-self.average_every / constant) if constant > 0 else 1.0
-        torch._foreach_lerp_(list(averages), list(weights), share)
+        averages, weights = list(self.averaged.parameters()), list(self.model.parameters())
+        if constant == 0 or self.step == self.average_every:  # the first time
+            torch._foreach_copy_(averages, weights)
+        else:
+            share = 1 - math.exp(-self.average_every / constant)
+            torch._foreach_lerp_(averages, weights, share)
 
     def _rate_factor(self, step: int) -> float:
         """Return the share of the learning rate in a step: linear warm-up times cosine decay to 0.

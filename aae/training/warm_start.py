@@ -1,4 +1,4 @@
-"""The initial weights of an adversarial autoencoder, and the final mean of its codes."""
+"""The initial weights of an adversarial autoencoder, and the final mean of its codes in units."""
 
 import copy
 
@@ -7,28 +7,22 @@ from torch import Tensor, nn
 
 from aae.models import Model
 from aae.models.networks import apply
-from aae.params import TrainAAE
 from aae.priors import Prior
 
 
-def initialise(
-    model: Model, prior: Prior, settings: TrainAAE, autoencoder: Model, images: Tensor
-) -> None:
-    """Set the initial weights of an adversarial autoencoder.
+def initialise(model: Model, prior: Prior, autoencoder: Model, images: Tensor) -> None:
+    """Set the initial weights of an adversarial autoencoder to those of an autoencoder.
 
-    With ``init: ae`` encoder and decoder are those of the trained autoencoder, with codes that have
-    the prior's mean and covariance. This does not change the reconstructions. A network that has
+    Encoder and decoder become those of the trained autoencoder, with units that have mean 0 and
+    covariance I, as the prior has. This does not change the reconstructions. A network that has
     more inputs or outputs than the autoencoder's keeps its own weights for these.
 
     Args:
         model: changed in place.
         prior: the distribution that the codes should follow.
-        settings: the section ``train_aae`` of params.yaml.
         autoencoder: the trained autoencoder.
         images: its uint8 training images [N, C, H, W].
     """
-    if settings.init != "ae":
-        return
     trained = copy.deepcopy(autoencoder)
     whiten(trained, images, model.units.dimensions, model.architecture.posterior.fixed_variance)
     if model.architecture.units == "codes":
@@ -41,19 +35,20 @@ def initialise(
 
 @torch.no_grad()
 def centre(model: Model, images: Tensor) -> None:
-    """Give the codes of a trained model the prior's mean on the training images.
+    """Give the units of a trained model mean 0 on the training images, as the prior has.
 
-    The two opponents of a training push the mean around the prior's, a little off at any moment.
-    The correction changes no reconstruction. (Their covariance is not corrected: training images
-    have slightly wider codes than images that the model has not seen.)
+    The two opponents of a training push the mean around 0, a little off at any moment. The
+    correction changes no reconstruction. (The covariance is not corrected: training images have
+    slightly wider codes than images that the model has not seen.)
 
     Args:
-        model: changed in place, if it has Gaussian units.
+        model: changed in place, if it has Gaussian units and its encoder emits means.
         images: uint8 training images [N, C, H, W].
     """
-    if model.architecture.units != "gaussian":
+    universal = model.architecture.posterior.kind == "universal"  # its noise may have another mean
+    if model.architecture.units != "gaussian" or universal:
         return
-    mean = apply(model.encoder, model.device, images).mean(0)
+    mean = apply(model.encoder, model.device, images).mean(0).to(model.device)
     last, first = _at_the_codes(model)
     last.bias[: len(mean)].sub_(mean)
     first.bias.add_(first.weight @ mean)
@@ -78,7 +73,11 @@ def whiten(model: Model, images: Tensor, dimensions: int, fixed_variance: float)
     # Without a change of dimensions, the map that turns no axis is nearest to the old units.
     matrix = axes @ matrix if dimensions == len(axes) else matrix.flip(0)[:dimensions]
     matrix = matrix * (1 - fixed_variance) ** 0.5
-    map_codes(model, matrix, -matrix @ units.mean(0))
+    offset = -matrix @ units.mean(0)
+    if dimensions < len(axes):  # a direction that is dropped becomes 0, which should be its mean
+        map_codes(model, torch.eye(len(axes)), -units.mean(0))
+        offset = torch.zeros(dimensions)
+    map_codes(model, matrix, offset)
 
 
 @torch.no_grad()

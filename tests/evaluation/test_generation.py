@@ -148,6 +148,7 @@ def test_samples_of_a_mixture_have_the_distribution_of_the_codes():
     # Five standard deviations of the binomial distribution
     counts = torch.bincount(nearest, minlength=10)
     assert (counts - 100).abs().max() < 5 * (1000 * 0.1 * 0.9) ** 0.5
+    assert len(nearest[:100].unique()) == 10, "in random order"
     assert torch.equal(samples, mixture_samples(codes, 1000, seed=0))
     assert not torch.equal(samples, mixture_samples(codes, 1000, seed=1))
 

@@ -45,8 +45,8 @@ def test_the_same_model_gives_the_same_bytes(tmp_path):
         (lambda tensors: tensors.update({"units.tables": torch.ones(4)}), "size mismatch for uni"),
         (lambda tensors: tensors["units.tables"].fill_(torch.nan), "units.tables holds values th"),
         (
-            lambda tensors: tensors.update({"encoder.mean": torch.ones(3, dtype=torch.float64)}),
-            "encoder.mean is torch.float64; torch.float32 is expected",
+            lambda tensors: tensors.update({"units.tables": torch.ones(1, dtype=torch.float64)}),
+            "units.tables is torch.float64; torch.float32 is expected",
         ),
     ],
 )

@@ -82,6 +82,12 @@ def test_the_numbers_are_in_it(page):
         assert part in text
 
 
+def test_the_rival_is_in_the_table_and_named_if_it_is_the_best(page):
+    text = text_of(page)
+    assert "0.11" in text
+    assert "the best images here are those of the autoencoder and mixture" in text
+
+
 def test_texts_from_parameters_and_data_are_escaped(make_params):
     name = "</script><script>alert(1)</script>"
     plain = Page(make_page(make_params({})))

@@ -103,6 +103,16 @@ def test_a_copied_project_has_its_old_files_and_writes_new_ones_beside_them(
     assert "MLflow now finds" not in capsys.readouterr().out
 
 
+def test_a_project_in_a_folder_with_the_name_of_its_artifacts_is_left_as_it_is(copied, capsys):
+    root = copied("mlartifacts")
+    connect(root)
+    assert "MLflow now finds" in capsys.readouterr().out
+    for _ in range(2):
+        write_run()
+        assert figures()[0] == "a figure"
+        assert "MLflow now finds" not in capsys.readouterr().out
+
+
 def test_a_moved_project_does_not_bring_its_old_folder_back(copied, tmp_path, monkeypatch):
     first = copied("first place")
     connect(first)  # its addresses are now those of this place

@@ -77,7 +77,9 @@ def test_a_training_goes_on_in_exactly_the_same_way(make_training, tmp_path, ste
 DAMAGES = {
     "lacks a tensor": lambda state: state["model"].popitem(),
     "has a tensor too many": lambda state: state["model"].update(extra=torch.zeros(1)),
-    "has another shape": lambda state: state["model"].update({"encoder.mean": torch.zeros(3)}),
+    "has another shape": lambda state: state["model"].update(
+        {"encoder.layers.0.bias": torch.zeros(3)}
+    ),
     "lacks an optimiser": lambda state: state["optimisers"].popitem(),
     "is of no step": lambda state: state.update(step=-1),
     "is of a step after the end": lambda state: state.update(step=STEPS + 1),
