@@ -120,7 +120,8 @@ QUESTIONS = (
                     "between features of decoded prior samples and of test images, in a classifier "
                     "trained here: not comparable with published FIDs", headline="Fréchet"),
             Measure("reconstructed_frechet", "Same, of reconstructions", 2, "lower",
-                    "the loss without sampling; most of the difference is due to codes off the prior"),
+                    "the loss without sampling; most of the difference is due to codes that do not "
+                    "follow the prior"),
             Measure("generated_confidence", "Share of confident images", 3, "higher",
                     "share of decoded prior samples that the classifier gives a class with 90 % "
                     "or more"),
