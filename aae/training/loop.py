@@ -228,7 +228,7 @@ class Training:
         so far: otherwise a short training would mostly return its initial weights.
         """
         constant = min(self.settings.average * self.steps_per_epoch, self.step / 10)
-        averages, weights = list(self.averaged.parameters()), list(self.model.parameters())
+        averages, weights = tuple(self.averaged.parameters()), tuple(self.model.parameters())
         if constant == 0 or self.step == self.average_every:  # the first time
             torch._foreach_copy_(averages, weights)
         else:
