@@ -71,7 +71,8 @@ class Training:
         self.batch_size = settings.batch_size  # of the current batch, over all processes
         self.totals: dict[str, Tensor] = {}  # of the losses in this epoch
         self.averaged = copy.deepcopy(model)
-        self.average_every = min(AVERAGE_EVERY, self.steps_per_epoch)
+        # The steps from the last update of the average but one to the end of an epoch.
+        self.last_average = (self.steps_per_epoch - 1) % AVERAGE_EVERY + 1
         self.optimisers = {phase.name: self._optimiser(phase) for phase in phases}
         self.schedulers = {
             name: LambdaLR(optimiser, self._rate_factor)
@@ -146,8 +147,8 @@ class Training:
                 sum_over_ranks(list(losses.values()))
                 self.step += 1
                 # The end of an epoch counts, since the validation there uses the average.
-                if self.step % self.steps_per_epoch % self.average_every == 0:
-                    self._move_average()
+                if (taken := self.step % self.steps_per_epoch) % AVERAGE_EVERY == 0:
+                    self._move_average(AVERAGE_EVERY if taken else self.last_average)
                 for scheduler in self.schedulers.values():
                     scheduler.step()
                 if not on_gpu:  # reading a value would wait for the GPU
@@ -221,18 +222,18 @@ class Training:
         )
 
     @torch.no_grad()
-    def _move_average(self) -> None:
-        """Move the averaged weights towards the current ones.
+    def _move_average(self, steps: int) -> None:
+        """Move the averaged weights towards the current ones, for a number of steps since the last.
 
         The time constant is ``average`` epochs, but at the start at most a tenth of the steps taken
         so far: otherwise a short training would mostly return its initial weights.
         """
         constant = min(self.settings.average * self.steps_per_epoch, self.step / 10)
         averages, weights = tuple(self.averaged.parameters()), tuple(self.model.parameters())
-        if constant == 0 or self.step == self.average_every:  # the first time
+        if constant == 0 or self.step == steps:  # the first time
             torch._foreach_copy_(averages, weights)
         else:
-            share = 1 - math.exp(-self.average_every / constant)
+            share = 1 - math.exp(-steps / constant)
             torch._foreach_lerp_(averages, weights, share)
 
     def _rate_factor(self, step: int) -> float:

@@ -357,20 +357,32 @@ def test_the_discriminator_takes_its_steps_on_different_prior_samples(make_train
     assert len({samples.numpy().tobytes() for samples in seen}) == 3
 
 
-def test_the_averaged_weights_are_moving_averages_with_a_time_constant_in_epochs(make_training):
-    """By hand, from the weights at the end of every epoch; each epoch has one step."""
+@pytest.mark.parametrize("batch_size", [100, 15, 10])
+def test_the_averaged_weights_are_moving_averages_with_a_time_constant_in_epochs(
+    make_training, batch_size
+):
+    """By hand: an update every fifth step and after an epoch."""
     training = make_training(
-        train_aae__batch_size=100, train_aae__average=2.0, train_aae__epochs=40
+        train_aae__batch_size=batch_size, train_aae__average=2.0, train_aae__epochs=40
     )
-    weight = training.model.decoder.layers[0].weight
-    expected = None
-    for losses in training.epochs():
-        constant = min(2.0, losses["epoch"] / 10)
-        share = 1.0 if expected is None else 1 - math.exp(-1 / constant)
-        now = weight.detach().double()
-        expected = now.clone() if expected is None else torch.lerp(expected, now, share)
+    steps, weight = training.steps_per_epoch, training.model.decoder.layers[0].weight
+    average, updated = torch.zeros_like(weight, dtype=torch.double), 0
+
+    def update():
+        nonlocal average, updated
+        constant = min(2.0 * steps, training.step / 10)
+        share = 1.0 if updated == 0 else 1 - math.exp(-(training.step - updated) / constant)
+        average = torch.lerp(average, weight.detach().double(), share)
+        updated = training.step
+
+    def between_steps():
+        if training.step % steps and training.step % steps % 5 == 0:
+            update()
+
+    for _ in training.epochs(between_steps):
+        update()
         found = training.averaged.decoder.layers[0].weight.detach()
-        torch.testing.assert_close(found.double(), expected, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(found.double(), average, atol=1e-6, rtol=1e-5)
     assert not torch.allclose(found, weight, atol=1e-5)
 
 
