@@ -45,8 +45,10 @@ class _Section(BaseModel):
 class Data(_Section):
     """The images and their splits."""
 
-    source: Literal["mnist-5k", "mnist", "fashion-mnist"]
+    source: Annotated[str, Field(min_length=1)]
     root: str
+    size: Annotated[int, Field(ge=8, le=512)] | None
+    channels: Literal[1, 3] | None
     test_share: Fraction
     validation_share: Fraction
 
@@ -107,9 +109,11 @@ class Augment(_Section):
 
 
 class Network(_Section):
-    """Sizes of the hidden layers."""
+    """The kind of the networks, and the sizes of their hidden layers."""
 
+    kind: Annotated[str, Field(min_length=1)]
     hidden: Layers
+    channels: Layers
     discriminator_hidden: Layers
 
 

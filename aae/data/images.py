@@ -10,21 +10,21 @@ from aae.errors import DataError
 
 @dataclass(frozen=True)
 class Images:
-    """Labelled images.
+    """Images, with labels if they have any.
 
     Attributes:
         images: uint8 [N, C, H, W].
-        labels: uint8 [N], the index of each image's class.
+        labels: uint8 [N], the index of each image's class; None without labels.
     """
 
     images: Tensor
-    labels: Tensor
+    labels: Tensor | None
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, indices: Tensor) -> "Images":
-        return Images(self.images[indices], self.labels[indices])
+        return Images(self.images[indices], None if self.labels is None else self.labels[indices])
 
 
 @dataclass(frozen=True)

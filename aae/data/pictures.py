@@ -1,0 +1,139 @@
+"""Picture files: any mode and size of Pillow's formats, to uint8 images [C, H, W]."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import joblib
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from aae.errors import DataError
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
+# Modes of Pillow without colour.
+GREY = {"1", "L", "LA", "La", "I", "F"}
+# The most pixels of a picture: larger ones are damaged, or made to exhaust the memory.
+LARGEST = 100_000_000
+# Files in one chunk of work.
+CHUNK = 256
+
+
+def read_picture(path: Path, shape: tuple[int, int, int]) -> Tensor:
+    """Read a picture file as the uint8 image [C, H, W] that its viewer would show.
+
+    A picture of another size is cropped in its centre to the proportions of ``shape`` and resized
+    with antialiasing. The rotation in its EXIF data is carried out, and transparent parts are
+    white.
+
+    Args:
+        path: the file.
+        shape: channels (1 or 3), height and width.
+
+    Raises:
+        DataError: if the file is not a picture that can be read; the message names the reason.
+    """
+    with _opened(path) as picture:
+        return to_image(ImageOps.exif_transpose(picture), shape)
+
+
+def to_image(picture: Image.Image, shape: tuple[int, int, int]) -> Tensor:
+    """Return an open picture as a uint8 image [C, H, W]: see :func:`read_picture`."""
+    channels, height, width = shape
+    picture = _eight_bits(picture)
+    if picture.has_transparency_data:
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture.convert("RGBA"))
+    picture = picture.convert("L" if channels == 1 else "RGB")
+    if picture.size != (width, height):
+        picture = ImageOps.fit(picture, (width, height), Image.Resampling.BICUBIC)
+    array = np.array(picture).reshape(height, width, channels)
+    return torch.from_numpy(array).permute(2, 0, 1).contiguous()
+
+
+def picture_shape(path: Path) -> tuple[int, int, int]:
+    """Return channels (1 or 3), height and width of a picture file, from its header.
+
+    Raises:
+        DataError: if the file has no header of a picture.
+    """
+    with _opened(path) as picture:
+        width, height = picture.size
+        # Orientations 5 to 8 of EXIF turn the picture by 90 degrees.
+        if picture.getexif().get(0x0112, 1) >= 5:
+            width, height = height, width
+        grey = picture.mode in GREY or picture.mode.startswith("I;16")
+        return 1 if grey else 3, height, width
+
+
+def in_parallel(
+    function: Callable, items: Sequence, on_error: Callable[[object, DataError], None]
+) -> Iterator[list]:
+    """Yield the results of a function of many items, in order and in chunks, from all cores.
+
+    Args:
+        function: decodes one item. Pillow releases Python's lock while it decodes.
+        items: its arguments.
+        on_error: is told of every item whose function raises a :class:`aae.errors.DataError`; the
+            item then has no result.
+    """
+
+    def attempt(item: object) -> tuple[object, object | None, DataError | None]:
+        try:
+            return item, function(item), None
+        except DataError as error:
+            return item, None, error
+
+    with ThreadPoolExecutor(joblib.cpu_count()) as pool:
+        for start in range(0, len(items), CHUNK):
+            found = []
+            for item, result, error in pool.map(attempt, items[start : start + CHUNK]):
+                if error is None:
+                    found.append(result)
+                else:
+                    on_error(item, error)
+            yield found
+
+
+def refusal(errors: Iterable[tuple[Path, str]], most: int = 10) -> str:
+    """Return one message for files that cannot be read: the first ten, and how many more."""
+    named = [f"{path}: {reason}" for path, reason in errors]
+    more = f"; and {len(named) - most} more" if len(named) > most else ""
+    return "; ".join(named[:most]) + more
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open a picture, and turn the errors of damaged files, which have many types, into one."""
+    try:
+        with Image.open(path) as picture:
+            width, height = picture.size
+            if width * height > LARGEST:
+                raise DataError(f"it has {width} × {height} pixels; {LARGEST} are the most")
+            yield picture
+    except DataError:
+        raise
+    except UnidentifiedImageError as error:
+        raise DataError("it is not a picture") from error
+    except OSError as error:
+        raise DataError(error.strerror or str(error)) from error
+    except Exception as error:
+        raise DataError(str(error) or type(error).__name__) from error
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """Return a picture with 8 bits a channel. (Pillow's own conversion would clip other values.)"""
+    if picture.mode == "F":
+        values = np.asarray(picture)
+        if not ((values >= 0) & (values <= 1)).all():
+            raise DataError("its floats are not all from 0 to 1")
+        return Image.fromarray(np.rint(255 * values).astype(np.uint8))
+    if picture.mode == "I" or picture.mode.startswith("I;16"):
+        values = np.asarray(picture)
+        if values.min() < 0 or values.max() > 65535:
+            raise DataError("its values have more than 16 bits")
+        return Image.fromarray(np.rint(values / 257).astype(np.uint8))
+    return picture
