@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from aae.pipeline.stage import set_arithmetic
-from aae.data import Images, read_source, split_source
+from aae.data import Images, in_memory, read_source, split_source
 from aae.evaluation.generation import parzen_log_likelihoods
 from aae.models import Model
 from aae.models.networks import pixels
@@ -50,7 +50,8 @@ def main() -> None:
     params = changed_params(
         ROOT / "params.yaml", ["data.source=mnist", "latent_dim=8", "prior=gaussian", *options.set]
     )
-    splits = split_source(read_source("mnist", options.root), params.data, params.seed)
+    data = params.data.model_copy(update={"root": str(options.root)})
+    splits = in_memory(split_source(read_source(data), data, params.seed))
     train, validation = splits["train"].images, splits["validation"].images
     ae = trained(autoencoder_training(params, train, validation), "autoencoder")
     aae = trained(adversarial_training(params, train, validation, ae), "adversarial autoencoder")

@@ -32,7 +32,8 @@ from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.table import Table
 
 from aae.pipeline.stage import set_arithmetic
-from aae.data import Images, read_source, split_source
+from aae.data import Images, in_memory, read_source, split_source
+from aae.data.images import Part
 from aae.errors import ParameterError
 from aae.evaluation.evaluation import Evaluation
 from aae.files import tree_digest
@@ -248,16 +249,18 @@ def train_aae(params: Params, images: str, autoencoder: Path) -> dict:
 
 def prepare(params: Params, images: str) -> tuple[dict[str, Images], tuple[str, ...]]:
     """Return the pipeline's splits and the class names; or splits without its test images."""
-    source = read_source(params.data.source, (ROOT / params.data.root).expanduser())
-    splits = split_source(source, params.data, params.seed)
+    source = read_source(params.data)
+    splits = in_memory(split_source(source, params.data, params.seed))
     if images == "validation":
         train, validation = splits["train"], splits["validation"]
-        seen = Images(
+        seen = Part.of(
             torch.cat([train.images, validation.images]),
-            torch.cat([train.labels, validation.labels]),
+            train.labels if train.labels is None else torch.cat([train.labels, validation.labels]),
+            source.train.shape,
         )
         apart = params.data.model_copy(update={"test_share": 0.25})
-        splits = split_source(replace(source, train=seen, test=None), apart, params.seed)
+        source = replace(source, train=seen, test=None)
+        splits = in_memory(split_source(source, apart, params.seed))
     return splits, source.class_names
 
 

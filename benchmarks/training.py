@@ -63,7 +63,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from aae.pipeline.stage import set_arithmetic
-from aae.data import read_source
+from aae.data.published import read_published
 from aae.errors import DataError, ParameterError
 from aae.params import Device, Precision
 from aae.seeding import stream
@@ -360,7 +360,7 @@ def wait_for_device() -> None:
 def read_images(folder: Path | None) -> Tensor:
     """Return 60,000 uint8 images [N, 1, 28, 28]: MNIST's below a folder, or random bytes."""
     if folder:
-        return read_source("mnist", folder).train.images
+        return read_published("mnist", folder)[0][0]
     return torch.randint(
         256, (COUNT, *IMAGE_SHAPE), dtype=torch.uint8, generator=stream(0, "random images")
     )

@@ -13,7 +13,7 @@ import torch
 from ruamel.yaml import YAML
 
 from aae.models import Model
-from aae.params import Params, Posterior, Precision
+from aae.params import Data, Params, Posterior, Precision
 from aae.priors import Prior, chosen_prior, make_distribution
 from aae.training import Training
 from aae.training.batches import Batches
@@ -96,6 +96,12 @@ def make_digits(count: int) -> torch.Tensor:
     for k, (row, column) in enumerate(((0, 0), (0, 2), (2, 0))):
         images[k::3, :, row : row + 2, column : column + 2] += 180
     return images.to(torch.uint8)
+
+
+def data_settings(source: str, root: Path | str = "unused", **changes: Any) -> Data:
+    """The section ``data`` of params.yaml for a source."""
+    values = {"size": None, "channels": None, "test_share": 0.2, "validation_share": 0.1}
+    return Data.model_validate({"source": source, "root": str(root), **values, **changes})
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:

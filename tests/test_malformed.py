@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 from safetensors.torch import save
-from support import ROOT
+from support import ROOT, data_settings
 
 from aae.data import Source, check_source, read_source
 from aae.errors import AAEError, DataError, ModelError, ParameterError, SnapshotError
@@ -163,7 +163,7 @@ def damage(content: bytes, data: st.DataObject) -> bytes:
 
 
 def read_checked(root: Path) -> Source:
-    source = read_source("mnist", root)
+    source = read_source(data_settings("mnist", root))
     check_source(source)
     return source
 
@@ -180,8 +180,8 @@ def test_idx_files(data, mnist_root):
         if source is not None:
             # A changed grey value or class cannot be detected; every other damage can.
             assert len(damaged) >= len(content)
-            assert source.train.images.shape == (200, 1, 28, 28)
-            assert source.test.images.shape == (50, 1, 28, 28)
+            assert (len(source.train), source.train.shape) == (200, (1, 28, 28))
+            assert (len(source.test), source.test.shape) == (50, (1, 28, 28))
         assert (raw / name).read_bytes() == damaged
 
 

@@ -1,9 +1,11 @@
 """Picture files: any mode and size of Pillow's formats, to uint8 images [C, H, W]."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -69,40 +71,61 @@ def picture_shape(path: Path) -> tuple[int, int, int]:
         return 1 if grey else 3, height, width
 
 
-def in_parallel(
-    function: Callable, items: Sequence, on_error: Callable[[object, DataError], None]
-) -> Iterator[list]:
-    """Yield the results of a function of many items, in order and in chunks, from all cores.
+def resized(images: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """Return uint8 images [N, C, H, W] in another shape, as :func:`read_picture` does.
 
     Args:
-        function: decodes one item. Pillow releases Python's lock while it decodes.
-        items: its arguments.
-        on_error: is told of every item whose function raises a :class:`aae.errors.DataError`; the
-            item then has no result.
+        images: images with one or three channels.
+        shape: channels (1 or 3), height and width.
     """
+    if images.shape[1:] == shape:
+        return images
 
-    def attempt(item: object) -> tuple[object, object | None, DataError | None]:
-        try:
-            return item, function(item), None
-        except DataError as error:
-            return item, None, error
+    def convert(image: Tensor) -> Tensor:
+        array = image.permute(1, 2, 0).numpy()
+        return to_image(Image.fromarray(array.squeeze(2) if array.shape[2] == 1 else array), shape)
 
     with ThreadPoolExecutor(joblib.cpu_count()) as pool:
-        for start in range(0, len(items), CHUNK):
-            found = []
-            for item, result, error in pool.map(attempt, items[start : start + CHUNK]):
+        return torch.stack(list(pool.map(convert, images)))
+
+
+def in_parallel(
+    function: Callable[[Path], Any],
+    paths: Sequence[Path],
+    on_error: Callable[[Path, DataError], None],
+) -> Iterator:
+    """Yield the results of a function of many files, in order, computed on all cores.
+
+    Args:
+        function: reads one file. Pillow releases Python's lock while it decodes.
+        paths: the files.
+        on_error: is told of every file for which the function raises a
+            :class:`aae.errors.DataError`; the file then has no result.
+    """
+
+    def attempt(path: Path) -> tuple[Path, Any, DataError | None]:
+        try:
+            return path, function(path), None
+        except DataError as error:
+            return path, None, error
+
+    with warnings.catch_warnings(), ThreadPoolExecutor(joblib.cpu_count()) as pool:
+        warnings.simplefilter(
+            "ignore"
+        )  # Pillow warns of oddities in files that it reads all the same
+        # The pool computes results as fast as it can, and all of them might not fit in memory.
+        for start in range(0, len(paths), CHUNK):
+            for path, result, error in pool.map(attempt, paths[start : start + CHUNK]):
                 if error is None:
-                    found.append(result)
+                    yield result
                 else:
-                    on_error(item, error)
-            yield found
+                    on_error(path, error)
 
 
-def refusal(errors: Iterable[tuple[Path, str]], most: int = 10) -> str:
+def refusal(errors: Sequence[tuple[Path, str]], most: int = 10) -> str:
     """Return one message for files that cannot be read: the first ten, and how many more."""
-    named = [f"{path}: {reason}" for path, reason in errors]
-    more = f"; and {len(named) - most} more" if len(named) > most else ""
-    return "; ".join(named[:most]) + more
+    named = "; ".join(f"{path}: {reason}" for path, reason in errors[:most])
+    return f"{named}; and {len(errors) - most} more" if len(errors) > most else named
 
 
 @contextmanager

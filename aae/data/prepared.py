@@ -1,37 +1,52 @@
 """The prepared data on disk.
 
 Prepared data are a folder with a `meta.json` and NumPy files: `train_images.npy`,
-`train_labels.npy` and the same for `validation` and `test`. Reading memory-maps the files, so that
-a stage holds only the parts in memory that it uses.
+`train_labels.npy` (if there are labels) and the same for `validation` and `test`. Reading
+memory-maps the files, so that a stage holds only the parts in memory that it uses.
 """
 
 import json
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from aae.data.images import Images
+from aae.data.images import Images, Source
+from aae.data.splits import Split, read_splits
 from aae.errors import DataError
-from aae.files import replacing, tree_digest
+from aae.files import replacing, tree_digest, write_text
+from aae.workspace import project_root
 
 PREPARED = Path("data/prepared")
 PREPARE_AGAIN = "run `dvc repro --force prepare_data`"
 
 
-def write_prepared(splits: dict[str, Images], source: str, class_names: tuple[str, ...]) -> None:
-    """Replace the folder data/prepared as a whole."""
-    with replacing(PREPARED) as folder:
+def write_prepared(splits: Mapping[str, Split], source: Source) -> None:
+    """Replace the folder data/prepared as a whole; only some images are in memory at a time.
+
+    Raises:
+        DataError: if images of the source cannot be read; the folder is then as it was.
+    """
+    with replacing(PREPARED) as folder, ExitStack() as stack:
         folder.mkdir()
-        for name, part in splits.items():
-            np.save(folder / f"{name}_images.npy", part.images.numpy())
-            np.save(folder / f"{name}_labels.npy", part.labels.numpy())
+        files = {}
+        for name, split in splits.items():
+            shape = (len(split), *split.part.shape)
+            files[name] = stack.enter_context((folder / f"{name}_images.npy").open("wb"))
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(files[name], header)
+            if split.labels is not None:
+                np.save(folder / f"{name}_labels.npy", split.labels.numpy())
+        for name, images in read_splits(splits):
+            files[name].write(images.numpy().tobytes())
         meta = {
-            "source": source,
-            "class_names": class_names,
-            "image_shape": list(splits["train"].images.shape[1:]),
-            "counts": {name: len(part) for name, part in splits.items()},
+            "source": source.name,
+            "class_names": source.class_names,
+            "image_shape": list(source.train.shape),
+            "counts": {name: len(split) for name, split in splits.items()},
         }
         (folder / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
 
@@ -45,12 +60,14 @@ def read_prepared(split: str) -> Images:
     Raises:
         DataError: if the files are missing or damaged.
     """
-    images = _read_array(PREPARED / f"{split}_images.npy")
-    labels = _read_array(PREPARED / f"{split}_labels.npy")
-    if images.ndim != 4 or len(images) != len(labels):
+    images, labels = _read_array(PREPARED / f"{split}_images.npy"), None
+    if prepared_meta()["class_names"]:
+        labels = _read_array(PREPARED / f"{split}_labels.npy")
+    if images.ndim != 4 or (labels is not None and len(images) != len(labels)):
         raise DataError(
-            f"{PREPARED}: {split} images {list(images.shape)} and labels {list(labels.shape)} "
-            f"do not belong together; {PREPARE_AGAIN}"
+            f"{PREPARED}: {split} images {list(images.shape)} and labels "
+            f"{None if labels is None else list(labels.shape)} do not belong together; "
+            f"{PREPARE_AGAIN}"
         )
     return Images(images, labels)
 
@@ -82,3 +99,18 @@ def prepared_meta() -> dict:
 def prepared_digest() -> str:
     """Return the SHA-256 of the prepared data."""
     return tree_digest(PREPARED)
+
+
+def is_prepared(key: str) -> bool:
+    """Return whether data/prepared is what :func:`remember_prepared` saw under a key."""
+    memo = _memo(key)
+    return memo.is_file() and PREPARED.is_dir() and memo.read_text() == prepared_digest()
+
+
+def remember_prepared(key: str) -> None:
+    """Remember that data/prepared, as it is, was made of what a key stands for."""
+    write_text(_memo(key), prepared_digest())
+
+
+def _memo(key: str) -> Path:
+    return project_root(Path.cwd()) / ".dvc" / "tmp" / "prepared" / key

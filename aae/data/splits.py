@@ -1,10 +1,13 @@
 """The split of a source into training, validation and test images."""
 
 import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from aae.data.images import Images, Source
+from aae.data.images import Images, Part, Source
 from aae.errors import DataError
 from aae.params import Data
 from aae.seeding import stream
@@ -12,7 +15,29 @@ from aae.seeding import stream
 SPLITS = ("train", "validation", "test")
 
 
-def split_source(source: Source, data: Data, seed: int) -> dict[str, Images]:
+@dataclass(frozen=True)
+class Split:
+    """Some of the images of a source.
+
+    Attributes:
+        part: the training or test images of the source.
+        rows: which of them, in ascending order.
+    """
+
+    part: Part
+    rows: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def labels(self) -> Tensor | None:
+        """The labels uint8 [n]; None without labels."""
+        labels = self.part.labels
+        return None if labels is None else labels[self.rows].to(torch.uint8)
+
+
+def split_source(source: Source, data: Data, seed: int) -> dict[str, Split]:
     """Split a source into train, validation and test, each with every class in proportion.
 
     If the source has separate test images, these are the test split.
@@ -23,31 +48,68 @@ def split_source(source: Source, data: Data, seed: int) -> dict[str, Images]:
         seed: the seed of params.yaml.
 
     Raises:
-        DataError: if a class is too small to be in every split.
+        DataError: if there are too few images, or a class is too small to be in every split.
     """
-    train, test = source.train, source.test
-    generator = stream(seed, "split")
-    if test is None:
+    train, generator = _all(source.train), stream(seed, "split")
+    if source.test:
+        test = _all(source.test)
+    else:
         train, test = _hold_out(train, data.test_share, "data.test_share", generator)
     train, validation = _hold_out(train, data.validation_share, "data.validation_share", generator)
     return {"train": train, "validation": validation, "test": test}
 
 
+def _all(part: Part) -> Split:
+    return Split(part, torch.arange(len(part)))
+
+
 def _hold_out(
-    images: Images, share: float, parameter: str, generator: torch.Generator
-) -> tuple[Images, Images]:
+    split: Split, share: float, parameter: str, generator: torch.Generator
+) -> tuple[Split, Split]:
     """Hold out a share of every class; both parts keep the order of the source."""
     kept, held_out = [], []
-    for label in images.labels.unique():
-        members = torch.nonzero(images.labels == label).flatten()
+    labels = split.labels
+    # Images without labels are split as one class.
+    classes = torch.zeros(len(split)) if labels is None else labels
+    for label in classes.unique():
+        members = split.rows[classes == label]
         count = math.floor(share * len(members) + 0.5)
         # The silhouette needs at least two images of each class.
         if not 1 < count < len(members) - 1:
+            whose = "" if labels is None else f" of class {int(label)}"
             raise DataError(
-                f"{parameter}: {share} of the {len(members)} images of class {int(label)} "
+                f"{parameter}: {share} of the {len(members)} images{whose} "
                 f"is {count}; both parts need at least two"
             )
         shuffled = members[torch.randperm(len(members), generator=generator)]
         held_out.append(shuffled[:count])
         kept.append(shuffled[count:])
-    return images[torch.cat(kept).sort().values], images[torch.cat(held_out).sort().values]
+    rest, part = (Split(split.part, torch.cat(rows).sort().values) for rows in (kept, held_out))
+    return rest, part
+
+
+def read_splits(splits: Mapping[str, Split]) -> Iterator[tuple[str, Tensor]]:
+    """Yield the images of all splits in parts, which follow each other in each split.
+
+    Every image of the source is read once.
+
+    Yields:
+        The name of a split, and some of its images, uint8 [n, C, H, W].
+    """
+    for part in {id(split.part): split.part for split in splits.values()}.values():
+        first = 0
+        own = {name: split.rows for name, split in splits.items() if split.part is part}
+        for images in part.read():
+            for name, rows in own.items():
+                low, high = torch.searchsorted(rows, torch.tensor([first, first + len(images)]))
+                if low < high:
+                    yield name, images[rows[low:high] - first]
+            first += len(images)
+
+
+def in_memory(splits: Mapping[str, Split]) -> dict[str, Images]:
+    """Return the images and labels of all splits."""
+    found: dict[str, list[Tensor]] = {name: [] for name in splits}
+    for name, images in read_splits(splits):
+        found[name].append(images)
+    return {name: Images(torch.cat(found[name]), split.labels) for name, split in splits.items()}

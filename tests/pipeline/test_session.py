@@ -8,7 +8,8 @@ import pytest
 from servers import Door
 from support import SIZES, make_digits, make_training
 
-from aae.data import Images, write_prepared
+from aae.data import Source, split_source, write_prepared
+from aae.data.images import Part
 from aae.models import Architecture, Model
 from aae.pipeline.session import Session, training_session
 
@@ -24,8 +25,9 @@ def interrupt() -> None:
 def train(repository, make_params):
     """Return a function that continues a training to its end or until it is killed."""
     digits = make_digits(60)
-    part = Images(digits, digits[:, 0, 0, 0] // 200)
-    write_prepared(dict.fromkeys(("train", "validation", "test"), part), "digits", ("0", "1"))
+    part = Part.of(digits, digits[:, 0, 0, 0] // 200, (1, 4, 4))
+    source = Source("digits", part, part, ("0", "1"))
+    write_prepared(split_source(source, make_params({}).data, 0), source)
     declared = 'deps: [data], params: [seed, prior, "priors.${prior}", train_aae.epochs]'
     (repository / "dvc.yaml").write_text(f"stages: {{train_aae: {{{declared}}}}}")
     params = make_params(

@@ -51,7 +51,8 @@ DAMAGE = {
             (
                 "stages/prepare_data.py",
                 "    write_prepared(",
-                '    splits["train"] = splits["train"][range(0, len(splits["train"]), 2)]\n'
+                '    half = splits["train"].rows[::2]\n'
+                '    splits["train"] = type(splits["train"])(splits["train"].part, half)\n'
                 "    write_prepared(",
             )
         ),
