@@ -50,7 +50,6 @@ print(len(read_params(PARAMS).priors) > 0, "sympy" in sys.modules)
         ({"seed": -1}, "seed: -1 is wrong"),
         ({"seed": None}, "seed: missing"),
         ({"sed": 1}, "sed: 'sed' is not a parameter; did you mean 'seed'?"),
-        ({"data.source": "mnst"}, "data.source: 'mnst' is not a choice; did you mean 'mnist'?"),
         ({"data.test_share": 1.0}, "data.test_share: 1.0 is wrong: Input should be less than 1"),
         ({"network.hidden": []}, "network.hidden: [] is wrong"),
         ({"network.hidden": [0]}, "network.hidden.0: 0 is wrong"),

@@ -145,8 +145,10 @@ def read_array(path: Path, data: Data, progress: ShowProgress = silent) -> Sourc
     """
     try:
         images, labels = _load(path)
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: {error}") from error
+    except DataError:
+        raise
+    except Exception as error:  # errors of many types for damaged files
+        raise DataError(f"{path}: {error or type(error).__name__}") from error
     channels_first = _channels_first(path, images)
     channels, height, width = channels_first(images[:1]).shape[1:]
     shape = (data.channels or channels, data.size or height, data.size or width)
@@ -173,7 +175,9 @@ def _load(path: Path) -> tuple[NDArray, NDArray | None]:
     with zipfile.ZipFile(path) as archive, TemporaryDirectory() as folder:
         found = {Path(name).stem: name for name in archive.namelist()}
         if "images" not in found:
-            raise KeyError(f"it has no array 'images', only {', '.join(found) or 'nothing'}")
+            raise DataError(
+                f"{path}: it has no array 'images', only {', '.join(found) or 'nothing'}"
+            )
         # A member of a zip file cannot be memory-mapped. The mapping outlives the file's name.
         images = np.load(
             archive.extract(found["images"], folder), mmap_mode="r", allow_pickle=False
