@@ -1,6 +1,7 @@
 """Measure how time and memory of the adversarial training grow with images, width and latent size.
 
     .venv/bin/python benchmarks/scaling.py [--steps 40] [--threads N]
+    .venv/bin/python benchmarks/scaling.py --pictures
 
 Times a number of steps of `aae.training.Training` with the adversarial phases, in batches of 100
 with the parameters of params.yaml, on random images that are memory-mapped as in a stage. The
@@ -16,6 +17,9 @@ reclaims it when memory is short. Neither includes the memory that the imports t
 the size of weights, gradients and moments of the three optimisers; *beyond* is the rest of the
 anonymous memory. *Validating* is the anonymous memory at the peak of the validation; *resident* is
 the peak of both kinds together. The benchmark runs on Linux only, whose /proc distinguishes them.
+
+With --pictures, the benchmark measures instead how time and memory of preparing images grow with
+their number: JPEG files of 96×96 pixels, in colour, which become images of 64×64 pixels.
 """
 
 import argparse
@@ -23,6 +27,7 @@ import itertools
 import json
 import math
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -34,8 +39,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import joblib
 import numpy as np
 import torch
+from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -49,6 +56,8 @@ IMAGE_SHAPE, BATCH = (1, 28, 28), 100
 COUNTS, WIDTHS, LATENT_DIMS = (5_000, 60_000, 600_000), (250, 1000, 2000, 4000), (2, 8, 64)
 # The values of the other two while one of the three changes.
 COUNT, WIDTH, LATENT_DIM = 60_000, 1000, 2
+# Numbers of pictures to prepare.
+PICTURES = (1_000, 10_000, 100_000)
 # The first steps find memory and caches empty.
 WARM_UP = 3
 # Limit in seconds for the steps of wide networks, and the number of steps that a median needs.
@@ -110,7 +119,9 @@ def main() -> None:
     parser.add_argument(
         "--processor-time", action="store_true", help="measure processor time instead"
     )
-    # For the child process that measures one configuration.
+    parser.add_argument("--pictures", action="store_true", help="measure the preparation of images")
+    # For the child processes, which measure one configuration or one folder of pictures.
+    parser.add_argument("--prepare", help=argparse.SUPPRESS)
     parser.add_argument("--measure", nargs=3, type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.steps < ENOUGH:
@@ -119,6 +130,12 @@ def main() -> None:
         clock = time.process_time if options.processor_time else time.perf_counter
         measured = measure(Configuration(*options.measure), options.steps, clock)
         print(json.dumps(vars(measured)))
+        return
+    if options.prepare:
+        print(json.dumps(prepare(options.prepare)))
+        return
+    if options.pictures:
+        measure_pictures()
         return
     if not Path("/proc/self/status").exists():
         sys.exit("error: /proc/self/status is missing: this benchmark runs on Linux only")
@@ -147,6 +164,46 @@ def main() -> None:
     validating = [results[it].validating - results[it].anonymous for it in by_count]
     grown = (validating[-1] - validating[0]) / (COUNTS[-1] - COUNTS[0]) * 10
     print(f"the validation needs {grown / 28 / 28:.1f} bytes more per pixel of its images")
+
+
+def measure_pictures() -> None:
+    """Print time and memory of preparing more and more pictures."""
+    table = Table(title=f"{joblib.cpu_count()} cores")
+    for heading in ("pictures", "images", "time", "a picture", "memory at the peak"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder, random = Path(name), np.random.default_rng(0)
+        (folder / "pictures").mkdir()
+        for fewer, count in itertools.pairwise((0, *PICTURES)):
+            for number in range(fewer, count):
+                colours = random.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+                picture = Image.fromarray(colours).resize((96, 96), Image.Resampling.BICUBIC)
+                picture.save(folder / "pictures" / f"{number:06}.jpg")
+            words = [sys.executable, str(Path(__file__).resolve()), "--prepare", "pictures"]
+            result = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+            if result.returncode:
+                sys.exit(f"error: {result.stderr}")
+            seconds, memory = json.loads(result.stdout.splitlines()[-1])
+            table.add_row(
+                f"{count:,}", f"{count * 64 * 64 * 3 / MEGABYTE:.0f} MiB", f"{seconds:.1f} s",
+                f"{seconds / count * 1e6:.0f} µs", f"{memory / MEGABYTE:.0f} MiB",
+            )  # fmt: skip
+    Console(width=140).print(table)
+
+
+def prepare(folder: str) -> tuple[float, int]:
+    """Prepare the pictures of a folder; return seconds, and bytes of memory at the peak."""
+    from aae.data import read_source, split_source, write_prepared
+    from aae.params import Data
+
+    settings = Data(
+        source=folder, root="", size=64, channels=3, test_share=0.2, validation_share=0.1
+    )
+    start = time.perf_counter()
+    source = read_source(settings)
+    write_prepared(split_source(source, settings, 0), source)
+    seconds = time.perf_counter() - start
+    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def print_table(results: dict[Configuration, Measured], title: str) -> None:

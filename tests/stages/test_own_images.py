@@ -1,0 +1,79 @@
+"""The pipeline on a user's own images, and what happens when these change."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from projects import SMALL, commit, copy_project, run, wait_for_queue
+
+
+def write_pictures(folder: Path, classes: tuple[str, ...], count: int = 60) -> Path:
+    """Write colour pictures of several sizes into a folder for each class, or all into one."""
+    rng = np.random.default_rng(0)
+    for number, name in enumerate(classes):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for k in range(count):
+            height, width = rng.integers(16, 40, 2)
+            picture = rng.integers(0, 100, (height, width, 3), dtype=np.uint8)
+            picture[: height // 2, :, number] += 150
+            Image.fromarray(picture).save(folder / name / f"{number}-{k:03}.jpg")
+    return folder
+
+
+def prepared(project: Path) -> dict:
+    return json.loads((project / "data" / "prepared" / "meta.json").read_text())
+
+
+def counts_of(project: Path, experiment: str) -> dict:
+    """The numbers of images with which an experiment ran in a copy of the project."""
+    refs = run(["git", "for-each-ref", "--format=%(refname)", "refs/exps"], project).stdout.split()
+    (ref,) = [ref for ref in refs if ref.endswith(f"/{experiment}")]
+    return json.loads(run(["git", "show", f"{ref}:reports/provenance.json"], project).stdout)[
+        "data"
+    ]["counts"]
+
+
+@pytest.mark.slow
+def test_one_picture_more_prepares_the_images_again_and_trains_again(tmp_path):
+    pictures = write_pictures(tmp_path / "pictures", ("red", "green"))
+    changes = {"data.source": str(pictures), "data.size": 16}
+    project = copy_project(tmp_path / "project", SMALL | changes)
+    run(["dvc", "repro"], project)
+    assert prepared(project)["counts"] == {"train": 86, "validation": 10, "test": 24}
+    commit(project, "results")
+
+    again = run(["dvc", "repro"], project).stdout
+    assert again.count("didn't change, skipping") == 4
+    assert run(["git", "status", "--porcelain"], project).stdout == ""
+
+    (pictures / "red" / "new.jpg").write_bytes((pictures / "red" / "0-000.jpg").read_bytes())
+    run(["dvc", "exp", "run", "--temp", "--name", "temporary"], project)
+    run(["dvc", "exp", "run", "--queue", "--name", "queued"], project)
+    run(["dvc", "queue", "start"], project)
+    assert "Success" in wait_for_queue(project)
+    for name in ("temporary", "queued"):
+        assert counts_of(project, name) == {"train": 87, "validation": 10, "test": 24}
+    assert prepared(project)["counts"]["train"] == 86, "experiments in copies change nothing here"
+
+    (pictures / "red" / "0-001.jpg").write_bytes((pictures / "red" / "0-000.jpg").read_bytes())
+    output = run(["dvc", "repro"], project).stdout
+    assert prepared(project)["counts"] == {"train": 87, "validation": 10, "test": 24}
+    assert "didn't change, skipping" not in output
+
+
+@pytest.mark.slow
+def test_images_that_dvc_tracks_are_read_and_watched_too(tmp_path):
+    project = copy_project(tmp_path / "project", SMALL | {"data.size": 16})
+    write_pictures(project / "data" / "photos", ("",), count=120)
+    run(["dvc", "add", "data/photos"], project)
+    commit(project, "photos")
+    run(["dvc", "exp", "run", "-S", "data.source=data/photos"], project)
+    assert prepared(project) == {
+        "source": "photos", "class_names": [], "image_shape": [3, 16, 16],
+        "counts": {"train": 86, "validation": 10, "test": 24},
+    }  # fmt: skip
+    (project / "data" / "photos" / "0-000.jpg").unlink()
+    output = run(["dvc", "repro", "prepare_data"], project).stdout
+    assert "85 train" in output
