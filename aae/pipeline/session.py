@@ -52,16 +52,16 @@ class Session:
             self.run.log_epoch(losses)
         if after_epoch and not self.snapshots.resumed:
             after_epoch(0)
-        epochs = self.training.epochs(self._between_steps)
+
+        def save_snapshot() -> None:
+            self.snapshots.save_when_due()
+
+        epochs = self.training.epochs(save_snapshot)
         for losses in show_epochs(epochs, self.training.settings.epochs, self.stage):
             history.append(losses)
             self.run.log_epoch(losses)
             if after_epoch:
                 after_epoch(len(history))
-
-    def _between_steps(self) -> None:
-        # The run comes first, because epochs before a snapshot are not recorded again.
-        self.snapshots.save_when_due(self.run.keep)
 
 
 def follow(training: Training) -> None:

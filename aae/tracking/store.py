@@ -168,31 +168,35 @@ class Store:
                 for run in self.client.search_runs([self.experiment], chosen):
                     self.client.set_terminated(run.info.run_id, "KILLED")
 
-    def write(self, run: RunInfo, records: list["Record"]) -> None:
-        """Write records to a run; a record leaves the list when it is in the store.
-
-        Args:
-            run: identifies the run. A new run is created; its ``id`` and ``resumed`` are set.
-            records: the records, in order.
+    def open(self, run: RunInfo) -> str:
+        """Find a run or else create it, and return its id; sets ``id`` and ``resumed``.
 
         Raises:
-            StoreAwayError: if the store does not answer; the list then holds the unwritten records.
-            TrackingError: if the store rejects a record.
+            StoreAwayError: if the store does not answer.
+            TrackingError: if the store rejects the run.
         """
         with _errors():
-            if run.id is None:
-                found = run.find and self.client.search_runs([self.experiment], run.find)
-                if found:
-                    run.id, run.resumed = found[0].info.run_id, True
-                    if not self.is_finished(run.id):
-                        self.client.update_run(run.id, status="RUNNING")
-                        Values(tags=run.tags).write(self, run.id, True)
-                else:
-                    new = self.client.create_run(self.experiment, run.start, run.tags, run.name)
-                    run.id = new.info.run_id
-            while records:
-                records[0].write(self, run.id, run.resumed)
-                del records[0]
+            found = run.find and self.client.search_runs([self.experiment], run.find)
+            if found:
+                run.id, run.resumed = found[0].info.run_id, True
+                if not self.is_finished(run.id):
+                    self.client.update_run(run.id, status="RUNNING")
+                    Values(tags=run.tags).write(self, run.id, True)
+            else:
+                new = self.client.create_run(self.experiment, run.start, run.tags, run.name)
+                run.id = new.info.run_id
+            return run.id
+
+    def write(self, run: RunInfo, record: "Record") -> None:
+        """Write a record to a run, which is opened if its id is not known yet.
+
+        Raises:
+            StoreAwayError: if the store does not answer.
+            TrackingError: if the store rejects the run or the record.
+        """
+        run_id = run.id or self.open(run)
+        with _errors():
+            record.write(self, run_id, run.resumed)
 
     def is_finished(self, run_id: str) -> bool:
         """Return whether a run has ended as FINISHED."""

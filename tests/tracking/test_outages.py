@@ -21,7 +21,7 @@ from tracking_example import EPOCHS, train
 from aae.errors import StoreAwayError, TrackingError
 from aae.tracking.run import Run, evaluation_run
 from aae.tracking.spool import save_spooled, sync
-from aae.tracking.store import RunInfo, connect
+from aae.tracking.store import RunInfo, Text, connect
 
 
 def evaluate(weights: Path, then: Callable[[Run], None] = lambda _: None) -> None:
@@ -416,7 +416,7 @@ def test_ctrl_c_ends_an_upload_that_waits(repository):
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         settings = {"MLFLOW_TRACKING_URI": address, "MLFLOW_EXPERIMENT_NAME": "aae"}
         spooled_run = RunInfo(f"{address}, experiment aae", "", {}, 0)
-        save_spooled(repository / "mlflow-spool" / "one", spooled_run, [])
+        save_spooled(repository / "mlflow-spool" / "one", spooled_run, Text("", "a.txt"))
         process = start(["aae", "sync"], repository, **settings)
         silent.accept()
         process.send_signal(signal.SIGINT)
