@@ -106,10 +106,6 @@ class Run:
         self._record(store.Text(histogram.to_csv(index=False), f"{prefix}latent_histogram.csv"))
         self._record(store.Files(figures, f"{prefix}figures"))
 
-    def end(self, status: str) -> None:
-        """End the run: FINISHED, FAILED or KILLED."""
-        self._record(store.End(status, now()))
-
     def upload_older(self) -> None:
         """Upload the records of earlier stages, since this run may continue one of their runs."""
         if not spooled(self.root):
@@ -122,16 +118,18 @@ class Run:
             for reason in left:
                 warn(reason)
 
-    def close(self, at_once: bool = False) -> None:
-        """Upload what is in the spool, after the records of earlier stages.
+    def close(self, status: str) -> None:
+        """End the run, then upload what is in the spool, after the records of earlier stages.
 
         Args:
-            at_once: do not wait again for a store that was unreachable.
+            status: FINISHED, FAILED, or KILLED by the user, who does not wait again for a store
+                that was unreachable.
         """
+        self._record(store.End(status, now()))
         if self.folder not in spooled(self.root):
             return
         try:
-            if at_once:
+            if status == "KILLED":
                 raise StoreAwayError("MLflow does not answer")
             sync(self.root)
             upload(self.root, self.folder)
@@ -220,18 +218,15 @@ def evaluation_run(weights: Path, stage: str, prior: str, seed: int) -> Iterator
 def _ended(run: Run) -> Iterator[Run]:
     """End a run with the block, as FINISHED, as KILLED after Ctrl-C, or as FAILED."""
     run.upload_older()
+    status = "FAILED"
     try:
         yield run
+        status = "FINISHED"
     except KeyboardInterrupt:
-        run.end("KILLED")
-        run.close(at_once=True)
+        status = "KILLED"
         raise
-    except BaseException:
-        run.end("FAILED")
-        run.close()
-        raise
-    run.end("FINISHED")
-    run.close()
+    finally:
+        run.close(status)
 
 
 def _new_run(stage: str, prior: str, seed: int, found_by: Mapping[str, str]) -> store.RunInfo:

@@ -369,20 +369,35 @@ def _errors() -> Iterator[None]:
         yield
     except TrackingError:
         raise
-    except MlflowException as error:
-        if "database schema" in str(error):
+    except Exception as error:
+        if re.search("database schema|Can't locate revision", str(error)):
             raise TrackingError(_of_another_version(error)) from error
-        status = error.get_http_status_code()
-        _raise(error, status >= 500 or status == 429, outer, status)  # 429: too many requests
-    except RequestException as error:  # of an upload of files
-        status = 500 if error.response is None else error.response.status_code
-        _raise(error, status >= 500 or status == 429, outer, status)
-    except ImportError as error:  # this type of store needs another package
-        _raise(error, False, outer)
-    except Exception as error:  # a database or a bucket raises the errors of its own library
-        if "Can't locate revision" in str(error):
-            raise TrackingError(_of_another_version(error)) from error
-        _raise(error, True, outer)
+        status = _status(error)
+        if status < 500 and status != 429:  # 429: too many requests
+            hint = f"; {_HINTS[status]}" if status in _HINTS else ""
+            raise TrackingError(f"MLflow: {_shortened(error)}{hint}") from error
+        first: BaseException = error  # libraries wrap the cause in longer and longer messages
+        while (inner := first.__cause__ or first.__context__) not in (None, outer):
+            first = inner
+        reason = _shortened(error)
+        if isinstance(first, OSError) and first.strerror:
+            named = f"{first.filename}: " if first.filename is not None else ""
+            reason = f"{named}{first.strerror}"
+        elif isinstance(first, sqlite3.Error):
+            reason = str(first)
+        message = f"MLflow at {mlflow.get_tracking_uri()} does not answer ({reason})"
+        raise StoreAwayError(without_password(message)) from error
+
+
+def _status(error: Exception) -> int:
+    """Return the status of a server's answer, or the one that an error of a library amounts to."""
+    if isinstance(error, MlflowException):
+        return error.get_http_status_code()
+    if isinstance(error, RequestException) and error.response is not None:  # an upload of files
+        return error.response.status_code
+    # This type of store needs a package that is missing. All else is raised by the libraries of
+    # databases and buckets if these do not answer.
+    return 400 if isinstance(error, ImportError) else 500
 
 
 def _of_another_version(error: Exception) -> str:
@@ -395,25 +410,6 @@ def _of_another_version(error: Exception) -> str:
         f"MLflow's database {uri} is of a newer MLflow than {mlflow.__version__}, or of none: "
         "install that version, or set MLFLOW_TRACKING_URI to another database"
     )
-
-
-def _raise(
-    error: Exception, away: bool, outer: BaseException | None, status: int | None = None
-) -> None:
-    if not away:
-        hint = f"; {_HINTS[status]}" if status in _HINTS else ""
-        raise TrackingError(f"MLflow: {_shortened(error)}{hint}") from error
-    first: BaseException = error  # libraries wrap the cause in longer and longer messages
-    while (inner := first.__cause__ or first.__context__) not in (None, outer):
-        first = inner
-    reason = _shortened(error)
-    if isinstance(first, OSError) and first.strerror:
-        named = f"{first.filename}: " if first.filename is not None else ""
-        reason = f"{named}{first.strerror}"
-    elif isinstance(first, sqlite3.Error):
-        reason = str(first)
-    uri = mlflow.get_tracking_uri()
-    raise StoreAwayError(without_password(f"MLflow at {uri} does not answer ({reason})")) from error
 
 
 def _shortened(error: Exception) -> str:
