@@ -204,12 +204,12 @@ class Store:
 
     @cache  # noqa: B019, a store lives as long as its stage
     def steps(self, run_id: str, metric: str) -> set[int]:
-        """Return the steps at which a run has a metric."""
+        """Return the steps at which a run had a metric when it was resumed."""
         return {value.step for value in self.client.get_metric_history(run_id, metric)}
 
     @cache  # noqa: B019
     def images(self, run_id: str) -> set[tuple[str, str]]:
-        """Return names and epochs of those images of a run of which MLflow has both files."""
+        """Return names and epochs of images that a run had with both files when it was resumed."""
         paths = [Path(item.path) for item in self.client.list_artifacts(run_id, "images")]
         parts = [path.name.split("+") for path in paths if path.suffix == ".webp"]  # written last
         return {(name, epoch) for name, _, epoch, *_ in parts}
@@ -248,8 +248,6 @@ class Values:
             [entities.RunTag(name, text) for name, text in self.tags.items()],
             synchronous=True,  # also if the environment disagrees: a rejection must be known
         )
-        for name in metrics if resumed and self.step else ():
-            store.steps(run_id, name).add(self.step)
 
 
 @dataclass(frozen=True)
@@ -263,11 +261,10 @@ class Image:
 
     def write(self, store: Store, run_id: str, resumed: bool) -> None:
         """Write the image, unless the run has it."""
-        known = store.images(run_id) if resumed else set()
-        if (self.name, str(self.epoch)) not in known:
-            names = {"key": self.name, "step": self.epoch, "timestamp": self.time}
-            store.client.log_image(run_id, self.image, **names, synchronous=True)
-            known.add((self.name, str(self.epoch)))
+        if resumed and (self.name, str(self.epoch)) in store.images(run_id):
+            return
+        names = {"key": self.name, "step": self.epoch, "timestamp": self.time}
+        store.client.log_image(run_id, self.image, **names, synchronous=True)
 
 
 @dataclass(frozen=True)
