@@ -22,7 +22,7 @@ from aae.files import write_json, write_text
 from aae.params import PARAMS
 from aae.pipeline.parameters import read_params
 from aae.regression.comparison import HOW_TO_ACCEPT, Comparison, compare_metrics
-from aae.tracking.store import experiment_name
+from aae.tracking.address import experiment_name
 from aae.workspace import git, obstacle_to_a_copy
 
 # All measures of the pipeline, and the guarded ones of the baseline; and what these files hold.
@@ -124,7 +124,7 @@ def compare(base: str | None, accept: bool, page: Path | None) -> Comparison:
     return Comparison(commit, title, rows, figures)
 
 
-def parse(content: bytes, name: object, kind: TypeAdapter = NUMBERS) -> dict[str, Any]:
+def parse(content: bytes | str, name: object, kind: TypeAdapter = NUMBERS) -> dict[str, Any]:
     """Return the metrics in a JSON file; an error names the file, and the metric that is wrong."""
     try:
         return kind.validate_json(content)
@@ -166,9 +166,8 @@ def find_base(name: str | None) -> tuple[str, str]:
 
 def guarded_at(commit: str) -> dict[str, float]:
     """Return the guarded metrics of a commit; none if it has no such file."""
-    if git("cat-file", "-e", f"{commit}:{GUARDED}") is None:
-        return {}
-    return parse(read(str(GUARDED), rev=commit, mode="rb"), f"{GUARDED} at {commit[:7]}")
+    content = git("show", f"{commit}:{GUARDED}")
+    return {} if content is None else parse(content, f"{GUARDED} at {commit[:7]}")
 
 
 def measure(
