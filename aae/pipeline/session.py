@@ -87,9 +87,7 @@ def training_session(
     determined_by = stage_parameters(stage, params)
     prior = params.prior if "prior" in determined_by else "none"
     # Replace "auto" by the values that it stands for on this machine.
-    determined_by |= {
-        "precision": training.precision, "device": training.model.device.type
-    }  # fmt: skip
+    determined_by |= {"precision": training.precision, "device": training.model.device.type}
     logged = {"data": params.data.model_dump(), **determined_by}
     every = params.snapshots.every
     with (
