@@ -21,7 +21,6 @@ def train(weights: Path, at_epoch: dict, training: str | None = None, done: int 
         tracked.log_dataset("mnist", "d" * 64)
         for epoch in range(1, EPOCHS + 1):
             at_epoch.get(epoch, lambda: None)()
-            tracked.keep()
             tracked.log_epoch({"epoch": epoch, "generator_loss": 1 / epoch})
             if epoch <= done:
                 continue

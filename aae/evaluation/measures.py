@@ -149,6 +149,9 @@ QUESTIONS = (
 
 MEASURES = {measure.key: measure for question in QUESTIONS for measure in question.measures}
 HEADLINES = {key: measure.headline for key, measure in MEASURES.items() if measure.headline}
+# Lists of runs and trials are sorted by the first headline measure that is a number, since the
+# verdict only divides them in two.
+SORTED_BY = next(key for key in HEADLINES if MEASURES[key].digits)
 
 
 def headlines(measured: dict[str, float]) -> dict[str, float]:

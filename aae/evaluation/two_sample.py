@@ -124,13 +124,10 @@ class PriorTest:
 
     def _floor(self, name: str) -> dict[str, float]:
         values = [row[name] for row in self.null]
-        lower_is_worse = MEASURES[name].better == "higher"
-        bad = {"q05": 0.05} if lower_is_worse else {"q95": 0.95}
+        key, share = ("q05", 0.05) if MEASURES[name].better == "higher" else ("q95", 0.95)
         # This method gives the quantile that another set exceeds with exactly this probability.
-        quantiles = {
-            key: float(np.quantile(values, share, method="weibull")) for key, share in bad.items()
-        }
-        return {"mean": float(np.mean(values)), **quantiles}
+        quantile = np.quantile(values, share, method="weibull")
+        return {"mean": float(np.mean(values)), key: float(quantile)}
 
     def _p_values(self, measured: dict[str, float]) -> dict[str, float]:
         """Return the p-value of every test, and that of all tests together.

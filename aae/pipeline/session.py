@@ -52,16 +52,16 @@ class Session:
             self.run.log_epoch(losses)
         if after_epoch and not self.snapshots.resumed:
             after_epoch(0)
-        epochs = self.training.epochs(self._between_steps)
+
+        def save_snapshot() -> None:
+            self.snapshots.save_when_due()
+
+        epochs = self.training.epochs(save_snapshot)
         for losses in show_epochs(epochs, self.training.settings.epochs, self.stage):
             history.append(losses)
             self.run.log_epoch(losses)
             if after_epoch:
                 after_epoch(len(history))
-
-    def _between_steps(self) -> None:
-        # The run comes first, because epochs before a snapshot are not recorded again.
-        self.snapshots.save_when_due(self.run.keep)
 
 
 def follow(training: Training) -> None:
@@ -87,9 +87,7 @@ def training_session(
     determined_by = stage_parameters(stage, params)
     prior = params.prior if "prior" in determined_by else "none"
     # Replace "auto" by the values that it stands for on this machine.
-    determined_by |= {
-        "precision": training.precision, "device": training.model.device.type
-    }  # fmt: skip
+    determined_by |= {"precision": training.precision, "device": training.model.device.type}
     logged = {"data": params.data.model_dump(), **determined_by}
     every = params.snapshots.every
     with (

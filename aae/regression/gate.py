@@ -1,7 +1,6 @@
 """The gate: it compares a smaller pipeline with the committed metrics of a baseline."""
 
 import json
-import math
 import os
 import subprocess
 import sys
@@ -9,11 +8,12 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Annotated, Any
 
 import joblib
 from dvc.api import metrics_show, read
 from dvc.exceptions import DvcException
+from pydantic import FiniteFloat, Strict, TypeAdapter, ValidationError
 from rich.console import Console
 
 from aae.errors import AAEError, ComparisonError, OutputError, unknown, without_password
@@ -22,12 +22,14 @@ from aae.files import write_json, write_text
 from aae.params import PARAMS
 from aae.pipeline.parameters import read_params
 from aae.regression.comparison import HOW_TO_ACCEPT, Comparison, compare_metrics
-from aae.tracking.store import experiment_name
+from aae.tracking.address import experiment_name
 from aae.workspace import git, obstacle_to_a_copy
 
-# All measures of the pipeline, and the guarded ones of the baseline.
+# All measures of the pipeline, and the guarded ones of the baseline; and what these files hold.
 MEASURED = Path("reports/metrics/latent.json")
 GUARDED = Path("reports/metrics/regression.json")
+NUMBERS = TypeAdapter(dict[str, Annotated[FiniteFloat, Strict()]])
+BY_MODEL = TypeAdapter(dict[str, Any])
 PAGE = Path("reports/report.html")
 FIGURES = "reports/figures"
 # The shared main branch comes before the local one, which may be out of date.
@@ -109,9 +111,10 @@ def compare(base: str | None, accept: bool, page: Path | None) -> Comparison:
         baseline = {}
     if not baseline and not accept:
         raise ComparisonError(f"{GUARDED} is not in {title}; {HOW_TO_ACCEPT}")
-    committed = {} if accept or not GUARDED.exists() else numbers(GUARDED.read_bytes(), GUARDED)
+    committed = {} if accept or not GUARDED.exists() else parse(GUARDED.read_bytes(), GUARDED)
     if MEASURED.exists():  # find a wrong name before the pipeline runs
-        check_names(settings.metrics, by_model(parse(MEASURED.read_bytes(), MEASURED)))
+        measured = parse(MEASURED.read_bytes(), MEASURED, BY_MODEL)
+        check_names(settings.metrics, by_model(measured))
     now = measure("regression", settings.overrides, page)
     check_names(settings.metrics, now)
     rows = compare_metrics(settings.metrics, baseline, now, committed)
@@ -121,24 +124,14 @@ def compare(base: str | None, accept: bool, page: Path | None) -> Comparison:
     return Comparison(commit, title, rows, figures)
 
 
-def parse(content: bytes, name: object) -> dict[str, Any]:
-    """Return the metrics in a file; an error names the file."""
+def parse(content: bytes | str, name: object, kind: TypeAdapter = NUMBERS) -> dict[str, Any]:
+    """Return the metrics in a JSON file; an error names the file, and the metric that is wrong."""
     try:
-        metrics = json.loads(content)
-    except ValueError as error:
-        raise ComparisonError(f"{name} is damaged: {error}") from error
-    if not isinstance(metrics, dict):
-        raise ComparisonError(f"{name} is damaged: it holds no metrics by name")
-    return metrics
-
-
-def numbers(content: bytes, name: object) -> dict[str, float]:
-    """Return the guarded metrics in a file; an error names the file."""
-    metrics = parse(content, name)
-    for metric, value in metrics.items():
-        if type(value) not in (int, float) or not math.isfinite(value):
-            raise ComparisonError(f"{name} is damaged: {metric} is {value!r}, not a finite number")
-    return metrics
+        return kind.validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        metric = "".join(f"{key} is {first['input']!r}: " for key in first["loc"])
+        raise ComparisonError(f"{name} is damaged: {metric}{first['msg']}") from error
 
 
 def find_base(name: str | None) -> tuple[str, str]:
@@ -173,9 +166,8 @@ def find_base(name: str | None) -> tuple[str, str]:
 
 def guarded_at(commit: str) -> dict[str, float]:
     """Return the guarded metrics of a commit; none if it has no such file."""
-    if git("cat-file", "-e", f"{commit}:{GUARDED}") is None:
-        return {}
-    return numbers(read(str(GUARDED), rev=commit, mode="rb"), f"{GUARDED} at {commit[:7]}")
+    content = git("show", f"{commit}:{GUARDED}")
+    return {} if content is None else parse(content, f"{GUARDED} at {commit[:7]}")
 
 
 def measure(

@@ -50,7 +50,6 @@ def explorer_data(
     chosen = torch.randperm(len(test), generator=stream(0, "dots of the explorer"))
     chosen = chosen[:DOTS].sort().values
     shown = test[chosen]
-    own = {name: values[chosen] for name, values in codes.items()}
     return {
         "image_size": list(test.images.shape[2:]),
         "columns": COLUMNS,
@@ -59,7 +58,7 @@ def explorer_data(
         "labels": shown.labels.tolist(),
         "originals": _sheet(pixels(shown.images), COLUMNS),
         "models": {
-            name: _explore(model, codes[name], own[name], shown.labels, prior)
+            name: _explore(model, codes[name], codes[name][chosen], shown.labels, prior)
             | {"title": TITLES[name]}
             for name, model in models.items()
         },

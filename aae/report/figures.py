@@ -4,8 +4,10 @@ All figures use the same colours: the prior is black, and in a plane has contour
 every class has a separate colour.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.colors
@@ -84,8 +86,7 @@ def draw_latent_histograms(codes: dict[str, Tensor], prior: Prior) -> Figure:
     for block, (name, values) in zip(blocks, codes.items(), strict=True):
         bins = latent_histogram(values[:, :dimensions], prior)
         for panel, (dimension, own) in zip(block.flat, bins.groupby("dimension"), strict=False):
-            _draw_histogram(panel, own, COLOURS[name])
-            _draw_ends(panel, prior, int(dimension) - 1)
+            _draw_histogram(panel, own, prior, COLOURS[name])
             panel.set_xlabel(f"code, dimension {dimension}")
         for unused in block.flat[dimensions:]:
             unused.set_axis_off()
@@ -112,8 +113,7 @@ def draw_training_histograms(histograms: pd.DataFrame, prior: Prior) -> Figure:
         line[0].set_ylabel(f"epoch {epoch}")
         for axes, dimension in zip(line, dimensions, strict=True):
             own = shown[(shown["epoch"] == epoch) & (shown["dimension"] == dimension)]
-            _draw_histogram(axes, own, COLOURS["aae"])
-            _draw_ends(axes, prior, int(dimension) - 1)
+            _draw_histogram(axes, own, prior, COLOURS["aae"])
             axes.set_yticks([])
     for axes, dimension in zip(panels[-1], dimensions, strict=True):
         axes.set_xlabel(f"code, dimension {dimension}")
@@ -121,18 +121,18 @@ def draw_training_histograms(histograms: pd.DataFrame, prior: Prior) -> Figure:
     return figure
 
 
-def _draw_histogram(axes: Axes, bins: pd.DataFrame, colour: str, label: str = "codes") -> None:
+def _draw_histogram(
+    axes: Axes, bins: pd.DataFrame, prior: Prior, colour: str, label: str = "codes"
+) -> None:
+    """Draw one dimension: a histogram, the density of the prior, and the ends of its support."""
     edges = [*bins["low"], bins["high"].iloc[-1]]
     axes.stairs(bins["codes"], edges, fill=True, color=colour, alpha=0.6, label=label)
     centres = (bins["low"] + bins["high"]) / 2
     axes.plot(centres, bins["prior"], color=PRIOR_COLOUR, label="prior")
-
-
-def _draw_ends(axes: Axes, prior: Prior, dimension: int) -> None:
-    """Mark the ends of the prior's support, if it has any."""
-    for end in prior.support:
-        if end[dimension].isfinite():
-            axes.axvline(end[dimension].item(), color=PRIOR_COLOUR, linewidth=0.8, linestyle=":")
+    for ends in prior.support:
+        end = ends[bins["dimension"].iloc[0] - 1].item()
+        if math.isfinite(end):
+            axes.axvline(end, color=PRIOR_COLOUR, linewidth=0.8, linestyle=":")
 
 
 def draw_codes_by_class(
@@ -195,8 +195,7 @@ def draw_prior(prior: Prior) -> Figure:
         prior = Prior(prior.distribution, 2)
     samples = prior.sample(MAX_DOTS, stream(0, "prior samples for figures"))
     if prior.latent_dim == 1:
-        _draw_histogram(axes, latent_histogram(samples, prior), "grey", "samples")
-        _draw_ends(axes, prior, 0)
+        _draw_histogram(axes, latent_histogram(samples, prior), prior, "grey", "samples")
         axes.set(xlabel="code", ylabel="density")
         axes.legend()
     else:
@@ -281,10 +280,8 @@ def draw_losses(histories: dict[str, pd.DataFrame]) -> Figure:
 
 def _draw_loss(axes: Axes, history: pd.DataFrame, name: str, colour: str, label: str) -> None:
     epochs, validation = history["epoch"], history[f"validation_{name}"]
-    marker = "o" if len(epochs) == 1 else None  # a single point would draw no line
-    axes.plot(epochs, history[name], color=colour, marker=marker, label=label)
-    axes.plot(
-        epochs, validation, color=colour, linestyle="--", marker=marker,
-        label=f"{label}, validation",
-    )  # fmt: skip
+    # A single point would draw no line.
+    style: dict[str, Any] = {"color": colour, "marker": "o" if len(epochs) == 1 else None}
+    axes.plot(epochs, history[name], label=label, **style)
+    axes.plot(epochs, validation, linestyle="--", label=f"{label}, validation", **style)
     axes.locator_params(axis="x", integer=True)

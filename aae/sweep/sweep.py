@@ -26,7 +26,7 @@ import pandas as pd
 from rich.table import Table
 
 from aae.errors import SweepError, TrackingError, without_password
-from aae.evaluation.measures import HEADLINES
+from aae.evaluation.measures import HEADLINES, SORTED_BY
 from aae.files import check_writable, write_csv
 from aae.progress import show_steps
 from aae.sweep import trial
@@ -38,10 +38,8 @@ from aae.workspace import git, obstacle_to_a_copy, project_root
 MEASURED = "reports/metrics/latent.json"
 # How often a trial is started again after its machine or its worker has died.
 RETRIES = 3
-# The table shows this model and is sorted by the first headline measure that is a number, since the
-# verdict only divides it in two.
+# The table shows this model.
 MODEL = "aae"
-SORT_BY = next(key for key in HEADLINES if key != "follows_prior")
 # Schemes of stores that only this machine can write to.
 LOCAL_STORES = ("", "file", "sqlite")
 # The longest name of a socket in Ray's temporary folder, with a date and a process id in it.
@@ -107,7 +105,7 @@ def sweep(
             ended = show_steps(_outcomes(ray, running), len(trials), "trials")
             for reference, bundle, log in ended:
                 rows.append(_take(reference, bundle, log, trials))
-                table = pd.DataFrame(rows, columns=columns).sort_values(SORT_BY, kind="stable")
+                table = pd.DataFrame(rows, columns=columns).sort_values(SORTED_BY, kind="stable")
                 write_csv(path, table)
     return table
 
@@ -212,7 +210,7 @@ def _take(
             bundle, log = b"", f"error: git rejects the experiment: {error}"
     if bundle:
         measured = json.loads(git("show", f"{reference}:{MEASURED}") or "")[MODEL]
-        print(f"{name} ({changes}): {SORT_BY} {measured[SORT_BY]:.4g}", flush=True)
+        print(f"{name} ({changes}): {SORTED_BY} {measured[SORTED_BY]:.4g}", flush=True)
         return row | {key: measured[key] for key in HEADLINES if key in measured}
     lines = without_password(log).strip().splitlines() or ["the trial ended without any output"]
     reason = next((line for line in lines if line.startswith("error: ")), lines[-1])

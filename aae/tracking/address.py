@@ -108,8 +108,8 @@ def check_database(path: Path) -> None:
             raise StoreAwayError(
                 f"MLflow's database {path} has been locked by another program for {PATIENCE:.0f} s"
             ) from error
-        remedy = [text for prefix, text in REMEDIES.items() if name.startswith(prefix)]
-        raise TrackingError(f"MLflow's database {path}: {(remedy or [str(error)])[0]}") from error
+        found = (text for prefix, text in REMEDIES.items() if name.startswith(prefix))
+        raise TrackingError(f"MLflow's database {path}: {next(found, error)}") from error
 
 
 def follow_move(database: Path, artifacts: Path) -> str | None:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from aae.data.prepared import PREPARED
@@ -25,7 +24,7 @@ from aae.models import Architecture
 from aae.params import flatten
 from aae.tracking import store
 from aae.tracking.address import address
-from aae.tracking.spool import remove_spooled, save_spooled, spool_lock, spooled, sync
+from aae.tracking.spool import save_spooled, spool_lock, spooled, sync, upload
 from aae.workspace import experiment, git, project_root
 
 
@@ -33,8 +32,8 @@ class Run:
     """A run of MLflow; losses and metrics have the names of the history and of latent.json.
 
     Everything is recorded in order. If the store becomes unreachable, or rejects a record after it
-    has accepted others, the run keeps the rest and records it when it is closed. Records that the
-    store does not accept then stay in `mlflow-spool/`; the next stage or `aae sync` uploads them.
+    has accepted others, this and all later records go to `mlflow-spool/`. The run uploads them when
+    it is closed; if that fails too, the next stage or `aae sync` does.
 
     Args:
         root: root of the repository.
@@ -46,10 +45,11 @@ class Run:
     def __init__(self, root: Path, info: store.RunInfo, begun: bool = False) -> None:
         self.root, self.info, self.begun = root, info, begun
         self.store: store.Store | None = None
-        self.pending: list[store.Record] = []
-        self.away = False
-        self.folder: Path | None = None  # of its spool, once it has one
-        self.lock: FileLock | None = None  # of that folder
+        self.away, self.disk_is_full = False, False
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        name = re.sub(r"[^\w.-]+", "-", f"{stamp} {info.name} {uuid.uuid4().hex[:6]}")
+        self.folder = root / "mlflow-spool" / name
+        self.lock = spool_lock(root, self.folder)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log nested parameters by dotted name."""
@@ -106,13 +106,9 @@ class Run:
         self._record(store.Text(histogram.to_csv(index=False), f"{prefix}latent_histogram.csv"))
         self._record(store.Files(figures, f"{prefix}figures"))
 
-    def end(self, status: str) -> None:
-        """End the run: FINISHED, FAILED or KILLED."""
-        self._record(store.End(status, now()))
-
     def upload_older(self) -> None:
         """Upload the records of earlier stages, since this run may continue one of their runs."""
-        if self.away or not spooled(self.root):
+        if not spooled(self.root):
             return
         try:
             _, left = sync(self.root)
@@ -122,83 +118,62 @@ class Run:
             for reason in left:
                 warn(reason)
 
-    def keep(self) -> None:
-        """Spool records that the store lacks, so that they survive a kill of this process."""
-        if self.away:
-            self._spool()
-
-    def close(self, at_once: bool = False) -> None:
-        """Record everything that is pending; if that fails, spool it.
+    def close(self, status: str) -> None:
+        """End the run, then upload what is in the spool, after the records of earlier stages.
 
         Args:
-            at_once: do not wait again for a store that was unreachable.
+            status: FINISHED, FAILED, or KILLED by the user, who does not wait again for a store
+                that was unreachable.
         """
-        try:
-            if self.away and at_once:
-                raise StoreAwayError("MLflow does not answer")
-            if self.away and spooled(self.root):
-                sync(self.root)
-            self._write_pending()
-        except TrackingError as error:
-            self._spool(f"{error}; ")
-        except BaseException:  # Ctrl-C, while a server does not answer
-            self._spool()
-            raise
-        else:
-            if self.folder is not None:
-                remove_spooled(self.folder)
-        finally:
-            if self.lock is not None:
-                self.lock.release()
-
-    def _record(self, record: store.Record) -> None:
-        self.pending.append(record)
-        if self.away:
+        self._record(store.End(status, now()))
+        if self.folder not in spooled(self.root):
             return
         try:
-            self._write_pending()
+            if status == "KILLED":
+                raise StoreAwayError("MLflow does not answer")
+            sync(self.root)
+            upload(self.root, self.folder)
+        except (TrackingError, OutputError) as error:
+            folder = self.folder.relative_to(self.root)
+            warn(f"{error}; the rest of this run is kept in {folder}; upload it with `aae sync`")
+        finally:
+            self.lock.release()
+
+    def _record(self, record: store.Record) -> None:
+        if self.away:
+            self._spool(record)
+            return
+        try:
+            self.store = self.store or store.connect(self.root)
+            self.store.write(self.info, record)
+            self.begun = True
         except TrackingError as error:
             if not self.begun and not isinstance(error, StoreAwayError):
-                self.pending.clear()
                 raise
             self._goes_on_without(error)
+            self._spool(record)
         except BaseException:  # Ctrl-C, while a server does not answer: do not ask it again
             self.away = True
+            self._spool(record)
             raise
 
-    def _write_pending(self) -> None:
-        if self.store is None:
-            self.store = store.connect(self.root)
-        self.store.write(self.info, self.pending)
-        self.begun = True
-
     def _goes_on_without(self, error: TrackingError) -> None:
-        # The store may have accepted a record although its answer was lost: ask what the run has.
-        self.away, self.info.resumed, self.store = True, True, None
+        self.away = True
         warn(f"{error}; the stage continues, and records what is missing at its end")
 
-    def _spool(self, why: str | None = None) -> None:
-        """Spool everything that is pending; a full disk is a warning, so the training continues.
-
-        Args:
-            why: the reason to print, if the records stay in the spool.
-        """
-        if self.folder is None:
-            stamp = time.strftime("%Y%m%d-%H%M%S")
-            name = re.sub(r"[^\w.-]+", "-", f"{stamp} {self.info.name} {uuid.uuid4().hex[:6]}")
-            self.folder = self.root / "mlflow-spool" / name
+    def _spool(self, record: store.Record) -> None:
+        """Spool a record, so that it survives a kill; a full disk does not end the training."""
+        if self.disk_is_full:
+            return
         try:
-            if self.lock is None:
-                lock = spool_lock(self.root, self.folder)
-                lock.acquire()
-                self.lock = lock
-            self.pending = save_spooled(self.folder, replace(self.info, resumed=True), self.pending)
+            if not self.lock.is_locked:
+                self.lock.acquire()
+            # The store may have accepted a record although its answer was lost. A resumed run is
+            # asked what it has.
+            save_spooled(self.folder, replace(self.info, resumed=True), record)
         except (OutputError, OSError) as error:
-            warn(f"{why or ''}the rest of this run cannot be kept: {error}")
-        else:
-            if why:
-                folder = self.folder.relative_to(self.root)
-                warn(f"{why}the rest of this run is kept in {folder}; upload it with `aae sync`")
+            self.disk_is_full = True
+            warn(f"the rest of this run cannot be kept: {error}")
 
 
 @contextmanager
@@ -243,18 +218,15 @@ def evaluation_run(weights: Path, stage: str, prior: str, seed: int) -> Iterator
 def _ended(run: Run) -> Iterator[Run]:
     """End a run with the block, as FINISHED, as KILLED after Ctrl-C, or as FAILED."""
     run.upload_older()
+    status = "FAILED"
     try:
         yield run
+        status = "FINISHED"
     except KeyboardInterrupt:
-        run.end("KILLED")
-        run.close(at_once=True)
+        status = "KILLED"
         raise
-    except BaseException:
-        run.end("FAILED")
-        run.close()
-        raise
-    run.end("FINISHED")
-    run.close()
+    finally:
+        run.close(status)
 
 
 def _new_run(stage: str, prior: str, seed: int, found_by: Mapping[str, str]) -> store.RunInfo:

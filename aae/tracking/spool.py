@@ -1,7 +1,7 @@
 """The spool: records on disk that MLflow has not accepted yet.
 
 A spooled run is a folder in `mlflow-spool/` in the root of the repository. Its run.json identifies
-the run and holds the records in order; arrays and files are next to it.
+the run. Each record is a numbered folder in it, with the arrays and files of the record.
 """
 
 import json
@@ -15,13 +15,12 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from aae.errors import StoreAwayError, TrackingError
-from aae.files import replacing
+from aae.files import replacing, write_json
 from aae.tracking.address import address
 from aae.tracking.store import Record, RunInfo, connect
 from aae.workspace import locked
 
 RECORDS = {kind.__name__: kind for kind in get_args(Record)}
-NO_USE = "delete that folder if you do not need it"
 
 
 def spooled(root: Path) -> list[Path]:
@@ -34,53 +33,45 @@ def spool_lock(root: Path, folder: Path) -> FileLock:
     return locked(root, f"spool-{folder.name}")
 
 
-def save_spooled(folder: Path, run: RunInfo, records: list[Record]) -> list[Record]:
-    """Write a run to its folder, completely or not at all, with copies of the files it needs.
-
-    Returns:
-        The records, with the paths of these copies.
+def save_spooled(folder: Path, run: RunInfo, record: Record) -> None:
+    """Add a record to a spooled run, completely or not at all, with copies of its files.
 
     Raises:
-        OutputError: if the run cannot be written.
+        OutputError: if the record cannot be written.
     """
-    with replacing(folder) as temporary:
-        temporary.mkdir()
-        stored = []
-        for number, record in enumerate(records):
-            items = {k: _store(v, temporary, f"{number}-{k}") for k, v in vars(record).items()}
-            stored.append([type(record).__name__, items])
-        content = json.dumps({"run": asdict(run), "records": stored}, indent=1)
-        (temporary / "run.json").write_text(content, encoding="utf-8")
-        previous = folder.with_name(f"{folder.name}.previous")
-        if folder.exists():
-            folder.replace(previous)  # after a kill now, sync finds it there
-    if previous.exists():
-        remove_spooled(previous)
-    return load_spooled(folder)[1]
+    if not (folder / "run.json").exists():
+        write_json(folder / "run.json", asdict(run))
+    last = max((int(path.parent.name) for path in folder.glob("*/record.json")), default=0)
+    with replacing(folder / f"{last + 1:06}") as part:
+        part.mkdir()
+        values = {name: _store(value, part, name) for name, value in vars(record).items()}
+        content = json.dumps([type(record).__name__, values])
+        (part / "record.json").write_text(content, encoding="utf-8")
 
 
 def remove_spooled(folder: Path) -> None:
     """Delete a run that has been uploaded; another process may delete it at the same time."""
-    (folder / "run.json").unlink(missing_ok=True)  # first, since it must not list missing files
+    (folder / "run.json").unlink(missing_ok=True)  # first, since it makes the folder a run
     shutil.rmtree(folder, ignore_errors=True)
     with suppress(OSError):  # other runs are in it
         folder.parent.rmdir()
 
 
-def load_spooled(folder: Path) -> tuple[RunInfo, list[Record]]:
-    """Read a run and its records from its folder.
+def load_spooled(folder: Path) -> tuple[RunInfo, dict[Path, Record]]:
+    """Return a spooled run and its records in order, by the folder of each.
 
     Raises:
         FileNotFoundError: if the run no longer exists.
         TrackingError: if the run cannot be read.
     """
     try:
-        content = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        records = [
-            RECORDS[kind](**{name: _load(value, folder) for name, value in values.items()})
-            for kind, values in content["records"]
-        ]
-        return RunInfo(**content["run"]), records
+        run = RunInfo(**json.loads((folder / "run.json").read_text(encoding="utf-8")))
+        records = {}
+        for path in sorted(folder.glob("*/record.json")):
+            kind, values = json.loads(path.read_text(encoding="utf-8"))
+            loaded = {name: _load(value, path.parent) for name, value in values.items()}
+            records[path.parent] = RECORDS[kind](**loaded)
+        return run, records
     except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
         if not (folder / "run.json").exists():
             raise FileNotFoundError(folder) from error
@@ -95,7 +86,7 @@ def sync(root: Path) -> tuple[int, list[str]]:
 
     Raises:
         StoreAwayError: if the store does not answer.
-        OutputError: if the rest of a run cannot be spooled again.
+        OutputError: if the id of a new run cannot be written.
     """
     count, left = 0, []
     with locked(root, "spool"):
@@ -103,7 +94,7 @@ def sync(root: Path) -> tuple[int, list[str]]:
             lock, name = spool_lock(root, folder), folder.relative_to(root)
             try:
                 lock.acquire(blocking=False)
-                _upload(root, folder)
+                upload(root, folder)
                 count += 1
             except Timeout:
                 left.append(f"{name}: a running stage records in it and uploads it itself")
@@ -112,50 +103,55 @@ def sync(root: Path) -> tuple[int, list[str]]:
             except StoreAwayError:
                 raise
             except TrackingError as error:
-                left.append(f"{name}: {error}")
+                left.append(f"{name}: {error}; delete that folder if you do not need it")
             finally:
                 lock.release()
     return count, left
 
 
-def _upload(root: Path, folder: Path) -> None:
-    try:
-        run, records = load_spooled(folder)
-    except TrackingError as error:
-        raise TrackingError(f"{error}; {NO_USE}") from error
+def upload(root: Path, folder: Path) -> None:
+    """Upload a spooled run; each record leaves the disk when it is in the store.
+
+    Raises:
+        FileNotFoundError: if the run no longer exists.
+        StoreAwayError: if the store does not answer.
+        TrackingError: if the run cannot be read, is for another store, or is rejected.
+        OutputError: if the id of a new run cannot be written.
+    """
+    run, records = load_spooled(folder)
     if run.address != address(root):
         raise TrackingError(
             f"it is for {run.address}: set MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME "
             "accordingly"
         )
     store = connect(root)
-    try:
-        store.write(run, records)
-    except BaseException as error:  # also after Ctrl-C, no record may be uploaded twice
-        save_spooled(folder, run, records)
-        if isinstance(error, TrackingError) and not isinstance(error, StoreAwayError):
-            raise TrackingError(f"{error}; {NO_USE}") from error
-        raise
+    if run.id is None:
+        store.open(run)
+        write_json(folder / "run.json", asdict(run))  # after a kill, the same run continues
+    for part, record in records.items():
+        store.write(run, record)
+        (part / "record.json").unlink(missing_ok=True)  # first, since it names the other files
+        shutil.rmtree(part, ignore_errors=True)
     remove_spooled(folder)
 
 
-def _store(value: Any, folder: Path, name: str) -> Any:
+def _store(value: Any, part: Path, name: str) -> Any:
     if isinstance(value, np.ndarray):
-        np.save(folder / f"{name}.npy", value)
+        np.save(part / f"{name}.npy", value)
         return {"array": f"{name}.npy"}
     if isinstance(value, Path):
-        (folder / name).mkdir()
+        (part / name).mkdir()
         copy = shutil.copytree if value.is_dir() else shutil.copy2
-        copy(value, folder / name / value.name)
+        copy(value, part / name / value.name)
         return {"path": f"{name}/{value.name}"}
     return value
 
 
-def _load(value: Any, folder: Path) -> Any:
+def _load(value: Any, part: Path) -> Any:
     match value:
         case {"array": str(name)}:
-            return np.load(folder / name, allow_pickle=False)
+            return np.load(part / name, allow_pickle=False)
         case {"path": str(name)}:
-            return folder / name
+            return part / name
         case _:
             return value

@@ -168,31 +168,35 @@ class Store:
                 for run in self.client.search_runs([self.experiment], chosen):
                     self.client.set_terminated(run.info.run_id, "KILLED")
 
-    def write(self, run: RunInfo, records: list["Record"]) -> None:
-        """Write records to a run; a record leaves the list when it is in the store.
-
-        Args:
-            run: identifies the run. A new run is created; its ``id`` and ``resumed`` are set.
-            records: the records, in order.
+    def open(self, run: RunInfo) -> str:
+        """Find a run or else create it, and return its id; sets ``id`` and ``resumed``.
 
         Raises:
-            StoreAwayError: if the store does not answer; the list then holds the unwritten records.
-            TrackingError: if the store rejects a record.
+            StoreAwayError: if the store does not answer.
+            TrackingError: if the store rejects the run.
         """
         with _errors():
-            if run.id is None:
-                found = run.find and self.client.search_runs([self.experiment], run.find)
-                if found:
-                    run.id, run.resumed = found[0].info.run_id, True
-                    if not self.is_finished(run.id):
-                        self.client.update_run(run.id, status="RUNNING")
-                        Values(tags=run.tags).write(self, run.id, True)
-                else:
-                    new = self.client.create_run(self.experiment, run.start, run.tags, run.name)
-                    run.id = new.info.run_id
-            while records:
-                records[0].write(self, run.id, run.resumed)
-                del records[0]
+            found = run.find and self.client.search_runs([self.experiment], run.find)
+            if found:
+                run.id, run.resumed = found[0].info.run_id, True
+                if not self.is_finished(run.id):
+                    self.client.update_run(run.id, status="RUNNING")
+                    Values(tags=run.tags).write(self, run.id, True)
+            else:
+                new = self.client.create_run(self.experiment, run.start, run.tags, run.name)
+                run.id = new.info.run_id
+            return run.id
+
+    def write(self, run: RunInfo, record: "Record") -> None:
+        """Write a record to a run, which is opened if its id is not known yet.
+
+        Raises:
+            StoreAwayError: if the store does not answer.
+            TrackingError: if the store rejects the run or the record.
+        """
+        run_id = run.id or self.open(run)
+        with _errors():
+            record.write(self, run_id, run.resumed)
 
     def is_finished(self, run_id: str) -> bool:
         """Return whether a run has ended as FINISHED."""
@@ -200,12 +204,12 @@ class Store:
 
     @cache  # noqa: B019, a store lives as long as its stage
     def steps(self, run_id: str, metric: str) -> set[int]:
-        """Return the steps at which a run has a metric."""
+        """Return the steps at which a run had a metric when it was resumed."""
         return {value.step for value in self.client.get_metric_history(run_id, metric)}
 
     @cache  # noqa: B019
     def images(self, run_id: str) -> set[tuple[str, str]]:
-        """Return names and epochs of those images of a run of which MLflow has both files."""
+        """Return names and epochs of images that a run had with both files when it was resumed."""
         paths = [Path(item.path) for item in self.client.list_artifacts(run_id, "images")]
         parts = [path.name.split("+") for path in paths if path.suffix == ".webp"]  # written last
         return {(name, epoch) for name, _, epoch, *_ in parts}
@@ -244,8 +248,6 @@ class Values:
             [entities.RunTag(name, text) for name, text in self.tags.items()],
             synchronous=True,  # also if the environment disagrees: a rejection must be known
         )
-        for name in metrics if resumed and self.step else ():
-            store.steps(run_id, name).add(self.step)
 
 
 @dataclass(frozen=True)
@@ -259,11 +261,10 @@ class Image:
 
     def write(self, store: Store, run_id: str, resumed: bool) -> None:
         """Write the image, unless the run has it."""
-        known = store.images(run_id) if resumed else set()
-        if (self.name, str(self.epoch)) not in known:
-            names = {"key": self.name, "step": self.epoch, "timestamp": self.time}
-            store.client.log_image(run_id, self.image, **names, synchronous=True)
-            known.add((self.name, str(self.epoch)))
+        if resumed and (self.name, str(self.epoch)) in store.images(run_id):
+            return
+        names = {"key": self.name, "step": self.epoch, "timestamp": self.time}
+        store.client.log_image(run_id, self.image, **names, synchronous=True)
 
 
 @dataclass(frozen=True)
@@ -365,20 +366,35 @@ def _errors() -> Iterator[None]:
         yield
     except TrackingError:
         raise
-    except MlflowException as error:
-        if "database schema" in str(error):
+    except Exception as error:
+        if re.search("database schema|Can't locate revision", str(error)):
             raise TrackingError(_of_another_version(error)) from error
-        status = error.get_http_status_code()
-        _raise(error, status >= 500 or status == 429, outer, status)  # 429: too many requests
-    except RequestException as error:  # of an upload of files
-        status = 500 if error.response is None else error.response.status_code
-        _raise(error, status >= 500 or status == 429, outer, status)
-    except ImportError as error:  # this type of store needs another package
-        _raise(error, False, outer)
-    except Exception as error:  # a database or a bucket raises the errors of its own library
-        if "Can't locate revision" in str(error):
-            raise TrackingError(_of_another_version(error)) from error
-        _raise(error, True, outer)
+        status = _status(error)
+        if status < 500 and status != 429:  # 429: too many requests
+            hint = f"; {_HINTS[status]}" if status in _HINTS else ""
+            raise TrackingError(f"MLflow: {_shortened(error)}{hint}") from error
+        first: BaseException = error  # libraries wrap the cause in longer and longer messages
+        while (inner := first.__cause__ or first.__context__) not in (None, outer):
+            first = inner
+        reason = _shortened(error)
+        if isinstance(first, OSError) and first.strerror:
+            named = f"{first.filename}: " if first.filename is not None else ""
+            reason = f"{named}{first.strerror}"
+        elif isinstance(first, sqlite3.Error):
+            reason = str(first)
+        message = f"MLflow at {mlflow.get_tracking_uri()} does not answer ({reason})"
+        raise StoreAwayError(without_password(message)) from error
+
+
+def _status(error: Exception) -> int:
+    """Return the status of a server's answer, or the one that an error of a library amounts to."""
+    if isinstance(error, MlflowException):
+        return error.get_http_status_code()
+    if isinstance(error, RequestException) and error.response is not None:  # an upload of files
+        return error.response.status_code
+    # This type of store needs a package that is missing. All else is raised by the libraries of
+    # databases and buckets if these do not answer.
+    return 400 if isinstance(error, ImportError) else 500
 
 
 def _of_another_version(error: Exception) -> str:
@@ -391,25 +407,6 @@ def _of_another_version(error: Exception) -> str:
         f"MLflow's database {uri} is of a newer MLflow than {mlflow.__version__}, or of none: "
         "install that version, or set MLFLOW_TRACKING_URI to another database"
     )
-
-
-def _raise(
-    error: Exception, away: bool, outer: BaseException | None, status: int | None = None
-) -> None:
-    if not away:
-        hint = f"; {_HINTS[status]}" if status in _HINTS else ""
-        raise TrackingError(f"MLflow: {_shortened(error)}{hint}") from error
-    first: BaseException = error  # libraries wrap the cause in longer and longer messages
-    while (inner := first.__cause__ or first.__context__) not in (None, outer):
-        first = inner
-    reason = _shortened(error)
-    if isinstance(first, OSError) and first.strerror:
-        named = f"{first.filename}: " if first.filename is not None else ""
-        reason = f"{named}{first.strerror}"
-    elif isinstance(first, sqlite3.Error):
-        reason = str(first)
-    uri = mlflow.get_tracking_uri()
-    raise StoreAwayError(without_password(f"MLflow at {uri} does not answer ({reason})")) from error
 
 
 def _shortened(error: Exception) -> str:

@@ -12,6 +12,7 @@ from aae.data import Source, split_source, write_prepared
 from aae.data.images import Part
 from aae.models import Architecture, Model
 from aae.pipeline.session import Session, training_session
+from aae.tracking.spool import load_spooled
 
 EPOCHS = 3  # of three steps
 
@@ -116,9 +117,10 @@ def test_with_each_snapshot_what_the_server_has_missed_is_on_disk(train, reposit
 
     def look(_folder: Path, step: int, *_: object) -> None:
         if step == 6:
-            (file,) = (repository / "mlflow-spool").glob("*/run.json")
-            records = json.loads(file.read_text())["records"]
-            spooled.extend(values["step"] for _, values in records if values.get("step"))
+            (folder,) = (repository / "mlflow-spool").iterdir()
+            _, records = load_spooled(folder)
+            steps = (getattr(record, "step", 0) for record in records.values())
+            spooled.extend(filter(None, steps))
             raise KeyboardInterrupt
 
     # The spool is written before the snapshot, after which these epochs are not recorded again.

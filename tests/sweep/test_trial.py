@@ -8,8 +8,8 @@ from aae.tracking.store import RunInfo, Text
 def test_what_mlflow_has_not_taken_comes_back_from_a_machine(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     root = tmp_path / "aae-sweep-mine"
-    run, records = RunInfo("nowhere", "a training", {}, 0), [Text("losses", "losses.txt")]
-    save_spooled(root / "mlflow-spool" / "one", run, records)
+    run, record = RunInfo("nowhere", "a training", {}, 0), Text("losses", "losses.txt")
+    save_spooled(root / "mlflow-spool" / "one", run, record)
     (root / "snapshots").mkdir()
     archive = pack_spool("mine")
     assert root.exists(), "until it has arrived"
@@ -17,5 +17,6 @@ def test_what_mlflow_has_not_taken_comes_back_from_a_machine(tmp_path, monkeypat
     assert not root.exists()
     extract(archive, tmp_path / "here", "data_filter")
     (folder,) = spooled(tmp_path / "here")
-    assert load_spooled(folder) == (run, records)
+    found, records = load_spooled(folder)
+    assert (found, list(records.values())) == (run, [record])
     assert pack_spool("mine") == b""

@@ -16,12 +16,13 @@ import pytest
 from projects import run, start
 from requests import ReadTimeout
 from support import ROOT, training_run
-from tracking_example import EPOCHS, train
+from tracking_example import ARCHITECTURE, EPOCHS, train
 
 from aae.errors import StoreAwayError, TrackingError
+from aae.models import Model, save_model
 from aae.tracking.run import Run, evaluation_run
 from aae.tracking.spool import save_spooled, sync
-from aae.tracking.store import RunInfo, connect
+from aae.tracking.store import RunInfo, Text, connect
 
 
 def evaluate(weights: Path, then: Callable[[Run], None] = lambda _: None) -> None:
@@ -411,12 +412,27 @@ def test_an_interrupted_upload_is_continued(server, repository, monkeypatch):
     check_complete()
 
 
+def test_an_interrupted_upload_of_a_new_run_does_not_make_another(server, repository, monkeypatch):
+    server.stop()
+    save_model(Model(ARCHITECTURE, seed=0), repository / "model.safetensors")
+    evaluate(repository / "model.safetensors")
+    server.start()
+    with monkeypatch.context() as context:
+        context.setattr("aae.tracking.store.Text.write", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            sync(repository)
+    assert sync(repository) == (1, [])
+    (found,) = mlflow.search_runs(output_format="list")
+    assert found.info.run_name.endswith("(trained elsewhere)")
+    assert found.info.status == "FINISHED"
+
+
 def test_ctrl_c_ends_an_upload_that_waits(repository):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         settings = {"MLFLOW_TRACKING_URI": address, "MLFLOW_EXPERIMENT_NAME": "aae"}
         spooled_run = RunInfo(f"{address}, experiment aae", "", {}, 0)
-        save_spooled(repository / "mlflow-spool" / "one", spooled_run, [])
+        save_spooled(repository / "mlflow-spool" / "one", spooled_run, Text("", "a.txt"))
         process = start(["aae", "sync"], repository, **settings)
         silent.accept()
         process.send_signal(signal.SIGINT)

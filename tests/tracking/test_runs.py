@@ -212,43 +212,32 @@ def test_a_logged_model_decodes_codes_into_images(tmp_path):
     np.testing.assert_allclose(images, expected, atol=1e-6)
 
 
-def test_a_spooled_run_whose_files_are_its_own_can_be_written_again_and_again(tmp_path):
+def test_a_spooled_run_keeps_its_own_files_in_order(tmp_path):
     folder, weights = tmp_path / "spool" / "run", tmp_path / "weights"
     weights.write_text("weights")
-    records = save_spooled(folder, RUN, [End("FINISHED", 1), SavedModel(weights, {})])
-    weights.unlink()
-    del records[0]  # it has been uploaded
-    for _ in range(2):
-        records = save_spooled(folder, RUN, records)
-    (record,) = records
-    assert record.weights.read_text() == "weights"
-    assert load_spooled(folder) == (RUN, [record])
-
-
-def test_a_spooled_run_survives_being_written_again(tmp_path):
-    folder = tmp_path / "spool" / "run"
     image = np.full((2, 3, 3), 7, np.uint8)
-    save_spooled(folder, RUN, [Image(image, "codes", 1, 2), End("FINISHED", 1)])
+    for record in (SavedModel(weights, {}), Image(image, "codes", 1, 2), End("FINISHED", 1)):
+        save_spooled(folder, RUN, record)
+    weights.unlink()
     info, records = load_spooled(folder)
-    save_spooled(folder, replace(info, id="1"), records[:1])
-    info, records = load_spooled(folder)
-    assert info == replace(RUN, id="1")
-    (record,) = records
-    assert (record.name, record.epoch, record.time) == ("codes", 1, 2)
-    np.testing.assert_array_equal(record.image, image)
-    assert list(folder.parent.iterdir()) == [folder]
+    assert info == RUN
+    model, drawn, end = records.values()
+    assert model.weights.read_text() == "weights"
+    assert (drawn.name, drawn.epoch, drawn.time) == ("codes", 1, 2)
+    np.testing.assert_array_equal(drawn.image, image)
+    assert end == End("FINISHED", 1)
 
 
 def test_a_spooled_run_that_cannot_be_read_stops_no_other(repository, capsys):
     image = np.zeros((2, 3, 3), np.uint8)
     damages = (
-        ("first", "0-image.npy", 10),
-        ("second", "0-image.npy", 0),
+        ("first", "000001/image.npy", 10),
+        ("second", "000001/image.npy", 0),
         ("third", "run.json", 10),
     )
     for name, file, size in damages:
         folder = repository / "mlflow-spool" / name
-        save_spooled(folder, replace(RUN, name=name), [Image(image, "codes", 1, 2)])
+        save_spooled(folder, replace(RUN, name=name), Image(image, "codes", 1, 2))
         os.truncate(folder / file, size)
     with training_run("train_ae", "none", 5, {}):
         pass
@@ -264,7 +253,7 @@ def test_a_spooled_run_that_cannot_be_read_stops_no_other(repository, capsys):
 
 
 def test_a_spooled_run_that_goes_while_it_is_read_is_told_from_a_damaged_one(tmp_path):
-    save_spooled(tmp_path / "run", RUN, [])
+    save_spooled(tmp_path / "run", RUN, End("FINISHED", 1))
     remove_spooled(tmp_path / "run")
     with pytest.raises(FileNotFoundError):
         load_spooled(tmp_path / "run")
