@@ -66,11 +66,16 @@ def own_layers(
         # Layers of torch draw their initial weights from torch's own generator.
         torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=own)))
         try:
-            encoder, decoder = function(tuple(image_shape), noise, units)
+            networks = function(tuple(image_shape), noise, units)
         except Exception as error:  # the function is the user's, and can raise anything
             raise _wrong(name, f"fails: {type(error).__name__}: {error}") from error
-    if not isinstance(encoder, nn.Module) or not isinstance(decoder, nn.Module):
+    if (
+        not isinstance(networks, tuple | list)
+        or len(networks) != 2
+        or not all(isinstance(network, nn.Module) for network in networks)
+    ):
         raise _wrong(name, "must return two torch.nn.Module: encoder and decoder")
+    encoder, decoder = networks
     features = check_networks(name, encoder, decoder, image_shape, noise, units)
     last, first = nn.Linear(features, outputs), nn.Linear(units, units)
     with torch.no_grad():
