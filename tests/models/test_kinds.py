@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from aae.errors import ParameterError
 from aae.models import Architecture, Conv, Mlp, Model, load_model, save_model
 from aae.models.checkpoints import FORMAT
-from aae.models.conv import sizes, widths
+from aae.models.conv import Down, Up, sizes, widths
 from aae.params import Posterior
 
 PRIOR = {"name": "gaussian", "distribution": "Normal", "loc": 0.0, "scale": 1.0}
@@ -70,6 +70,27 @@ def test_any_image_goes_in_and_comes_out_and_the_gradient_reaches_every_weight(s
     gradients = torch.autograd.grad((decoded - images).square().sum(), list(weights.values()))
     for name, gradient in zip(weights, gradients, strict=True):
         assert (gradient != 0).any(), name
+
+
+def test_gradients_do_not_depend_on_the_number_of_threads_and_are_torchs_own():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(100, 1, 28, 28, generator=generator).requires_grad_()
+    cpu = torch.device("cpu")
+    layers = torch.nn.Sequential(Down(1, 32, cpu), torch.nn.ReLU(), Up(32, 1, cpu))
+    inputs = [images, *layers.parameters()]
+
+    def gradients(threads: int) -> tuple[torch.Tensor, ...]:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            return torch.autograd.grad((layers(images) - images).square().mean(), inputs)
+        finally:
+            torch.set_num_threads(before)
+
+    # With one thread the layers are torch's own.
+    for one, two, again in zip(*map(gradients, (1, 2, 2)), strict=True):
+        assert torch.equal(one, two)
+        assert torch.equal(two, again)
 
 
 def test_last_and_first_layer_at_the_codes_are_linear():
