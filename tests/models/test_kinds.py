@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from aae.errors import ParameterError
 from aae.models import Architecture, Conv, Mlp, Model, load_model, save_model
 from aae.models.checkpoints import FORMAT
-from aae.models.conv import Down, Up, sizes, widths
+from aae.models.conv import Down, Norm, Up, sizes, widths
 from aae.params import Posterior
 
 PRIOR = {"name": "gaussian", "distribution": "Normal", "loc": 0.0, "scale": 1.0}
@@ -76,7 +76,10 @@ def test_gradients_do_not_depend_on_the_number_of_threads_and_are_torchs_own():
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(100, 1, 28, 28, generator=generator).requires_grad_()
     cpu = torch.device("cpu")
-    layers = torch.nn.Sequential(Down(1, 32, cpu), torch.nn.ReLU(), Up(32, 1, cpu))
+    layers = torch.nn.Sequential(Down(1, 32, cpu), Norm(32, cpu), torch.nn.ReLU(), Up(32, 1, cpu))
+    with torch.no_grad():
+        for weight in layers.parameters():
+            weight.add_(torch.randn(weight.shape, generator=generator), alpha=0.1)
     inputs = [images, *layers.parameters()]
 
     def gradients(threads: int) -> tuple[torch.Tensor, ...]:
