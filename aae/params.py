@@ -28,6 +28,9 @@ Layers = Annotated[tuple[Count, ...], Field(min_length=1, strict=False)]
 Precision = Literal["float32", "tf32", "bf16", "auto"]
 Device = Literal["cpu", "cuda", "auto"]
 
+# The dotted name of a function.
+OWN_KIND = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
+
 # For these errors pydantic's own message uses terms of Python; these are terms of params.yaml.
 RIGHT = {
     "tuple_type": "a list is needed, such as [1000]",
@@ -258,6 +261,10 @@ def parse_params(values: Mapping[str, Any]) -> Params:
             raise ParameterError(f"priors.{name}: a name may have only letters, digits, _ and -")
     if params.prior not in params.priors:
         raise ParameterError(f"prior: {unknown(params.prior, params.priors, 'in priors')}")
+    kind = params.network.kind
+    if kind not in ("mlp", "conv") and not re.fullmatch(OWN_KIND, kind):
+        kinds = ("mlp", "conv", "the dotted name of a function")
+        raise ParameterError(f"network.kind: {unknown(kind, kinds, 'a kind')}")
     if params.posterior.fixed_variance and not params.train_aae.standardise:
         raise ParameterError(
             "posterior.std is a share of the prior's standard deviation and needs "

@@ -229,7 +229,7 @@ def train_ae(params: Params, images: str, path: Path) -> None:
 def train_aae(params: Params, images: str, autoencoder: Path) -> dict:
     """Train an adversarial autoencoder; return its measures and those of its two rivals."""
     splits, class_names = prepare(params, images)
-    train, ae = splits["train"].images, load_model(autoencoder)
+    train, ae = splits["train"].images, load_model(autoencoder, params.network.kind)
     training = adversarial_training(params, train, splits["validation"].images, ae)
     list(training.epochs())
     aae: Model = training.averaged

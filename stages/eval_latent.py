@@ -40,7 +40,7 @@ def main(params: Params) -> None:
     """Evaluate all models."""
     splits, meta = {name: read_prepared(name) for name in SPLITS}, prepared_meta()
     prior, names, test = chosen_prior(params), meta["class_names"], splits["test"]
-    models = {name: load_model(path) for name, path in MODELS.items()}
+    models = {name: load_model(path, params.network.kind) for name, path in MODELS.items()}
     codes = {name: model.encode(test.images) for name, model in models.items()}
 
     evaluate = Evaluation(splits, names, prior, params.eval_latent, params.seed, show_steps)

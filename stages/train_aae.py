@@ -33,7 +33,7 @@ def main(params: Params) -> None:
     """Train the model and record every epoch."""
     check_writable(MODEL, HISTORY, HISTOGRAMS, METRICS)
     images, validation = read_prepared("train").images, read_prepared("validation").images
-    prior, autoencoder = chosen_prior(params), load_model(AUTOENCODER)
+    prior, autoencoder = chosen_prior(params), load_model(AUTOENCODER, params.network.kind)
     training = adversarial_training(params, images, validation, autoencoder)
     model = training.averaged
 

@@ -9,6 +9,7 @@ from safetensors.torch import save
 
 from aae.errors import ModelError, ParameterError
 from aae.files import replacing
+from aae.models.kinds import Own
 from aae.models.model import Architecture, Model
 
 # The metadata have only this key, because safetensors would write several keys in an order that
@@ -24,12 +25,17 @@ def save_model(model: Model, path: Path) -> None:
         temporary.write_bytes(content)
 
 
-def load_model(path: Path) -> Model:
-    """Read a model without executing any code from the file.
+def load_model(path: Path, own: str | None = None) -> Model:
+    """Read a model without executing any code from the file, or any that only the file names.
+
+    Args:
+        path: the file.
+        own: dotted name of the function that makes a user's own networks, which is imported if the
+            file names it too; a file with networks of the project does not need it.
 
     Raises:
-        ModelError: if the file is missing, damaged or of another version, or if its tensors do not
-            fit its architecture.
+        ModelError: if the file is missing, damaged or of another version, if its tensors do not fit
+            its architecture, or if it has own networks other than ``own``.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -47,7 +53,15 @@ def load_model(path: Path) -> Model:
         if not torch.isfinite(tensor).all():
             raise ModelError(f"{path}: {name} holds values that are not finite")
     try:
-        model = Model(Architecture.model_validate_json(metadata[FORMAT]), seed=None)
+        architecture = Architecture.model_validate_json(metadata[FORMAT])
+        if isinstance(architecture.network, Own) and architecture.network.kind != own:
+            name = architecture.network.kind
+            raise ModelError(
+                f"{path}: its networks are made by the function {name}, which is not imported "
+                f"because only the file names it; if you trust it, use load_model(path, "
+                f"own={name!r}), or network.kind: {name} in params.yaml"
+            )
+        model = Model(architecture, seed=None)
         model.load_state_dict(tensors, assign=True)
     except (ValidationError, ParameterError, RuntimeError) as error:
         raise ModelError(f"{path}: {error}") from error

@@ -3,18 +3,15 @@
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from aae.models.networks import Decoder, Discriminator, Encoder, apply
+from aae.models.kinds import Kind, Layers, Mlp, Size, make_layers
+from aae.models.networks import Decoder, Discriminator, Encoder, apply, chunk
 from aae.params import DETERMINISTIC, Posterior, PriorEntry
 from aae.priors import Prior, make_distribution
 from aae.priors.units import Units, gaussian_units, identity
 from aae.seeding import stream
-
-# A damaged file could otherwise ask for networks of any size.
-Size = Annotated[int, Field(ge=1, le=2**20)]
-Layers = Annotated[tuple[Size, ...], Field(min_length=1, max_length=100)]
 
 
 class Architecture(BaseModel):
@@ -23,7 +20,8 @@ class Architecture(BaseModel):
     Attributes:
         image_shape: channels, height and width.
         latent_dim: dimensions of a code.
-        hidden: units of the encoder's hidden layers.
+        network: the kind of encoder and decoder, and the sizes of their layers. ``hidden=(1000,)``
+            is short for ``network=Mlp(hidden=(1000,))``.
         discriminator_hidden: units of the discriminator's hidden layers; None for an autoencoder,
             which has no discriminator.
         prior: name, distribution and arguments of the prior; None for an autoencoder.
@@ -36,11 +34,20 @@ class Architecture(BaseModel):
 
     image_shape: tuple[Size, Size, Size]
     latent_dim: Annotated[int, Field(ge=1, le=1024)]
-    hidden: Layers
+    network: Kind
     discriminator_hidden: Layers | None = None
     prior: dict[str, Any] | None = None
     units: Literal["gaussian", "codes"] = "codes"
     posterior: Posterior = DETERMINISTIC
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hidden_alone(cls, values: Any) -> Any:
+        # Files from before there was more than one kind of networks have it too.
+        if isinstance(values, dict) and "hidden" in values and "network" not in values:
+            rest = {key: value for key, value in values.items() if key != "hidden"}
+            return rest | {"network": {"kind": "mlp", "hidden": values["hidden"]}}
+        return values
 
     def make_units(self, fitted: bool = True) -> Units:
         """Return the units that the networks use.
@@ -68,7 +75,8 @@ class Model(nn.Module):
         seed: the seed of params.yaml, for the initial weights; None if they are loaded afterwards.
 
     Raises:
-        ParameterError: if there is no prior as the architecture has it.
+        ParameterError: if there is no prior as the architecture has it, or if networks of this kind
+            cannot be made.
 
     Example:
         >>> model = Model(Architecture(image_shape=(1, 4, 4), latent_dim=2, hidden=(8,)), seed=0)
@@ -83,18 +91,17 @@ class Model(nn.Module):
         super().__init__()
         self.architecture = a = architecture
 
-        def generator(network: str) -> torch.Generator | None:
-            return None if seed is None else stream(seed, f"weights of the {network}")
-
         self.units = a.make_units(fitted=seed is not None)
         k = self.units.dimensions
-        self.encoder = Encoder(a.image_shape, a.hidden, k, a.posterior, generator("encoder"))
-        self.decoder = Decoder(a.image_shape, a.hidden, k, generator("decoder"))
+        noise = k if a.posterior.kind == "universal" else 0
+        outputs = k * (1 + a.posterior.is_learnt)
+        encoder, decoder = make_layers(a.network, a.image_shape, noise, outputs, k, seed)
+        self.encoder = Encoder(encoder, k, a.posterior, flat=isinstance(a.network, Mlp))
+        self.decoder = Decoder(decoder, a.image_shape)
         self.discriminator = None
         if a.discriminator_hidden is not None:
-            self.discriminator = Discriminator(
-                a.discriminator_hidden, k, generator("discriminator")
-            )
+            generator = None if seed is None else stream(seed, "weights of the discriminator")
+            self.discriminator = Discriminator(a.discriminator_hidden, k, generator)
 
     @property
     def device(self) -> torch.device:
@@ -110,11 +117,21 @@ class Model(nn.Module):
                 codes are at the mean of the posterior in units.
         """
         inputs = [images] if noise is None else [images, noise]
-        return apply(lambda *x: self.units.to_codes(self.encoder(*x)), self.device, *inputs)
+        return apply(
+            lambda *x: self.units.to_codes(self.encoder(*x)),
+            self.device,
+            *inputs,
+            size=chunk(self.architecture.image_shape),
+        )
 
     def decode(self, codes: Tensor) -> Tensor:
         """Return the images [N, C, H, W] of codes [N, d], with values from 0 to 1."""
-        return apply(lambda z: self.decoder(self.units.to_units(z)), self.device, codes)
+        return apply(
+            lambda z: self.decoder(self.units.to_units(z)),
+            self.device,
+            codes,
+            size=chunk(self.architecture.image_shape),
+        )
 
     def noise(self, count: int, generator: torch.Generator) -> Tensor | None:
         """Draw noise [count, k] of posteriors; None if the posterior is deterministic."""

@@ -1,38 +1,26 @@
 """Encoder q(z|x), decoder p(x|z) and discriminator.
 
-The sizes are those of Makhzani et al. 2015 (https://arxiv.org/abs/1511.05644), appendix A: fully
-connected layers with ReLU, linear codes, sigmoid pixels. All three networks see codes in the units
-of :mod:`aae.priors.units`.
+As in Makhzani et al. 2015 (https://arxiv.org/abs/1511.05644), codes are linear and pixels sigmoid.
+All three networks see codes in the units of :mod:`aae.priors.units`. The layers of encoder and
+decoder are those of a kind in :mod:`aae.models.kinds`.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
+from aae.models.mlp import linear_layers
 from aae.params import Posterior
 
 # Largest number of images or codes in one pass outside of a training, which bounds the memory.
 CHUNK = 2048
+# Largest number of values of these images: the first layer of a convolutional network returns up to
+# eight times as many, 128 MiB.
+VALUES = 2**22
 # Standard deviation with which a learnt posterior begins, in units.
 FIRST_STD = 0.25
-
-
-def _layers(sizes: Sequence[int], generator: torch.Generator | None) -> nn.Sequential:
-    """Return linear layers with ReLU in between, initialised as torch does, from ``generator``.
-
-    Without a generator the weights have a shape but no memory until a file is loaded into them.
-    """
-    layers: list[nn.Module] = []
-    for inputs, outputs in pairwise(sizes):
-        linear = nn.Linear(inputs, outputs, device="meta" if generator is None else "cpu")
-        bound = 1 / math.sqrt(inputs)
-        for parameter in linear.parameters():
-            nn.init.uniform_(parameter, -bound, bound, generator=generator)
-        layers += [linear, nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
 
 
 class Encoder(nn.Module):
@@ -44,26 +32,20 @@ class Encoder(nn.Module):
     convention, its output for noise 0.
 
     Args:
-        image_shape: channels, height and width.
-        hidden: units of the hidden layers.
+        layers: layers from images [N, C, H, W] to outputs [N, k or 2·k], the last of
+            them linear. Noise is appended to the pixels [N, C·H·W] or, as constant channels, to the
+            images.
         dimensions: dimensions k of the units.
         posterior: the kind of posterior.
-        generator: source of the initial weights; None if they are loaded afterwards.
+        flat: whether the layers take pixels [N, C·H·W] instead of images.
     """
 
     def __init__(
-        self,
-        image_shape: Sequence[int],
-        hidden: Sequence[int],
-        dimensions: int,
-        posterior: Posterior,
-        generator: torch.Generator | None,
+        self, layers: nn.Sequential, dimensions: int, posterior: Posterior, flat: bool
     ) -> None:
         super().__init__()
-        self.dimensions, self.posterior = dimensions, posterior
-        inputs = math.prod(image_shape) + dimensions * (posterior.kind == "universal")
-        outputs = dimensions * (1 + posterior.is_learnt)
-        self.layers = _layers([inputs, *hidden, outputs], generator)
+        self.layers, self.dimensions, self.posterior = layers, dimensions, posterior
+        self.flat = flat
         if posterior.is_learnt:  # begin with the same small variance for all images
             last = self.layers[-1]
             assert isinstance(last, nn.Linear)
@@ -80,9 +62,11 @@ class Encoder(nn.Module):
             images: images [N, C, H, W] with values from 0 to 1.
             noise: samples [N, k] of N(0, I).
         """
-        inputs, posterior = images.flatten(1), self.posterior
+        inputs, posterior = images.flatten(1) if self.flat else images, self.posterior
         if posterior.kind == "universal":
             extra = inputs.new_zeros(len(inputs), self.dimensions) if noise is None else noise
+            if not self.flat:  # a constant channel for each number
+                extra = extra[:, :, None, None].expand(-1, -1, *images.shape[2:])
             return self.layers(torch.cat([inputs, extra.to(inputs.dtype)], dim=1))
         mean, *log_variance = self.layers(inputs).split(self.dimensions, dim=1)
         if noise is None or posterior.kind == "deterministic":
@@ -96,26 +80,18 @@ class Decoder(nn.Module):
     """The decoder p(x|z): units [N, k] to images [N, C, H, W].
 
     Args:
+        layers: layers from units to images, or to their pixels [N, C·H·W], from 0 to 1; the first
+            of them is linear.
         image_shape: channels, height and width.
-        hidden: units of the encoder's hidden layers; the decoder has them in reverse order.
-        dimensions: dimensions k of the units.
-        generator: source of the initial weights; None if they are loaded afterwards.
     """
 
-    def __init__(
-        self,
-        image_shape: Sequence[int],
-        hidden: Sequence[int],
-        dimensions: int,
-        generator: torch.Generator | None,
-    ) -> None:
+    def __init__(self, layers: nn.Sequential, image_shape: Sequence[int]) -> None:
         super().__init__()
-        self.layers = _layers([dimensions, *reversed(hidden), math.prod(image_shape)], generator)
-        self.image_shape = tuple(image_shape)
+        self.layers, self.image_shape = layers, tuple(image_shape)
 
     def forward(self, units: Tensor) -> Tensor:
         """Return images [N, C, H, W] with values from 0 to 1."""
-        return self.layers(units).sigmoid().unflatten(1, self.image_shape)
+        return self.layers(units).reshape(len(units), *self.image_shape)
 
 
 class Discriminator(nn.Module):
@@ -131,7 +107,7 @@ class Discriminator(nn.Module):
         self, hidden: Sequence[int], dimensions: int, generator: torch.Generator | None
     ) -> None:
         super().__init__()
-        self.layers = _layers([dimensions, *hidden, 1], generator)
+        self.layers = linear_layers([dimensions, *hidden, 1], generator)
 
     def forward(self, units: Tensor) -> Tensor:
         """Return logits [N], positive for a prior sample."""
@@ -143,25 +119,36 @@ def pixels(images: Tensor) -> Tensor:
     return images / 255
 
 
+def chunk(image_shape: Sequence[int]) -> int:
+    """Return the number of images of a shape (or of their codes) in one pass without gradients."""
+    return max(1, min(CHUNK, VALUES // math.prod(image_shape)))
+
+
 @torch.no_grad()
-def apply(function: Callable[..., Tensor], device: torch.device, *inputs: Tensor) -> Tensor:
+def apply(
+    function: Callable[..., Tensor],
+    device: torch.device,
+    *inputs: Tensor,
+    size: int = CHUNK,
+) -> Tensor:
     """Return a function of any number of images or codes, without gradients, in bounded memory.
 
     Args:
         function: maps tensors [n, …] on ``device`` to a tensor [n, …].
         device: device of the computation.
         inputs: tensors [N, …]; uint8 images are converted into values from 0 to 1.
+        size: largest number n of images or codes in one pass.
 
     Returns:
         The outputs [N, …], on the device of the inputs.
     """
     outputs = torch.empty(0)
-    for start in range(0, len(inputs[0]), CHUNK):
-        parts = [tensor[start : start + CHUNK].to(device) for tensor in inputs]
+    for start in range(0, len(inputs[0]), size):
+        parts = [tensor[start : start + size].to(device) for tensor in inputs]
         found = function(*(pixels(x) if x.dtype == torch.uint8 else x for x in parts))
         if start == 0:
             # All chunks share one output tensor. Small tensors between large temporary ones would
             # fragment the memory, which glibc then neither reuses nor returns to the system.
             outputs = found.new_empty(len(inputs[0]), *found.shape[1:])
-        outputs[start : start + CHUNK] = found
+        outputs[start : start + size] = found
     return outputs.to(inputs[0].device)

@@ -5,6 +5,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from aae.models.kinds import check_kind
 from aae.params import Params, load_params
 from aae.priors import check_priors
 
@@ -19,6 +20,7 @@ def read_params(path: Path) -> Params:
     """
     params = load_params(path)
     check_priors(params)
+    check_kind(params)
     return params
 
 

@@ -82,11 +82,16 @@ def training_key(stage: str, determined_by: Mapping[str, Any]) -> str:
 
     The digest covers everything for which DVC runs the training again: the parameters and the
     dependencies of the stage (code, packages, data, the trained autoencoder). It also covers CPU,
-    GPU and number of processes, on which the last digits of the arithmetic depend.
+    GPU and number of processes, and with a user's own networks the number of threads, on which the
+    last digits of the arithmetic depend.
     """
     processor = [platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.__version__]
+    network = determined_by.get("network", {})
     if determined_by.get("device") == "cuda":
         processor.append(torch.cuda.get_device_name())
+    elif network.get("kind", "mlp") not in ("mlp", "conv"):
+        # The gradients of torch's own convolutions depend on it, see aae/models/conv.py.
+        processor.append(f"{torch.get_num_threads()} threads")
     content = [determined_by, tree_digest(*dependencies(stage)), processor, ranks()]
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return f"{stage}-{digest[:16]}"

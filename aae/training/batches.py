@@ -12,7 +12,7 @@ from torch import Tensor
 
 from aae.data.augmentation import random_transforms, scaled, transform
 from aae.models import Model
-from aae.models.networks import CHUNK, pixels
+from aae.models.networks import chunk, pixels
 from aae.params import Augment
 from aae.priors import Prior
 from aae.seeding import stream
@@ -114,8 +114,9 @@ class Batches:
         The images are unchanged, and their reconstructions without noise.
         """
         # As floats, all images together would take more memory than the training.
-        for start in range(0, len(self.validation_images), CHUNK):
-            rows = slice(start, start + CHUNK)
+        size = chunk(self.validation_images.shape[1:])
+        for start in range(0, len(self.validation_images), size):
+            rows = slice(start, start + size)
             images = pixels(self.validation_images[rows])
             batch = {"inputs": images, "targets": images}
             if self.prior:

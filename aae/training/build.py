@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from aae.models import Architecture, Model
+from aae.models.kinds import chosen_kind
 from aae.params import Params
 from aae.priors import chosen_prior
 from aae.training.batches import Batches
@@ -21,12 +22,13 @@ def autoencoder_training(params: Params, images: Tensor, validation_images: Tens
         validation_images: uint8 images [M, C, H, W] that the training does not see.
 
     Raises:
-        ParameterError: if the device or the precision is not available.
+        ParameterError: if the device or the precision is not available, or if networks of this kind
+            cannot be made for these images.
     """
     architecture = Architecture(
         image_shape=_image_shape(images),
         latent_dim=params.latent_dim,
-        hidden=params.network.hidden,
+        network=chosen_kind(params.network.kind, params.network.hidden, params.network.channels),
     )
     model = Model(architecture, params.seed).to(training_device(params.device))
     batches = Batches(images, validation_images, model, params.augment, params.seed)
@@ -46,13 +48,14 @@ def adversarial_training(
         autoencoder: the trained autoencoder; not used with ``init: scratch``.
 
     Raises:
-        ParameterError: if the device or the precision is not available.
+        ParameterError: if the device or the precision is not available, or if networks of this kind
+            cannot be made for these images.
     """
     prior, settings = chosen_prior(params), params.train_aae
     architecture = Architecture(
         image_shape=_image_shape(images),
         latent_dim=params.latent_dim,
-        hidden=params.network.hidden,
+        network=chosen_kind(params.network.kind, params.network.hidden, params.network.channels),
         discriminator_hidden=params.network.discriminator_hidden,
         prior={"name": params.prior, **params.priors[params.prior].model_dump()},
         units="gaussian" if settings.standardise else "codes",

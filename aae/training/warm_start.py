@@ -5,8 +5,9 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from aae.errors import ParameterError
 from aae.models import Model
-from aae.models.networks import apply
+from aae.models.networks import apply, chunk
 from aae.priors import Prior
 
 
@@ -15,21 +16,35 @@ def initialise(model: Model, prior: Prior, autoencoder: Model, images: Tensor) -
 
     Encoder and decoder become those of the trained autoencoder, with units that have mean 0 and
     covariance I, as the prior has. This does not change the reconstructions. A network that has
-    more inputs or outputs than the autoencoder's keeps its own weights for these.
+    more inputs or outputs than the autoencoder's keeps its own weights for these: the
+    noise of a universal posterior, which is the last of the inputs, and a learnt variance.
 
     Args:
         model: changed in place.
         prior: the distribution that the codes should follow.
         autoencoder: the trained autoencoder.
         images: its uint8 training images [N, C, H, W].
+
+    Raises:
+        ParameterError: if a user's own networks have other weights with this posterior than those
+            of the autoencoder.
     """
     trained = copy.deepcopy(autoencoder)
     whiten(trained, images, model.units.dimensions, model.architecture.posterior.fixed_variance)
     if model.architecture.units == "codes":
         map_codes(trained, torch.diag(prior.scale), prior.mean)
     for part in ("encoder", "decoder"):
-        weights = getattr(trained, part).state_dict()
-        for name, tensor in getattr(model, part).state_dict().items():
+        weights, started = getattr(trained, part).state_dict(), getattr(model, part).state_dict()
+        for name in weights.keys() | started.keys():
+            old = weights[name].shape if name in weights else ()
+            new = started[name].shape if name in started else ()
+            if len(old) != len(new) or any(a > b for a, b in zip(old, new, strict=True)):
+                raise ParameterError(
+                    f"train_aae.init: 'ae' needs the weights of the autoencoder's {part}, whose "
+                    f"{name} has shape {tuple(old)} and not {tuple(new)}; use 'scratch', or change "
+                    f"the function {model.architecture.network.kind}"
+                )
+        for name, tensor in started.items():
             tensor[tuple(map(slice, weights[name].shape))].copy_(weights[name])
 
 
@@ -48,7 +63,8 @@ def centre(model: Model, images: Tensor) -> None:
     universal = model.architecture.posterior.kind == "universal"  # its noise may have another mean
     if model.architecture.units != "gaussian" or universal:
         return
-    mean = apply(model.encoder, model.device, images).mean(0).to(model.device)
+    size = chunk(model.architecture.image_shape)
+    mean = apply(model.encoder, model.device, images, size=size).mean(0).to(model.device)
     last, first = _at_the_codes(model)
     last.bias[: len(mean)].sub_(mean)
     first.bias.add_(first.weight @ mean)

@@ -151,6 +151,16 @@ def test_a_snapshot_of_another_gpu_is_not_used(monkeypatch):
     assert key("one", "cpu") == key("another", "cpu")
 
 
+def test_only_with_own_networks_the_number_of_threads_counts(monkeypatch):
+    def key(threads: int, kind: str) -> str:
+        monkeypatch.setattr("torch.get_num_threads", lambda: threads)
+        return training_key("train", {"device": "cpu", "network": {"kind": kind}})
+
+    assert key(1, "my.networks") != key(2, "my.networks")
+    assert key(1, "conv") == key(2, "conv")
+    assert key(1, "mlp") == key(2, "mlp")
+
+
 def test_ctrl_c_says_where_the_training_goes_on(make_training, capsys, monkeypatch):
     for step, experiment, expected in (
         (0, "", "starts again at epoch 1, step 1 of 3 with the next `dvc repro`"),

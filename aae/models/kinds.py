@@ -1,0 +1,116 @@
+"""The kinds of networks: fully connected, convolutional, and a user's own."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from torch import nn
+
+from aae.models.conv import conv_decoder, conv_encoder, widths
+from aae.models.mlp import mlp_decoder, mlp_encoder
+from aae.models.own import own_function, own_layers
+from aae.params import OWN_KIND, Params
+from aae.seeding import stream
+
+# A damaged file could otherwise ask for networks of any size.
+Size = Annotated[int, Field(ge=1, le=2**20)]
+Layers = Annotated[tuple[Size, ...], Field(min_length=1, max_length=100)]
+
+
+class _Kind(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Mlp(_Kind):
+    """Fully connected layers; ``hidden`` are the units of the encoder's hidden layers."""
+
+    kind: Literal["mlp"] = "mlp"
+    hidden: Layers
+
+
+class Conv(_Kind):
+    """Convolutions; ``channels`` are those of the encoder's first layers."""
+
+    kind: Literal["conv"] = "conv"
+    channels: Layers
+
+
+class Own(_Kind):
+    """A user's own networks; ``kind`` is the dotted name of the function that makes them."""
+
+    kind: Annotated[str, Field(pattern=OWN_KIND)]
+
+
+def _tag(value: Any) -> str:
+    kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
+    return kind if kind in ("mlp", "conv") else "own"
+
+
+Kind = Annotated[
+    Annotated[Mlp, Tag("mlp")] | Annotated[Conv, Tag("conv")] | Annotated[Own, Tag("own")],
+    Discriminator(_tag),
+]
+
+
+def chosen_kind(kind: str, hidden: Sequence[int], channels: Sequence[int]) -> Mlp | Conv | Own:
+    """Return the kind of networks that the section ``network`` of params.yaml chooses."""
+    if kind == "mlp":
+        return Mlp(hidden=tuple(hidden))
+    return Conv(channels=tuple(channels)) if kind == "conv" else Own(kind=kind)
+
+
+def check_kind(params: Params) -> None:
+    """Check the networks as far as that is possible before the images are known.
+
+    Raises:
+        ParameterError: if there is no such function of a user, or if convolutions have more numbers
+            in ``network.channels`` than layers.
+    """
+    network, size = params.network, params.data.size
+    match chosen_kind(network.kind, network.hidden, network.channels):
+        case Own(kind=name):
+            own_function(name)
+        case Conv(channels=channels) if size is not None:
+            widths((1, size, size), channels)
+
+
+def make_layers(
+    kind: Mlp | Conv | Own,
+    image_shape: Sequence[int],
+    noise: int,
+    outputs: int,
+    units: int,
+    seed: int | None,
+) -> tuple[nn.Sequential, nn.Sequential]:
+    """Return the layers of encoder and decoder.
+
+    The encoder's last layer and the decoder's first one are linear.
+
+    Args:
+        kind: the kind of networks.
+        image_shape: channels C, height and width.
+        noise: numbers of noise that are an additional input of the encoder.
+        outputs: outputs of the encoder.
+        units: units k, the inputs of the decoder.
+        seed: the seed of params.yaml, for the initial weights; None if they are loaded afterwards.
+
+    Returns:
+        The encoder's layers, from [N, C + noise, H, W] (of an MLP: [N, C·H·W + noise]) to [N,
+        outputs]; and the decoder's, from [N, k] to N images from 0 to 1.
+
+    Raises:
+        ParameterError: if such networks cannot be made.
+    """
+    first, second = (
+        None if seed is None else stream(seed, f"weights of the {network}")
+        for network in ("encoder", "decoder")
+    )
+    match kind:
+        case Mlp(hidden=hidden):
+            encoder = mlp_encoder(image_shape, hidden, noise, outputs, first)
+            return encoder, mlp_decoder(image_shape, hidden, units, second)
+        case Conv(channels=channels):
+            encoder = conv_encoder(image_shape, channels, noise, outputs, first)
+            return encoder, conv_decoder(image_shape, channels, units, second)
+        case Own(kind=name):
+            return own_layers(name, image_shape, noise, outputs, units, first)
