@@ -57,11 +57,14 @@ def test_rows_have_titles_and_what_is_below_each_image():
 
 
 def test_images_of_a_row_are_apart():
-    images = torch.ones(2, 3, 10, 20)
-    (panel,) = all_axes(sheets.draw_rows({"Colour": images}))
-    sheet = np.asarray(panel.get_images()[0].get_array())
-    assert sheet.shape == (10, 48, 3)
-    assert (sheet[:, 22:26] == 0).all()
+    """The space between them is white: 1 in colour, 0 in grey images, which are black on white."""
+    for channels, image, white in ((1, 1.0, 0.0), (3, 0.0, 1.0)):
+        images = torch.full((2, channels, 10, 20), image)
+        (panel,) = all_axes(sheets.draw_rows({"Images": images}))
+        sheet = np.asarray(panel.get_images()[0].get_array())
+        assert sheet.shape[:2] == (10, 48)
+        assert (sheet[:, 22:26] == white).all()
+        assert (sheet[:, 2:22] == image).all()
 
 
 def images_in(panel, count: int) -> list[np.ndarray]:
