@@ -38,8 +38,10 @@ COLUMNS = 25
 SMALL = 32 * 32
 # Largest height or width in pixels of all other images.
 LARGEST = 48
-# Quality, from 0 to 100, of their sheets in the format WebP.
-QUALITY = 75
+# Qualities, from 0 to 95, of their sheets in the format JPEG. The second and third are for noise,
+# of which an image would otherwise take more than these bytes on average.
+QUALITIES = (75, 50, 25)
+MOST_BYTES = 2000
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Format:
         line: decoded images along a line of one-dimensional codes.
         dots: number of test images.
         size: height and width of the images in pixels.
-        lossless: whether sheets are PNG files with :data:`LEVELS` levels, or WebP files.
+        lossless: whether sheets are PNG files with :data:`LEVELS` levels, or JPEG files.
     """
 
     grid: int
@@ -166,8 +168,13 @@ def _sheet(images: Tensor, columns: int, style: Format) -> str:
     if style.lossless:
         picture.save(file, "PNG", optimize=True)
     else:
-        picture.save(file, "WEBP", quality=QUALITY)
-    kind = "png" if style.lossless else "webp"
+        for quality in QUALITIES:
+            file = io.BytesIO()
+            # Without subsampling, the colours of an image do not run into its neighbours.
+            picture.save(file, "JPEG", quality=quality, subsampling=0)
+            if len(file.getvalue()) <= MOST_BYTES * len(images):
+                break
+    kind = "png" if style.lossless else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
