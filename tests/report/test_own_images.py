@@ -25,6 +25,7 @@ SETTINGS = EvalLatent(projections=20, references=2, draws=19, subset=60, judge_s
 LIMIT = 5_000_000
 # They begin alike; a dollar sign could start a formula, and an underscore hides a name in a legend.
 NAMES = [f"{'_' * (k % 2)}images/of/the/class/of/$x_{{{k}}}$ and more 字 {k}" for k in range(100)]
+NAMES[2] = "$^$ 2"  # an error, as a formula
 
 
 def make_models(shape: tuple[int, ...], latent_dim: int = 2) -> dict[str, Model]:
