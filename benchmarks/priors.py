@@ -253,9 +253,10 @@ def prepare(params: Params, images: str) -> tuple[dict[str, Images], tuple[str, 
     splits = in_memory(split_source(source, params.data, params.seed))
     if images == "validation":
         train, validation = splits["train"], splits["validation"]
+        labels = [part.labels for part in (train, validation) if part.labels is not None]
         seen = Part.of(
             torch.cat([train.images, validation.images]),
-            train.labels if train.labels is None else torch.cat([train.labels, validation.labels]),
+            torch.cat(labels) if labels else None,
             source.train.shape,
         )
         apart = params.data.model_copy(update={"test_share": 0.25})

@@ -1,5 +1,7 @@
 """The inputs of a page, with arbitrary numbers."""
 
+from aae.evaluation.measures import MEASURES
+
 FIGURES = (
     "autoencoder_codes", "generated_classes", "prior", "losses", "training_histograms",
     "codes_by_class", "latent_histogram", "decoded_prior", "reconstructions", "interpolations",
@@ -31,6 +33,15 @@ BAD["p_value"] = dict.fromkeys([*TESTED, "all"], 0.005)
 REAL_IMAGES = dict.fromkeys(REAL, 0.777) | {"judge_accuracy": 0.9612}
 RIVAL = dict.fromkeys(REAL, 0.1111)
 METRICS = {"ae": BAD, "aae": MODEL, "ae_mixture": RIVAL, "real": REAL_IMAGES}
+# The same for images without labels.
+UNLABELLED_METRICS = {
+    model: {
+        key: value
+        for key, value in found.items()
+        if key not in MEASURES or not MEASURES[key].needs_labels
+    }
+    for model, found in METRICS.items()
+}
 PANEL = {
     "title": "Autoencoder", "names": ["code"], "low": [0.0], "high": [1.0], "grid": [2, 1],
     "decoded": "data:,", "dots": [[0.5, 0.5]], "curves": [], "reconstructions": "data:,",

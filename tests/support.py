@@ -12,6 +12,7 @@ import scipy.stats
 import torch
 from ruamel.yaml import YAML
 
+from aae.data import SPLITS, Images
 from aae.models import Model
 from aae.params import Data, Params, Posterior, Precision
 from aae.priors import Prior, chosen_prior, make_distribution
@@ -102,6 +103,24 @@ def data_settings(source: str, root: Path | str = "unused", **changes: Any) -> D
     """The section ``data`` of params.yaml for a source."""
     values = {"size": None, "channels": None, "test_share": 0.2, "validation_share": 0.1}
     return Data.model_validate({"source": source, "root": str(root), **values, **changes})
+
+
+def make_splits(shape: tuple[int, int, int], classes: int | None) -> dict[str, Images]:
+    """Make images of any shape [C, H, W] in three splits; None: without labels.
+
+    Every class has another pattern, which no rotation leaves as it is.
+    """
+    generator = torch.Generator().manual_seed(0)
+    patterns = torch.randint(200, (classes or 4, *shape), generator=generator)
+    patterns[:, :, : shape[1] // 2] //= 4  # dark above, bright below
+    # Two test images of each class, and enough of all for the measures.
+    labels = torch.arange(max(20, 2 * len(patterns))) % len(patterns)
+    splits = {}
+    for name in SPLITS:
+        noise = torch.randint(56, (len(labels), *shape), generator=generator)
+        images = (patterns[labels] + noise).to(torch.uint8)
+        splits[name] = Images(images, labels.to(torch.uint8) if classes else None)
+    return splits
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:

@@ -8,35 +8,46 @@ copies (:mod:`aae.evaluation.generation`)? :mod:`aae.evaluation.measures` names 
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from aae.data import Images
-from aae.evaluation.generation import GenerationTest, mixture_samples
+from aae.errors import DataError
+from aae.evaluation.distances import BALL_NEIGHBOUR
+from aae.evaluation.generation import MIXTURE, GenerationTest, mixture_samples
 from aae.evaluation.measures import MEASURES
-from aae.evaluation.representation import measure_representation
+from aae.evaluation.representation import VOTES, measure_representation
 from aae.evaluation.two_sample import PriorTest
 from aae.models import Model
-from aae.models.networks import pixels
+from aae.models.networks import CHUNK, pixels
 from aae.params import EvalLatent
 from aae.priors import Prior
 from aae.progress import ShowProgress, silent
 from aae.seeding import stream
+
+# Fewest images of each split. Training: ten neighbours vote, and ten Gaussians are fitted.
+# Validation: these images choose the width of Parzen windows. Test: the ball around a prior sample
+# reaches to its fifth neighbour.
+FEWEST = {"train": max(VOTES, MIXTURE), "validation": 1, "test": BALL_NEIGHBOUR + 1}
 
 
 class Evaluation:
     """Measures models, all on the same images and for the same prior.
 
     Args:
-        splits: labelled images by split: train, validation, test.
-        class_names: names of the classes.
+        splits: images by split: train, validation, test; with labels if they have any.
+        class_names: names of the classes; empty without labels.
         prior: the distribution that codes are compared with.
         settings: the section ``eval_latent`` of params.yaml.
         seed: the seed of params.yaml.
         progress: shows the progress of the work that all models share.
 
     Attributes:
-        real: scores of real images in place of generated ones, and ``judge_accuracy``, the share
-            of test images that the judge classifies correctly.
+        real: scores of real images in place of generated ones, and ``judge_accuracy``, see
+            :class:`aae.evaluation.generation.GenerationTest`.
+
+    Raises:
+        DataError: if there are too few images to measure anything.
     """
 
     def __init__(
@@ -48,6 +59,7 @@ class Evaluation:
         seed: int,
         progress: ShowProgress = silent,
     ) -> None:
+        check_counts(splits)
         self.splits, self.few = splits, settings.subset
         count, self.seed = len(splits["test"]), seed
         self.generation = GenerationTest(splits, len(class_names), settings, seed, progress)
@@ -59,7 +71,8 @@ class Evaluation:
         """Measure a model.
 
         Returns:
-            All measures by key, in the order of the register, then ``floor`` and ``p_value`` of
+            All measures by key, in the order of the register, without those that need labels if
+            the images have none; then ``floor`` and ``p_value`` of
             :class:`aae.evaluation.two_sample.PriorTest`, and the kind of ``posterior``. Codes that
             are compared with the prior are samples of the posterior; all others are its means.
         """
@@ -67,10 +80,8 @@ class Evaluation:
         codes, train_codes = model.encode(test.images), model.encode(train.images)
         reconstructions = model.decode(codes)
         samples = self.posterior_samples(model)
-        errors = (reconstructions.double() - pixels(test.images).double()).square()
         found = {
-            # Image by image first, for the reason in aae.training.phases.reconstruction_loss.
-            "reconstruction_mse": errors.flatten(1).mean(1).mean().item(),
+            "reconstruction_mse": squared_errors(reconstructions, test.images).mean().item(),
             **self.prior_test(samples),
             **measure_representation(train_codes, train.labels, codes, test.labels, self.few),
             **self.generation(model.decode, self.prior_samples),
@@ -97,6 +108,48 @@ class Evaluation:
             model.encode(self.splits["train"].images), len(self.prior_samples), self.seed
         )
         return in_order(self.generation(model.decode, codes))
+
+
+def squared_errors(reconstructions: Tensor, images: Tensor) -> Tensor:
+    """Return the mean squared error per pixel value of each image [n].
+
+    The errors are averaged image by image first, for the reason in
+    :func:`aae.training.phases.reconstruction_loss`.
+
+    Args:
+        reconstructions: images [n, C, H, W] from 0 to 1.
+        images: uint8 images [n, C, H, W].
+    """
+    pairs = zip(reconstructions.split(CHUNK), images.split(CHUNK), strict=True)
+    errors = [(x.double() - pixels(y).double()).square().flatten(1).mean(1) for x, y in pairs]
+    return torch.cat(errors)
+
+
+def check_counts(splits: Mapping[str, Images]) -> None:
+    """Check that there are enough images for every measure.
+
+    Raises:
+        DataError: if there are too few; says how many are needed.
+    """
+    needed = dict(FEWEST)
+    for name in ("train", "test"):
+        labels = splits[name].labels
+        if labels is not None:
+            classes = len(labels.unique())
+            if classes < 2:
+                raise DataError(
+                    f"all {name} images are of one class; the evaluation needs images of at least "
+                    "two, or images without labels"
+                )
+            if name == "test":  # the silhouette needs two images of a class
+                needed[name] = max(needed[name], classes + 1)
+    for name, count in needed.items():
+        if len(splits[name]) < count:
+            raise DataError(
+                f"the evaluation needs at least {count} {name} images, but there are "
+                f"{len(splits[name])}: add images, or change data.test_share or "
+                "data.validation_share"
+            )
 
 
 def in_order(found: Mapping[str, float]) -> dict:

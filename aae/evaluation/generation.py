@@ -29,6 +29,9 @@ CONFIDENT = 0.9
 BALL_NEIGHBOUR = 3
 # Gaussians in the mixture that is fitted to the codes of an autoencoder.
 MIXTURE = 10
+# Largest number of pixel values in memory as float64, about 500 MB, where all images would be too
+# many.
+MOST_VALUES = 2**26
 # Widths of Parzen windows, in units of pixel values; the validation images choose one.
 WINDOWS = np.geomspace(0.05, 0.5, 11)
 
@@ -92,8 +95,14 @@ def nearest_images(images: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     """
     from sklearn.metrics import pairwise_distances_argmin_min
 
-    nearest, distances = pairwise_distances_argmin_min(_flat(images), _flat(pixels(others)))
-    return torch.from_numpy(nearest), torch.from_numpy(distances) / images[0].numel() ** 0.5
+    size = images[0].numel()
+    parts = torch.arange(len(others)).split(max(1, MOST_VALUES // size))
+    found = [
+        pairwise_distances_argmin_min(_flat(images), _flat(pixels(others[part]))) for part in parts
+    ]
+    distances, nearest_part = torch.from_numpy(np.stack([d for _, d in found])).min(0)
+    indices = torch.stack([part[nearest] for part, (nearest, _) in zip(parts, found, strict=True)])
+    return indices[nearest_part, torch.arange(len(images))], distances / size**0.5
 
 
 def mixture_samples(codes: Tensor, count: int, seed: int) -> Tensor:
@@ -118,11 +127,16 @@ class GenerationTest:
     """Measures the images that decoders decode from prior samples or other random codes.
 
     Args:
-        splits: labelled images by split: train, validation, test.
-        classes: number of classes.
+        splits: images by split: train, validation, test; with labels if they have any.
+        classes: number of classes; 0 without labels.
         settings: the section ``eval_latent`` of params.yaml.
         seed: the seed of params.yaml.
         progress: shows the progress of the judge's training.
+
+    Attributes:
+        judge: the classifier of classes, or, without labels, of rotations.
+        real: the measures of training images in place of generated ones, and ``judge_accuracy``,
+            the share of test images, or of their rotations, that the judge gets right.
     """
 
     def __init__(
@@ -138,17 +152,17 @@ class GenerationTest:
         order = stream(seed, "images that stand for all")
 
         def some(images: Tensor, count: int) -> Tensor:
-            return pixels(images[torch.randperm(len(images), generator=order)[:count]])
+            return images[torch.randperm(len(images), generator=order)[:count]]
 
-        self.few = settings.subset
+        self.few, self.labelled = settings.subset, classes > 0
         self.test = some(test, len(test))
-        self.validation = _flat(some(splits["validation"].images, self.few))
+        self.validation = _flat(pixels(some(splits["validation"].images, self.few)))
         self.features = self._features(self.test)
         # Training images stand for perfect generated images; the test images serve as reference.
-        self.real = self._measure(some(self.train, len(test))) | self._judge(self.test)
-        self.real["nearest_training_distance"] = self._nearest_training_distance(self.test)
-        correct = self.judge.probabilities(test).argmax(1) == splits["test"].labels
-        self.real["judge_accuracy"] = correct.double().mean().item()
+        self.real = self._measure(pixels(some(self.train, len(test)))) | self._judge(self.test)
+        own = pixels(self.test[: self.few])
+        self.real["nearest_training_distance"] = self._nearest_training_distance(own)
+        self.real["judge_accuracy"] = self.judge.accuracy(splits["test"])
 
     def __call__(self, decode: Callable[[Tensor], Tensor], codes: Tensor) -> dict[str, float]:
         """Measure the images that a decoder decodes from random codes.
@@ -164,7 +178,8 @@ class GenerationTest:
             generated_confidence: share of images that the judge assigns to a class with a
                 probability of 0.9 or more.
             generated_entropy: entropy of the classes that the judge predicts, in nats: ln 10 if
-                ten classes are equally frequent, 0 if there is only one.
+                ten classes are equally frequent, 0 if there is only one. Without labels, these two
+                are missing.
             parzen_log_likelihood: mean over test images, see :func:`parzen_log_likelihoods`.
             nearest_training_distance: median root mean squared difference to the nearest training
                 image, in pixel values from 0 to 1. That of copies is far below that of test images.
@@ -180,19 +195,19 @@ class GenerationTest:
         """Measure reconstructions [n, C, H, W]; decoded random codes can hardly be better.
 
         Returns:
-            reconstructed_frechet, reconstructed_confidence: the measures above. Reconstructions are
-                compared with their own originals: perfect ones have a Fréchet distance of 0,
-                whereas perfect samples have that of training images, see ``real``.
+            reconstructed_frechet, reconstructed_confidence (only with labels): the measures above.
+                Reconstructions are compared with their own originals: perfect ones have a Fréchet
+                distance of 0, whereas perfect samples have that of training images, see ``real``.
         """
-        return {
-            "reconstructed_frechet": frechet_distance(self._features(images), self.features),
-            "reconstructed_confidence": self._judge(images)["generated_confidence"],
-        }
+        found = {"reconstructed_frechet": frechet_distance(self._features(images), self.features)}
+        if self.labelled:
+            found["reconstructed_confidence"] = self._judge(images)["generated_confidence"]
+        return found
 
     def _measure(self, images: Tensor) -> dict[str, float]:
         features = self._features(images)
         precision, recall = precision_and_recall(features[: self.few], self.features[: self.few])
-        centres, test = _flat(images[: self.few]), _flat(self.test[: self.few])
+        centres, test = _flat(images[: self.few]), _flat(pixels(self.test[: self.few]))
         return {
             "generated_frechet": frechet_distance(features, self.features),
             "generated_precision": precision,
@@ -203,6 +218,8 @@ class GenerationTest:
         }
 
     def _judge(self, images: Tensor) -> dict[str, float]:
+        if not self.labelled:
+            return {}
         probabilities, found = self.judge.probabilities(images).max(1)
         return {
             "generated_confidence": (probabilities >= CONFIDENT).double().mean().item(),

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rich.table import Table
 
@@ -62,12 +62,14 @@ class Comparison:
         title: name of the baseline.
         rows: the metrics.
         figures: paths of the committed figures that differ from those of the baseline.
+        passed_over: guarded metrics that need labels, if the data have none.
     """
 
     base: str
     title: str
     rows: list[Row]
     figures: list[str]
+    passed_over: list[str] = field(default_factory=list)
 
     @property
     def failed(self) -> bool:
@@ -83,11 +85,14 @@ class Comparison:
     def summary(self) -> str:
         """The result, in one line."""
         if self.failed:
-            return f"regression: {self._named('worse')} worse than at {self.title}"
-        parts = [f"pass: {len(self.rows)} metrics, none worse than at {self.title}"]
-        for verdict in ("better", "accepted", "new", "no longer guarded"):
-            if names := self._named(verdict):
-                parts.append(f"{verdict}: {names}")
+            parts = [f"regression: {self._named('worse')} worse than at {self.title}"]
+        else:
+            parts = [f"pass: {len(self.rows)} metrics, none worse than at {self.title}"]
+            for verdict in ("better", "accepted", "new", "no longer guarded"):
+                if names := self._named(verdict):
+                    parts.append(f"{verdict}: {names}")
+        if names := ", ".join(self.passed_over):
+            parts.append(f"passed over, since the data have no labels: {names}")
         return "; ".join(parts)
 
     def _named(self, verdict: str) -> str:

@@ -19,7 +19,7 @@ from rich.console import Console
 from aae.errors import AAEError, ComparisonError, OutputError, unknown, without_password
 from aae.evaluation.measures import MEASURES
 from aae.files import write_json, write_text
-from aae.params import PARAMS
+from aae.params import PARAMS, Guard
 from aae.pipeline.parameters import read_params
 from aae.regression.comparison import HOW_TO_ACCEPT, Comparison, compare_metrics
 from aae.tracking.address import experiment_name
@@ -112,16 +112,18 @@ def compare(base: str | None, accept: bool, page: Path | None) -> Comparison:
     if not baseline and not accept:
         raise ComparisonError(f"{GUARDED} is not in {title}; {HOW_TO_ACCEPT}")
     committed = {} if accept or not GUARDED.exists() else parse(GUARDED.read_bytes(), GUARDED)
+    old = {} if accept else baseline
     if MEASURED.exists():  # find a wrong name before the pipeline runs
         measured = parse(MEASURED.read_bytes(), MEASURED, BY_MODEL)
-        check_names(settings.metrics, by_model(measured))
+        guards_of(settings.metrics, by_model(measured), old)
     now = measure("regression", settings.overrides, page)
-    check_names(settings.metrics, now)
-    rows = compare_metrics(settings.metrics, baseline, now, committed)
+    guards = guards_of(settings.metrics, now, old)
+    rows = compare_metrics(guards, baseline, now, committed)
     if accept:
-        write_json(GUARDED, {name: now[name] for name in settings.metrics})
+        write_json(GUARDED, {name: now[name] for name in guards})
     figures = (git("diff", "--name-only", commit, "--", FIGURES) or "").splitlines()
-    return Comparison(commit, title, rows, figures)
+    passed_over = [name for name in settings.metrics if name not in guards]
+    return Comparison(commit, title, rows, figures, passed_over)
 
 
 def parse(content: bytes | str, name: object, kind: TypeAdapter = NUMBERS) -> dict[str, Any]:
@@ -231,11 +233,39 @@ def by_model(measures: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     }
 
 
-def check_names(guarded: Mapping[str, Any], measured: Mapping[str, float]) -> None:
-    """Raise an error if a guarded metric is not measured."""
-    for name in guarded:
-        if name not in measured:
+def guards_of(
+    guards: Mapping[str, Guard], measured: Mapping[str, float], baseline: Mapping[str, float]
+) -> dict[str, Guard]:
+    """Return the guards of measured metrics.
+
+    Metrics that need labels are passed over if neither side has them because the data have no
+    labels: then nothing that needs labels is measured.
+
+    Args:
+        guards: tolerances of the guarded metrics by name.
+        measured: measures by model and metric.
+        baseline: guarded metrics of the baseline.
+
+    Raises:
+        ComparisonError: if another metric is not measured.
+    """
+    models = {name.partition(".")[0] for name in measured}
+    labelled = any(_needs_labels(name) for name in measured)
+    found = {}
+    for name, guard in guards.items():
+        if name in measured:
+            found[name] = guard
+            continue
+        known = name.partition(".")[0] in models and _needs_labels(name)
+        if labelled or not known or name in baseline:
             raise ComparisonError(f"regression.metrics: {unknown(name, measured, 'measured')}")
+    return found
+
+
+def _needs_labels(name: str) -> bool:
+    """Return whether a metric such as ``aae.knn_accuracy`` needs labels."""
+    measure = MEASURES.get(name.partition(".")[2])
+    return measure is not None and measure.needs_labels
 
 
 def image_addresses(base: str) -> tuple[str, str] | tuple[()]:

@@ -2,13 +2,16 @@
 "use strict";
 
 const data = JSON.parse(document.getElementById("explorer-data").textContent);
-const [HEIGHT, WIDTH] = data.image_size;
+const [HEIGHT, WIDTH, CHANNELS = 1] = data.image_size;
+const LABELLED = data.class_names.length > 0;
 const STEP = 0.01; // step of an arrow key as a share of the plane; ten times as long with Shift
 const REACH = 0.03; // largest distance between a click and its dot
 
+// All dots of images without labels have the first and only colour.
+const labelOf = (index) => (LABELLED ? data.labels[index] : 0);
 const clamp = (share) => Math.min(1, Math.max(0, share));
 
-// Return the pixels of a sheet of images. Grey images need only the red of red, green, blue and alpha.
+// Return the pixels of a sheet of images: red, green, blue and alpha, of which grey images need only one.
 async function readSheet(address, columns) {
   const image = new Image();
   image.src = address;
@@ -19,18 +22,19 @@ async function readSheet(address, columns) {
   return { pixels: context.getImageData(0, 0, image.width, image.height).data, width: image.width, columns };
 }
 
-// Draw a weighted mean of images of a sheet, black on white.
+// Draw a weighted mean of images of a sheet: colours as they are, grey images black on white.
 function drawBlend(canvas, sheet, parts) {
   const image = new ImageData(WIDTH, HEIGHT);
   for (let row = 0; row < HEIGHT; row++) {
     for (let column = 0; column < WIDTH; column++) {
-      let value = 0;
+      const values = [0, 0, 0];
       for (const [index, weight] of parts) {
         const y = Math.floor(index / sheet.columns) * HEIGHT + row;
         const x = (index % sheet.columns) * WIDTH + column;
-        value += weight * sheet.pixels[4 * (y * sheet.width + x)];
+        for (let k = 0; k < 3; k++) values[k] += weight * sheet.pixels[4 * (y * sheet.width + x) + k];
       }
-      image.data.set([255 - value, 255 - value, 255 - value, 255], 4 * (row * WIDTH + column));
+      const shown = CHANNELS === 1 ? values.map((value) => 255 - value) : values;
+      image.data.set([...shown, 255], 4 * (row * WIDTH + column));
     }
   }
   canvas.getContext("2d").putImageData(image, 0, 0);
@@ -65,10 +69,9 @@ class Panel {
     const place = ([x, y]) => `${(100 * x).toFixed(2)} ${(100 - 100 * y).toFixed(2)}`;
     for (const curve of model.curves) svg(this.plane, "path", { class: "curve", d: `M${curve.map(place).join("L")}` });
     this.dots = model.dots.map(([x, y], index) => {
-      const label = data.labels[index];
-      const attributes = { class: "dot", cx: 100 * x, cy: 100 - 100 * y, r: 0.9, fill: data.colours[label] };
+      const attributes = { class: "dot", cx: 100 * x, cy: 100 - 100 * y, r: 0.9, fill: data.colours[labelOf(index)] };
       const dot = svg(this.plane, "circle", attributes);
-      svg(dot, "title", {}).textContent = data.class_names[label];
+      if (LABELLED) svg(dot, "title", {}).textContent = data.class_names[labelOf(index)];
       return dot;
     });
     this.cross = svg(this.plane, "path", { class: "cross" });
@@ -138,7 +141,7 @@ let originals;
 function pick(index) {
   const shown = document.getElementById("picked");
   drawBlend(shown.querySelector(".original"), originals, [[index, 1]]);
-  shown.querySelector(".class").textContent = data.class_names[data.labels[index]];
+  if (LABELLED) shown.querySelector(".class").textContent = data.class_names[labelOf(index)];
   for (const panel of panels) {
     drawBlend(shown.querySelector(`.${panel.root.dataset.model}`), panel.reconstructions, [[index, 1]]);
     panel.moveTo(panel.model.dots[index]);
@@ -153,7 +156,7 @@ for (const button of document.querySelectorAll("#classes button")) {
     const pressed = button.getAttribute("aria-pressed") !== "true";
     for (const other of document.querySelectorAll("#classes button")) other.setAttribute("aria-pressed", other === button && pressed);
     for (const panel of panels) {
-      panel.dots.forEach((dot, index) => dot.classList.toggle("faint", pressed && data.labels[index] !== Number(button.value)));
+      panel.dots.forEach((dot, index) => dot.classList.toggle("faint", pressed && labelOf(index) !== Number(button.value)));
     }
   });
 }

@@ -2,13 +2,18 @@
 
 Each model has a grid of decoded images over the plane of its codes; the script interpolates between
 them. Positions are shares of the plane's width and height, from the bottom left.
+
+Colour images and large ones would make the page too large. They are shrunk, there are fewer of
+them, and their sheets are compressed with losses.
 """
 
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -16,7 +21,7 @@ from aae.data import Images
 from aae.models import Model
 from aae.models.networks import pixels
 from aae.priors import Prior
-from aae.report.figures import CLASS_COLOURS, contour_lines
+from aae.report.figures import class_colours, contour_lines
 from aae.report.plane import Plane, plane_density
 from aae.report.titles import TITLES
 from aae.seeding import stream
@@ -29,6 +34,43 @@ DOTS = 500
 LEVELS = 32
 # Number of images in a row of a sheet.
 COLUMNS = 25
+# Grey images of at most this many pixels are shown as they are.
+SMALL = 32 * 32
+# Largest height or width in pixels of all other images.
+LARGEST = 48
+# Qualities, from 0 to 95, of their sheets in the format JPEG. The second and third are for noise,
+# of which an image would otherwise take more than these bytes on average.
+QUALITIES = (75, 50, 25)
+MOST_BYTES = 2000
+
+
+@dataclass(frozen=True)
+class Format:
+    """How images are shown.
+
+    Attributes:
+        grid: decoded images along each side of a plane.
+        line: decoded images along a line of one-dimensional codes.
+        dots: number of test images.
+        size: height and width of the images in pixels.
+        lossless: whether sheets are PNG files with :data:`LEVELS` levels, or JPEG files.
+    """
+
+    grid: int
+    line: int
+    dots: int
+    size: tuple[int, int]
+    lossless: bool
+
+
+def choose_format(image_shape: Sequence[int]) -> Format:
+    """Return the format for images of a shape: channels, height, width."""
+    channels, height, width = image_shape
+    if channels == 1 and height * width <= SMALL:
+        return Format(GRID, LINE, DOTS, (height, width), lossless=True)
+    scale = min(1.0, LARGEST / max(height, width))
+    size = (max(1, round(scale * height)), max(1, round(scale * width)))
+    return Format(GRID // 2, LINE // 2, DOTS // 2, size, lossless=False)
 
 
 def explorer_data(
@@ -44,73 +86,95 @@ def explorer_data(
         models: the models.
         codes: codes of the test images by model.
         test: the test images.
-        class_names: names of the classes.
+        class_names: names of the classes; empty without labels.
         prior: the prior.
+
+    Returns:
+        ``image_size`` is height, width and, for colour images, 3. Without labels, ``class_names``
+        and ``labels`` are empty, and ``colours`` has one colour for all dots.
     """
+    channels = test.images.shape[1]
+    style = choose_format(test.images.shape[1:])
     chosen = torch.randperm(len(test), generator=stream(0, "dots of the explorer"))
-    chosen = chosen[:DOTS].sort().values
+    chosen = chosen[: style.dots].sort().values
     shown = test[chosen]
     return {
-        "image_size": list(test.images.shape[2:]),
+        "image_size": [*style.size] if channels == 1 else [*style.size, channels],
         "columns": COLUMNS,
         "class_names": list(class_names),
-        "colours": [CLASS_COLOURS[k % 10] for k in range(len(class_names))],
-        "labels": shown.labels.tolist(),
-        "originals": _sheet(pixels(shown.images), COLUMNS),
+        "colours": class_colours(len(class_names)),
+        "labels": [] if shown.labels is None else shown.labels.tolist(),
+        "originals": _sheet(pixels(shown.images), COLUMNS, style),
         "models": {
-            name: _explore(model, codes[name], codes[name][chosen], shown.labels, prior)
+            name: _explore(model, codes[name], codes[name][chosen], shown.labels, prior, style)
             | {"title": TITLES[name]}
             for name, model in models.items()
         },
     }
 
 
-def _explore(model: Model, codes: Tensor, shown: Tensor, labels: Tensor, prior: Prior) -> dict:
+def _explore(
+    model: Model, codes: Tensor, shown: Tensor, labels: Tensor | None, prior: Prior, style: Format
+) -> dict:
     plane = Plane(codes)
     low, high = plane.limits(codes, prior)
     positions = (plane.coordinates(shown) - low) / (high - low)
     if prior.latent_dim == 1:
-        steps = torch.linspace(0, 1, LINE)[:, None]
+        steps = torch.linspace(0, 1, style.line)[:, None]
         # Each class has a separate line; the density of the prior is a curve.
-        lines = (labels[:, None] + 0.5) / (int(labels.max()) + 1)
+        rows = torch.zeros(len(shown), 1) if labels is None else labels[:, None]
+        lines = (rows + 0.5) / (int(rows.max()) + 1)
         positions = torch.cat([positions, lines], dim=1)
-        edges = low + (high - low) * (torch.arange(LINE + 1) - 0.5) / (LINE - 1)
+        edges = low + (high - low) * (torch.arange(style.line + 1) - 0.5) / (style.line - 1)
         heights = prior.bin_densities(edges, 0)
         # The density of a prior that is narrower than a step may be 0 at all steps.
         highest = heights.max().clamp(min=1e-30)
         curves = [torch.stack([steps[:, 0], 0.95 * heights / highest], dim=1)]
-        grid = [LINE, 1]
+        grid = [style.line, 1]
     else:
-        side = torch.linspace(0, 1, GRID)
+        side = torch.linspace(0, 1, style.grid)
         steps = torch.cartesian_prod(side, side).flip(1)  # row by row, from the bottom
         density = plane_density(prior, plane, low, high)
         curves = [
             (torch.from_numpy(line).float() - low) / (high - low) for line in contour_lines(density)
         ]
-        grid = [GRID, GRID]
+        grid = [style.grid, style.grid]
     decoded = model.decode(plane.codes(low + (high - low) * steps))
     return {
         "names": plane.names,
         "low": _rounded(low),
         "high": _rounded(high),
         "grid": grid,
-        "decoded": _sheet(decoded, COLUMNS if prior.latent_dim == 1 else GRID),
+        "decoded": _sheet(decoded, COLUMNS if prior.latent_dim == 1 else style.grid, style),
         "dots": _rounded(positions),
         "curves": [_rounded(curve) for curve in curves],
-        "reconstructions": _sheet(model.decode(shown), COLUMNS),
+        "reconstructions": _sheet(model.decode(shown), COLUMNS, style),
     }
 
 
-def _sheet(images: Tensor, columns: int) -> str:
-    """Return the data URL of one PNG with images [N, C, H, W] from 0 to 1, row by row."""
+def _sheet(images: Tensor, columns: int, style: Format) -> str:
+    """Return the data URL of one picture with images [N, C, H, W] from 0 to 1, row by row."""
+    if images.shape[2:] != style.size:
+        images = F.interpolate(images, style.size, mode="area")
     missing = -len(images) % columns
     padded = torch.cat([images, images.new_zeros(missing, *images.shape[1:])])
-    levels = (padded * (LEVELS - 1)).round() / (LEVELS - 1) * 255
-    sheet = levels.round().to(torch.uint8).unflatten(0, (-1, columns))
+    if style.lossless:
+        padded = (padded * (LEVELS - 1)).round() / (LEVELS - 1)
+    sheet = (padded * 255).round().to(torch.uint8).unflatten(0, (-1, columns))
     pixel_rows = sheet.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)  # [H·rows, W·columns, C]
     file = io.BytesIO()
-    Image.fromarray(pixel_rows.squeeze(-1).numpy()).save(file, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    picture = Image.fromarray(pixel_rows.squeeze(-1).numpy())
+    if style.lossless:
+        picture.save(file, "PNG", optimize=True)
+    else:
+        for quality in QUALITIES:
+            file = io.BytesIO()
+            # Without subsampling, the colours of an image do not run into its neighbours.
+            picture.save(file, "JPEG", quality=quality, subsampling=0)
+            if len(file.getvalue()) <= MOST_BYTES * len(images):
+                break
+    kind = "png" if style.lossless else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def _rounded(values: Tensor) -> list:

@@ -5,6 +5,7 @@ every class has a separate colour.
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,14 @@ from torch import Tensor
 from aae.evaluation.histograms import latent_histogram
 from aae.priors import Prior
 from aae.report.plane import Plane, PlaneDensity, plane_density
-from aae.report.titles import COLOURS, TITLES
+from aae.report.titles import COLOURS, MAX_CLASSES, TITLES, short, spread
 from aae.seeding import stream
 
 PRIOR_COLOUR = "black"
 # People with colour vision deficiencies can tell these colours apart: https://arxiv.org/abs/2107.02270
 CLASS_COLOURS = [mpl.colors.to_hex(colour) for colour in mpl.color_sequences["petroff10"]]
+# A dollar sign in the name of a class must not start a formula.
+mpl.rcParams["text.parse_math"] = False
 DPI = 110
 # Nobody can read more panels of histograms than these.
 MAX_PANELS = 16
@@ -43,9 +46,23 @@ EQUILIBRIA = {"discriminator_loss": 2 * np.log(2), "generator_loss": np.log(2)}
 LOSS_COLOURS = ("#7570b3", "#1b9e77", "#e7298a", "#66a61e", "#a6761d")
 
 
+def class_colours(count: int) -> list[str]:
+    """Return a colour for each of some classes, or one colour if there are no classes.
+
+    More than ten colours can no longer be told apart: classes that are near to each other in order
+    then have similar colours.
+    """
+    if count <= len(CLASS_COLOURS):
+        return CLASS_COLOURS[: max(1, count)]
+    return [mpl.colors.to_hex(mpl.colormaps["turbo"](k / (count - 1))) for k in range(count)]
+
+
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a PNG; the same figure gives the same bytes."""
-    figure.savefig(path, dpi=DPI)
+    with warnings.catch_warnings():
+        # matplotlib's font lacks most of the world's characters, and draws boxes instead.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure.savefig(path, dpi=DPI)
 
 
 def to_array(figure: Figure) -> NDArray[np.uint8]:
@@ -136,40 +153,50 @@ def _draw_histogram(
 
 
 def draw_codes_by_class(
-    codes: dict[str, Tensor], labels: Tensor, class_names: Sequence[str], prior: Prior | None
+    codes: dict[str, Tensor],
+    labels: Tensor | None,
+    class_names: Sequence[str],
+    prior: Prior | None,
 ) -> Figure:
     """Draw the codes in the plane, coloured by class, with contours of the prior.
 
     One-dimensional codes are drawn with one line for each class. For more than two dimensions see
-    :class:`aae.report.plane.Plane`.
+    :class:`aae.report.plane.Plane`. The legend names at most :data:`aae.report.titles.MAX_CLASSES`
+    classes.
 
     Args:
         codes: codes [n, d] by model.
-        labels: classes [n].
-        class_names: names of the classes.
+        labels: classes [n]; None without labels, when all codes have one colour.
+        class_names: names of the classes; empty without labels.
         prior: the prior; None for a figure without it.
     """
     figure = new_figure(5.5 * len(codes), 5)
     panels = figure.subplots(1, len(codes), squeeze=False)[0]
-    dots = labels[:MAX_DOTS]
+    colours = class_colours(len(class_names))
+    dots = torch.zeros(MAX_DOTS) if labels is None else labels
+    named = spread(range(len(class_names)), MAX_CLASSES)
+    names = [short(class_names[label]) for label in named]
     for axes, (name, values) in zip(panels, codes.items(), strict=True):
         plane = Plane(values)
         drawn = plane.coordinates(values[:MAX_DOTS]).numpy()
         if values.shape[1] == 1:
             # Each class has a separate line; the prior is on the line below them.
-            drawn = np.column_stack([drawn, dots.numpy() + _jitter(len(drawn))])
-            axes.set(xlabel="code", ylabel="class", yticks=range(-1, len(class_names)))
-            axes.set_yticklabels(["prior" if prior else "", *class_names])
+            lines = dots[: len(drawn)].numpy() + _jitter(len(drawn))
+            drawn = np.column_stack([drawn, lines])
+            axes.set(xlabel="code", ylabel="class" if names else "", yticks=[-1, *named])
+            axes.set_yticklabels(["prior" if prior else "", *names])
         else:
             axes.set(xlabel=plane.names[0], ylabel=plane.names[1])
-        for label, class_name in enumerate(class_names):
-            own = drawn[(dots == label).numpy()]
-            axes.scatter(*own.T, s=6, color=CLASS_COLOURS[label % 10], label=class_name)
+        handles = [
+            axes.scatter(*drawn[(dots[: len(drawn)] == label).numpy()].T, s=6, color=colour)
+            for label, colour in enumerate(colours)
+        ]
         if prior:
             _show_prior(axes, values, plane, prior)
         axes.set_title(TITLES[name])
-    handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside right center", title="class", markerscale=2)
+    if names:
+        shown = [handles[label] for label in named]
+        figure.legend(shown, names, loc="outside right center", title="class", markerscale=2)
     return figure
 
 
@@ -230,11 +257,19 @@ def draw_class_shares(
 ) -> Figure:
     """Draw the share of each class among generated images as bars, and among real ones as lines.
 
+    Of more than :data:`aae.report.titles.MAX_CLASSES` classes, the figure shows those that are most
+    frequent among real images.
+
     Args:
         shares: shares [k] of the classes among the images of each model.
         real: shares [k] among real images.
         class_names: names of the classes.
     """
+    if len(class_names) > MAX_CLASSES:
+        frequent = real.argsort(descending=True, stable=True)[:MAX_CLASSES].sort().values
+        shares, real = {name: values[frequent] for name, values in shares.items()}, real[frequent]
+        class_names = [class_names[label] for label in frequent]
+    class_names = [short(name) for name in class_names]
     figure = new_figure(max(7.0, 0.9 * len(class_names)), 3.2)
     axes = figure.subplots()
     places, width = np.arange(len(class_names)), 0.8 / len(shares)
@@ -245,7 +280,8 @@ def draw_class_shares(
         real.numpy(), places - 0.45, places + 0.45, color=PRIOR_COLOUR, linewidth=1.2,
         label="Test images",
     )  # fmt: skip
-    axes.set_xticks(places, class_names)
+    narrow = max(len(name) for name in class_names) > 8
+    axes.set_xticks(places, class_names, fontsize="small" if narrow else None)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.set(xlabel="class", ylabel="share of the images")
     axes.legend(fontsize="small")

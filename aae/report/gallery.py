@@ -22,6 +22,7 @@ from aae.report.figures import (
 )
 from aae.report.paths import straight_path, typical_images
 from aae.report.sheets import draw_decoded_prior, draw_reconstructions, draw_rows
+from aae.report.titles import short
 from aae.seeding import stream
 
 # Number of images along a path between two codes.
@@ -46,12 +47,14 @@ def draw_all(
 ) -> dict[str, Figure]:
     """Draw all figures and return them by name.
 
+    Without labels, there is no figure of the classes of generated images.
+
     Args:
         models: the models. The first has no prior; the last is the subject of the page.
         codes: codes of the test images by model, the means of their posteriors.
         posterior_samples: one sample of each of these posteriors.
-        splits: labelled images by split.
-        class_names: names of the classes.
+        splits: images by split, with labels if they have any.
+        class_names: names of the classes; empty without labels.
         prior: the prior.
         histories: history of each training.
         histograms: latent histograms after some epochs of the last model's training.
@@ -60,13 +63,17 @@ def draw_all(
     test, (first, *_, last) = splits["test"], models
     typical = typical_images(codes[first], test.labels)
     images = pixels(test.images[torch.tensor(typical)])
+    labels = [] if test.labels is None else test.labels[typical].tolist()
+    names = [short(class_names[label]) for label in labels]
     reconstructions = {name: model.decode(model.encode(images)) for name, model in models.items()}
-    return {
+    of_classes = {}
+    if test.labels is not None:
+        of_classes["generated_classes"] = _draw_generated_classes(
+            models, class_names, test.labels, prior, generation
+        )
+    return of_classes | {
         "autoencoder_codes": draw_codes_by_class(
             {first: codes[first]}, test.labels, class_names, None
-        ),
-        "generated_classes": _draw_generated_classes(
-            models, class_names, test.labels, prior, generation
         ),
         "prior": draw_prior(prior),
         "losses": draw_losses(histories),
@@ -74,8 +81,8 @@ def draw_all(
         "latent_histogram": draw_latent_histograms(posterior_samples, prior),
         "codes_by_class": draw_codes_by_class(codes, test.labels, class_names, prior),
         "decoded_prior": draw_decoded_prior(models, prior),
-        "reconstructions": draw_reconstructions(images, reconstructions, class_names),
-        "interpolations": _draw_interpolations(models[last], codes[last], typical, class_names),
+        "reconstructions": draw_reconstructions(images, reconstructions, names),
+        "interpolations": _draw_interpolations(models[last], codes[last], typical, names),
         "samples": _draw_samples(models[last], prior, splits["train"]),
     }
 
@@ -101,13 +108,14 @@ def _draw_generated_classes(
 
 
 def _draw_interpolations(
-    model: Model, codes: Tensor, typical: list[int], class_names: Sequence[str]
+    model: Model, codes: Tensor, typical: list[int], names: Sequence[str]
 ) -> Figure:
-    """Draw paths between typical images of successive classes."""
+    """Draw paths between successive typical images, which have names if they have labels."""
     rows = {}
     for first in range(0, min(2 * PATHS, len(typical) - 1), 2):
         path = straight_path(codes, typical[first], typical[first + 1], STEPS)
-        rows[f"{class_names[first]} to {class_names[first + 1]}"] = model.decode(path)
+        title = f"{names[first]} to {names[first + 1]}" if names else f"Path {first // 2 + 1}"
+        rows[title] = model.decode(path)
     return draw_rows(rows)
 
 

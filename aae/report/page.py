@@ -2,14 +2,16 @@
 
 import base64
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
 import jinja2
 
-from aae.evaluation.measures import QUESTIONS
+from aae.evaluation.measures import QUESTIONS, Question
 from aae.params import Params, flatten
-from aae.report.titles import TITLES
+from aae.report.paths import TYPICAL
+from aae.report.titles import MAX_CLASSES, TITLES
 
 # The numbers on the page depend on these parameters and libraries.
 PARAMETERS = {
@@ -55,7 +57,11 @@ def render(
         best=min(measured, key=lambda name: measured[name]["generated_frechet"]),
         titles=TITLES,
         real=metrics["real"],
-        questions=QUESTIONS,
+        questions=_measured_questions(measured),
+        labelled=bool(explorer["class_names"]),
+        classes=len(explorer["class_names"]),
+        most_classes=MAX_CLASSES,
+        most_images=TYPICAL,
         reference=lambda key: _reference(models, metrics["real"], key),
         images={name: base64.b64encode(png).decode() for name, png in figures.items()},
         explorer=explorer,
@@ -70,6 +76,15 @@ def render(
         libraries={name: version(name) for name in LIBRARIES},
         **provenance["prior"],
     )
+
+
+def _measured_questions(measured: Mapping[str, Mapping[str, Any]]) -> list[Question]:
+    """Return the questions with those of their measures that a model has."""
+    found = set().union(*measured.values())
+    return [
+        replace(question, measures=tuple(x for x in question.measures if x.key in found))
+        for question in QUESTIONS
+    ]
 
 
 def _reference(

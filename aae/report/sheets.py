@@ -1,5 +1,6 @@
 """Figures of images: originals, reconstructions and decoded prior samples."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,20 +17,22 @@ from aae.seeding import stream
 GRID = 15
 # The width of an image, divided by this, is the margin on either side of it.
 MARGIN = 10
+# Smallest and largest height of an image in a row as a multiple of the width that it takes.
+FLATTEST, STEEPEST = 0.5, 2.0
 
 
 def draw_reconstructions(
-    originals: Tensor, reconstructions: Mapping[str, Tensor], class_names: Sequence[str]
+    originals: Tensor, reconstructions: Mapping[str, Tensor], names: Sequence[str]
 ) -> Figure:
     """Draw images in the first row, and the reconstructions by each model below them.
 
     Args:
         originals: images [k, C, H, W] from 0 to 1.
         reconstructions: images of the same shape by model.
-        class_names: name of the class of each image.
+        names: name of the class of each image; empty without labels.
     """
     rows = {"Original": originals} | {TITLES[name]: x for name, x in reconstructions.items()}
-    return draw_rows(rows, {"Original": class_names})
+    return draw_rows(rows, {"Original": names} if names else None)
 
 
 def draw_rows(
@@ -41,15 +44,18 @@ def draw_rows(
         rows: images [k, C, H, W] from 0 to 1 by title.
         captions: captions below the images of a row, by its title.
     """
-    count = len(next(iter(rows.values())))
-    height = len(rows) + 0.2 * len(captions or ())
-    figure = new_figure(0.9 * count + 1.6, height)
+    count, channels, *size = next(iter(rows.values())).shape
+    narrowest = math.ceil(size[0] / STEEPEST)  # captions need this space below a narrow image
+    margin = max(1, size[1] // MARGIN, (narrowest - size[1]) // 2)
+    width = size[1] + 2 * margin
+    # An inch suits a square image, which with its margins is wider than high.
+    row_height = max(FLATTEST, min(1.0, 1.2 * size[0] / size[1]), 0.9 * size[0] / width)
+    figure = new_figure(0.9 * count + 1.6, row_height * len(rows) + 0.2 * len(captions or ()))
     # One panel for a whole row, because panels take most of the time of a figure.
     panels = figure.subplots(len(rows), squeeze=False)[:, 0]
     for axes, (title, images) in zip(panels, rows.items(), strict=True):
-        margin = images.shape[-1] // MARGIN
-        width = images.shape[-1] + 2 * margin
-        padded = F.pad(images, (margin, margin))
+        # The margins are white: 0 in images of one channel, which are drawn black on white.
+        padded = F.pad(images, (margin, margin), value=0.0 if channels == 1 else 1.0)
         show_image(axes, padded.permute(1, 2, 0, 3).flatten(2))
         axes.set_ylabel(title.replace(" ", "\n"), rotation=0, ha="right", va="center")
         if captions and title in captions:
@@ -85,10 +91,10 @@ def draw_decoded_prior(models: Mapping[str, Model], prior: Prior) -> Figure:
         axes.set_title(TITLES[name])
         if prior.latent_dim == 2:
             axes.set(xlabel="quantile, dimension 1", ylabel="quantile, dimension 2")
-            edge = GRID * images.shape[-1]
-            ticks, names = [0, edge / 2, edge], ["0", "½", "1"]
-            axes.set_xticks(ticks, names)
-            axes.set_yticks(ticks, names[::-1])
+            height, width = (GRID * side for side in images.shape[-2:])
+            names = ["0", "½", "1"]
+            axes.set_xticks([0, width / 2, width], names)
+            axes.set_yticks([0, height / 2, height], names[::-1])
         elif prior.latent_dim == 1:
             axes.set(xlabel="quantiles from 0 (top left) to 1 (bottom right)")
         else:

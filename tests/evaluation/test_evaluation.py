@@ -1,9 +1,11 @@
 import pytest
 import torch
 from sklearn.metrics import silhouette_score
-from support import CONTRACT
+from support import CONTRACT, make_splits
 
-from aae.evaluation.evaluation import Evaluation
+from aae.data import Images
+from aae.errors import DataError
+from aae.evaluation.evaluation import FEWEST, Evaluation
 from aae.evaluation.measures import HEADLINES, MEASURES, headlines
 from aae.evaluation.representation import measure_representation
 from aae.evaluation.two_sample import TESTS
@@ -125,3 +127,66 @@ def test_codes_that_are_their_classes_keep_all_meaning_and_noise_keeps_none():
     for name in ("knn_accuracy", "probe_accuracy"):
         assert found[name] == pytest.approx(0.1, abs=5 * (0.1 * 0.9 / 1000) ** 0.5)
     assert found["silhouette"] < 0
+
+
+def evaluate(splits: dict[str, Images], names: str) -> tuple[Evaluation, dict]:
+    """Evaluate a model with random weights."""
+    prior = Prior(make_distribution("Normal", {"loc": 0.0, "scale": 1.0}), 2)
+    shape = tuple(splits["test"].images.shape[1:])
+    model = Model(Architecture(image_shape=shape, latent_dim=2, hidden=(8,)), seed=0)
+    made = Evaluation(splits, names, prior, SETTINGS, seed=0)
+    return made, made(model) | {f"rival {k}": v for k, v in made.rival(model).items()}
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 12)])
+def test_without_labels_the_measures_that_need_them_are_absent(shape):
+    made, found = evaluate(make_splits(shape, None), "")
+    needed = {key for key, measure in MEASURES.items() if measure.needs_labels}
+    assert needed == {
+        "knn_accuracy", "probe_accuracy", "silhouette", "generated_confidence",
+        "reconstructed_confidence", "generated_entropy",
+    }  # fmt: skip
+    assert MEASURES.keys() - needed == found.keys() & MEASURES.keys()
+    assert not [key for key in found if key.removeprefix("rival ") in needed]
+    assert not needed & made.real.keys()
+    numbers = [value for value in [*found.values(), *made.real.values()] if type(value) is float]
+    assert torch.tensor(numbers).isfinite().all()
+
+
+def shortened(splits: dict[str, Images], counts: dict[str, int]) -> dict[str, Images]:
+    return {name: part[: counts.get(name, len(part))] for name, part in splits.items()}
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_the_fewest_images_can_be_evaluated_and_fewer_are_an_error(splits, labelled):
+    if not labelled:
+        splits = {name: Images(part.images, None) for name, part in splits.items()}
+    names = "abc" if labelled else ""
+    evaluate(shortened(splits, FEWEST), names)
+    for name, count in FEWEST.items():
+        message = f"at least {count} {name} images, but there are {count - 1}: add"
+        with pytest.raises(DataError, match=message):
+            evaluate(shortened(splits, {name: count - 1}), names)
+
+
+def test_classes_of_one_image_each_are_an_error():
+    splits = make_splits((1, 8, 8), 12)
+    evaluate(shortened(splits, {"test": 13}), "abcdefghijkl")
+    with pytest.raises(DataError, match="at least 13 test images, but there are 12"):
+        evaluate(shortened(splits, {"test": 12}), "abcdefghijkl")
+
+
+def test_images_of_a_single_class_are_an_error(splits):
+    train = splits["train"]
+    one = train[train.labels == 0]
+    with pytest.raises(DataError, match="all train images are of one class"):
+        evaluate(splits | {"train": one}, "abc")
+
+
+def test_a_rare_class_is_among_the_codes_of_the_silhouette():
+    codes = torch.randn(2000, 2, generator=stream(0, "codes"))
+    labels = torch.zeros(2000, dtype=torch.uint8)
+    labels[[3, 1500]] = 1
+    codes[[3, 1500]] += 100
+    found = measure_representation(codes, labels, codes, labels, 20)
+    assert found["silhouette"] > 0.9

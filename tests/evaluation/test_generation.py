@@ -6,7 +6,9 @@ import pytest
 import scipy.linalg
 import torch
 from sklearn.neighbors import KernelDensity
+from support import make_splits
 
+from aae.evaluation import generation as module
 from aae.evaluation.generation import (
     BALL_NEIGHBOUR,
     WINDOWS,
@@ -17,6 +19,7 @@ from aae.evaluation.generation import (
     parzen_log_likelihoods,
     precision_and_recall,
 )
+from aae.evaluation.judge import Judge, train_judge
 from aae.models import Architecture, Model
 from aae.models.networks import pixels
 from aae.params import EvalLatent
@@ -95,6 +98,17 @@ def test_the_nearest_image_of_a_copy_is_the_original():
     assert distances.tolist() == pytest.approx([0.01], abs=1e-5)
 
 
+def test_nearest_images_are_the_same_in_parts(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    others = torch.randint(256, (50, 3, 4, 6), generator=generator).to(torch.uint8)
+    images = torch.rand(20, 3, 4, 6, generator=generator)
+    expected = nearest_images(images, others)
+    monkeypatch.setattr(module, "MOST_VALUES", 7 * 3 * 4 * 6)
+    found = nearest_images(images, others)
+    assert torch.equal(found[0], expected[0])
+    torch.testing.assert_close(found[1], expected[1])
+
+
 @pytest.fixture
 def generation(splits) -> GenerationTest:
     return GenerationTest(splits, 3, SETTINGS, seed=0)
@@ -162,3 +176,23 @@ def test_the_judge_knows_its_classes_whatever_the_number_of_threads(generation, 
     assert again.real == generation.real
     for name, weights in generation.judge.state_dict().items():
         assert torch.equal(again.judge.state_dict()[name], weights)
+
+
+@pytest.mark.parametrize(("shape", "rotations"), [((3, 8, 8), 4), ((1, 8, 12), 2)])
+def test_the_judge_of_images_without_labels_tells_rotations(shape, rotations):
+    splits = make_splits(shape, None)
+    judge = train_judge(splits["train"], 0, 60, seed=0)
+    assert judge.probabilities(splits["test"].images).shape == (20, rotations)
+    assert judge.accuracy(splits["test"]) > 0.9
+    upright = splits["test"].images
+    assert (judge.probabilities(upright).argmax(1) == 0).float().mean() > 0.8
+    turned = judge.probabilities(upright.rot90(2, (2, 3))).argmax(1)
+    assert (turned == rotations // 2).float().mean() > 0.8
+
+
+def test_the_judge_sees_at_most_64_pixels():
+    generator = torch.Generator().manual_seed(0)
+    judge = Judge((3, 128, 72), 5, generator)
+    assert judge.features[-2].in_features == 32 * 16 * 16
+    images = torch.rand(2, 3, 128, 72, generator=generator)
+    assert judge(images).shape == (2, 5)

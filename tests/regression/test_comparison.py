@@ -3,8 +3,10 @@ import math
 import pytest
 from rich.console import Console
 
+from aae.errors import ComparisonError
 from aae.params import Guard
 from aae.regression.comparison import Comparison, Row, compare_metrics
+from aae.regression.gate import guards_of
 
 GUARDS = {
     "aae.match_ratio": Guard(absolute=0.5),
@@ -115,3 +117,40 @@ def test_markdown_shows_figures_that_changed_before_and_after():
 def test_rows_without_a_baseline_or_a_value_leave_their_cells_empty():
     assert Row("a", None, 1.0, None, "new").cells() == ["a", "", "1", "", ""]
     assert Row("a", 1.0, None, None, "no longer guarded").cells() == ["a", "1", "", "", ""]
+
+
+NEEDS_LABELS = {"ae.knn_accuracy": Guard(absolute=0.1)}
+MEASURED = dict.fromkeys(BASELINE, 0.5)
+
+
+def test_metrics_that_need_labels_are_passed_over_if_the_data_have_none():
+    guards = GUARDS | NEEDS_LABELS
+    assert guards_of(guards, MEASURED, BASELINE) == GUARDS
+    rows = compare_metrics(GUARDS, BASELINE, BASELINE, BASELINE)
+    found = Comparison("abc", "main", rows, [], ["ae.knn_accuracy"])
+    assert found.summary == (
+        "pass: 3 metrics, none worse than at main; "
+        "passed over, since the data have no labels: ae.knn_accuracy"
+    )
+    assert "passed over" not in Comparison("abc", "main", rows, []).summary
+
+
+@pytest.mark.parametrize(
+    ("missing", "measured", "baseline"),
+    [
+        ("ae.knn_accuracy", {}, {"ae.knn_accuracy": 0.8}),  # the baseline has it
+        ("ae.knn_accuracy", {"aae.knn_accuracy": 0.8}, {}),  # the data have labels
+        ("ae.mmd2", {}, {}),  # it needs no labels
+        ("ae.knn_acuracy", {}, {}),
+        ("vae.knn_accuracy", {}, {}),
+    ],
+)
+def test_any_other_metric_that_is_missing_is_an_error(missing, measured, baseline):
+    guards = GUARDS | {missing: Guard(absolute=0.1)}
+    with pytest.raises(ComparisonError, match=f"regression.metrics: '{missing}' is not measured"):
+        guards_of(guards, MEASURED | measured, BASELINE | baseline)
+
+
+def test_with_labels_all_guards_count():
+    guards = GUARDS | NEEDS_LABELS
+    assert guards_of(guards, MEASURED | {"ae.knn_accuracy": 0.8}, BASELINE) == guards

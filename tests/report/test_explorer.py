@@ -7,6 +7,7 @@ functions write to a file. Any request that the browser sends is an error.
 import base64
 import io
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from page_example import FIGURES, METRICS, PROVENANCE
+import torch.nn.functional as F
+from page_example import FIGURES, METRICS, PROVENANCE, UNLABELLED_METRICS
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
@@ -33,14 +35,23 @@ ROUNDING = 0.5 / (LEVELS - 1) + 1 / 255
 
 
 class Example:
-    """Two small models of the same images, and the data of their explorer."""
+    """Two small models of the same images, and the data of their explorer.
 
-    def __init__(self, latent_dim: int) -> None:
+    The images are grey noise with labels, or smooth colours without.
+    """
+
+    def __init__(self, latent_dim: int, labelled: bool = True) -> None:
+        self.labelled = labelled
         self.prior = Prior(make_distribution("Normal", {"loc": 0.0, "scale": 5.0}), latent_dim)
         generator = stream(0, "images")
         images = torch.randint(256, (60, 1, 28, 28), generator=generator).to(torch.uint8)
-        self.test = Images(images, (torch.arange(60) % 3).to(torch.uint8))
-        architecture = Architecture(image_shape=(1, 28, 28), latent_dim=latent_dim, hidden=(16,))
+        labels = (torch.arange(60) % 3).to(torch.uint8)
+        if not labelled:
+            colours = torch.rand(60, 3, 2, 2, generator=generator)
+            images = (F.interpolate(colours, (40, 60), mode="bilinear") * 255).to(torch.uint8)
+        self.test = Images(images, labels if labelled else None)
+        shape = tuple(images.shape[1:])
+        architecture = Architecture(image_shape=shape, latent_dim=latent_dim, hidden=(16,))
         self.models = {"ae": Model(architecture, seed=1), "aae": Model(architecture, seed=2)}
         for model in self.models.values():  # makes codes as wide as the prior, and images different
             last, first = model.encoder.layers[-1], model.decoder.layers[0]
@@ -49,7 +60,8 @@ class Example:
                 last.bias *= 60
                 first.weight *= 2
         self.codes = {k: model.encode(images) for k, model in self.models.items()}
-        self.data = explorer_data(self.models, self.codes, self.test, NAMES, self.prior)
+        names = NAMES if labelled else ()
+        self.data = explorer_data(self.models, self.codes, self.test, names, self.prior)
 
     def decoded(self, name: str, position: list[float]) -> np.ndarray:
         """The image [28, 28] that a model decodes from a position in the plane of its codes."""
@@ -123,9 +135,12 @@ def open_page(browser, make_params, tmp_path) -> Iterator:
     Image.new("L", (1200, 400)).save(png, "png")
 
     def open_page(example: Example) -> Page:
-        figures = dict.fromkeys(FIGURES, png.getvalue())
+        figures, metrics = dict.fromkeys(FIGURES, png.getvalue()), METRICS
+        if not example.labelled:
+            metrics = UNLABELLED_METRICS
+            del figures["generated_classes"]
         params = make_params({"latent_dim": example.prior.latent_dim})
-        html = render(METRICS, PROVENANCE, figures, example.data, params, "c" * 64)
+        html = render(metrics, PROVENANCE, figures, example.data, params, "c" * 64)
         path: Path = tmp_path / "report.html"
         path.write_text(html, encoding="utf-8")
         page = context.new_page()
@@ -289,6 +304,48 @@ def test_other_dimensions_can_be_explored_too(open_page, latent_dim):
         assert cross.get_attribute("d") != before_up
     page.keyboard.press("Enter")
     assert page.locator("#picked").is_visible()
+
+
+@pytest.mark.parametrize("latent_dim", [1, 2])
+def test_a_page_of_colour_images_without_labels_is_whole_and_says_nothing_of_classes(
+    open_page, latent_dim
+):
+    example = Example(latent_dim, labelled=False)
+    page = open_page(example)
+    assert page.locator("#classes").count() == 0
+    sizes = page.evaluate("[...document.images].map(image => image.naturalWidth)")
+    assert len(sizes) == len(FIGURES) - 1
+    assert all(sizes)
+    page.locator("#explore-aae svg").focus()
+    page.keyboard.press("Enter")
+    dots = np.array(example.data["models"]["aae"]["dots"])
+    index = int(np.linalg.norm(dots - 0.5, axis=1).argmin())
+    originals = example.test.images[index : index + 1] / 255
+    decoded = example.models["aae"].decode(example.codes["aae"][index : index + 1])
+    # The decoded images are noise, which the sheet of compressed images shows less exactly.
+    for selector, expected, error in (
+        ("#picked .original", originals, 0.03),
+        ("#picked .aae", decoded, 0.1),
+        ("#explore-aae .decoded", decoded, 0.1),  # the explorer has moved to the code
+    ):
+        colours = in_colour(page, selector)
+        assert colours.shape == (32, 48, 3), "shrunk to 48 pixels"
+        small = F.interpolate(expected, (32, 48), mode="area")[0].permute(1, 2, 0)
+        assert np.abs(colours - small.numpy()).mean() < error
+    text = page.locator("body").inner_text()
+    assert not re.findall(r".*\b(?:class|classes|None|nan|undefined)\b.*", text)
+    assert "it has learnt to tell how far an image is rotated" in " ".join(text.split())
+    found = page.locator("#explore-ae .dot").evaluate_all("dots => dots.map(x => x.outerHTML)")
+    assert len(found) == 60
+    assert all('fill="#' in dot and "<title" not in dot for dot in found)
+
+
+def in_colour(page: Page, selector: str) -> np.ndarray:
+    """The colours [H, W, 3] from 0 to 1 on a canvas."""
+    address = page.locator(selector).evaluate("canvas => canvas.toDataURL()")
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))))
+    assert (pixels[..., 3] == 255).all(), "nothing is drawn"
+    return pixels[..., :3] / 255
 
 
 @pytest.mark.parametrize("width", [400, 1400])

@@ -117,3 +117,17 @@ def test_a_prior_without_a_variance_is_compared_by_ranks(make_params):
     by_ranks = {"univariate": True, "by_ranks": True}
     page = make_page(make_params({}), provenance=PROVENANCE | {"prior": by_ranks})
     assert "distances are between ranks" in text_of(Page(page))
+
+
+def test_the_page_says_which_of_many_classes_it_shows(make_params):
+    many = EXPLORER | {"class_names": [str(k) for k in range(100)], "colours": ["#123456"] * 100}
+    text = text_of(Page(make_page(make_params({}), explorer=many)))
+    few = text_of(Page(make_page(make_params({}))))
+    for part in ("The legend names 20 of 100 classes", "the 20 classes that are most frequent",
+                 "typical test image of some of the classes"):  # fmt: skip
+        assert part in text
+        assert part not in few
+
+
+def test_parameters_without_a_value_are_null_as_in_their_file(make_params):
+    assert "data.size null" in text_of(Page(make_page(make_params({}))))

@@ -57,11 +57,14 @@ def test_rows_have_titles_and_what_is_below_each_image():
 
 
 def test_images_of_a_row_are_apart():
-    images = torch.ones(2, 3, 10, 20)
-    (panel,) = all_axes(sheets.draw_rows({"Colour": images}))
-    sheet = np.asarray(panel.get_images()[0].get_array())
-    assert sheet.shape == (10, 48, 3)
-    assert (sheet[:, 22:26] == 0).all()
+    """The space between them is white: 1 in colour, 0 in grey images, which are black on white."""
+    for channels, image, white in ((1, 1.0, 0.0), (3, 0.0, 1.0)):
+        images = torch.full((2, channels, 10, 20), image)
+        (panel,) = all_axes(sheets.draw_rows({"Images": images}))
+        sheet = np.asarray(panel.get_images()[0].get_array())
+        assert sheet.shape[:2] == (10, 48)
+        assert (sheet[:, 22:26] == white).all()
+        assert (sheet[:, 2:22] == image).all()
 
 
 def images_in(panel, count: int) -> list[np.ndarray]:
@@ -70,3 +73,23 @@ def images_in(panel, count: int) -> list[np.ndarray]:
     own = [np.flatnonzero(part.any(0)) for part in np.split(sheet, count, axis=1)]
     parts = zip(np.split(sheet, count, axis=1), own, strict=True)
     return [part[:, columns[0] : columns[-1] + 1] for part, columns in parts]
+
+
+def test_ticks_are_at_the_edges_of_a_grid_of_images_that_are_not_square():
+    prior = make_prior("Normal", {"loc": 0.0, "scale": 1.0}, 2)
+    model = Model(Architecture(image_shape=(3, 4, 6), latent_dim=2, hidden=(8,)), seed=0)
+    (panel,) = all_axes(sheets.draw_decoded_prior({"aae": model}, prior))
+    assert np.asarray(panel.get_images()[0].get_array()).shape == (60, 90, 3)
+    assert panel.get_xticks().tolist() == [0, 45, 90]
+    assert panel.get_yticks().tolist() == [0, 30, 60]
+
+
+def test_rows_of_high_images_are_higher_and_rows_of_wide_ones_lower():
+    heights = [
+        sheets.draw_rows({"Images": torch.ones(4, 1, *size)}).get_size_inches()[1]
+        for size in ((8, 128), (28, 28), (128, 96), (128, 8))
+    ]
+    assert heights[1] == 1.0
+    assert heights[0] < heights[1] < heights[2] < heights[3]
+    assert heights[0] >= 0.5, "a title of three lines must fit"
+    assert heights[-1] <= 2
