@@ -1,6 +1,7 @@
-"""The networks, the model that owns them, and the file that stores it."""
+"""The networks, the model that owns them, the file that stores it, and the trained model."""
 
 from aae.models.checkpoints import load_model, save_model
 from aae.models.model import Architecture, Model
+from aae.models.trained import Scores, TrainedModel
 
-__all__ = ["Architecture", "Model", "load_model", "save_model"]
+__all__ = ["Architecture", "Model", "Scores", "TrainedModel", "load_model", "save_model"]
