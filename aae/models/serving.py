@@ -22,7 +22,7 @@ TASKS = {
     "sample": "no inputs, []: n decoded samples of the prior, which the seed determines",
 }
 # The parameters of a request with their defaults.
-DEFAULTS = {"task": "decode", "n": 16, "seed": 0}
+DEFAULTS: dict[str, Any] = {"task": "decode", "n": 16, "seed": 0}
 WEIGHTS = "model.safetensors"
 
 

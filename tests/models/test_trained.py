@@ -67,7 +67,7 @@ def test_all_forms_of_images_have_the_same_codes(trained, pictures):
 
 def test_pictures_of_any_size_and_mode_are_prepared_for_the_model(trained, colour, tmp_path):
     image = np.zeros((40, 120, 3), np.uint8)
-    image[:, 30:90] = 200, 100, 50  # more than what is left of it when it is cropped
+    image[:, 10:110] = 200, 100, 50  # also what the filter sees beside the crop
     Image.fromarray(image).save(tmp_path / "wide.png")
     grey = round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)
     expected = torch.full((1, 4, 4), grey, dtype=torch.uint8)
