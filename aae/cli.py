@@ -193,10 +193,10 @@ def score(paths: tuple[Path, ...], output: str, model: str, device: str) -> None
     """Write how unusual pictures are.
 
     PATHS are as for `aae encode`. The picture with the highest reconstruction error is first. The
-    columns are: file; reconstruction_error, the mean squared
-    difference per pixel between picture and reconstruction, with values from 0 to 1; typicality,
-    the share of prior samples whose density is not higher than that at the picture's code. A small
-    typicality means that the code lies far out.
+    columns are: file; reconstruction_error, the mean squared difference per pixel between picture
+    and reconstruction, with values from 0 to 1; typicality, the share of prior samples whose
+    density is not higher than that at the picture's code. A small typicality means that the code
+    lies far out.
 
     \b
     Example:
