@@ -58,7 +58,7 @@ class TrainedModel:
     fit, with what was given and what is needed.
 
     Args:
-        model: the model.
+        model: the model, which is moved to the device.
         device: "cpu", "cuda" or "cuda:1".
 
     Raises:

@@ -65,6 +65,11 @@ def test_all_forms_of_images_have_the_same_codes(trained, pictures):
     torch.testing.assert_close(trained.encode(read_only), expected)
 
 
+def test_a_single_colour_image_is_an_image(colour):
+    image = torch.rand(3, 4, 6)
+    torch.testing.assert_close(colour.encode(image), colour.encode(image[None]))
+
+
 def test_pictures_of_any_size_and_mode_are_prepared_for_the_model(trained, colour, tmp_path):
     image = np.zeros((40, 120, 3), np.uint8)
     image[:, 10:110] = 200, 100, 50  # also what the filter sees beside the crop

@@ -259,6 +259,14 @@ def test_all_codes_within_a_uniform_prior_are_equally_typical():
     assert prior.typicality(codes[:0]).shape == (0,)
 
 
+def test_shares_whose_sum_is_rounded_keep_their_typicality():
+    prior = make_prior("Dirichlet", {"concentration": [2.0, 3.0, 4.0]}, 3)
+    codes = prior.sample(100, stream(0, "test"))
+    found = prior.typicality(codes * (1 + 1e-5))
+    torch.testing.assert_close(found, prior.typicality(codes), atol=1e-3, rtol=0)
+    assert prior.typicality(codes * 1.1).tolist() == [0] * 100
+
+
 def test_the_middle_of_a_ring_is_not_typical():
     typicality = make_prior("GaussianRing", RING).typicality(torch.tensor([[0.0, 0.0], [5.0, 0.0]]))
     assert typicality[0] < 0.01
