@@ -71,6 +71,164 @@ def sync() -> None:
         sys.exit("\n".join(f"error: {reason}" for reason in left))
 
 
+def _for_a_model(command: Any) -> Any:
+    """Add the options of all commands for a trained model."""
+    for option in (
+        click.option(
+            "--device", default="cpu", show_default=True, help="cpu, cuda, or cuda:1 and so on."
+        ),
+        click.option(
+            "--model", default="models/aae.safetensors", show_default=True,
+            help="Model file, or the address of a model in MLflow: models:/… or runs:/….",
+        ),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+_PATHS = click.argument(
+    "paths", nargs=-1, required=True, metavar="PATHS…", type=click.Path(path_type=Path)
+)
+
+
+def _output(text: str, kind: Any = None) -> Any:
+    """Return the option for the output of a command."""
+    return click.option(
+        "-o", "--output", required=True, type=kind or click.Path(path_type=Path), help=text
+    )
+
+
+@main.command()
+@_PATHS
+@_output("File for the codes; `-` is the standard output.", str)
+@click.option(
+    "--format", "kind", type=click.Choice(["csv", "npy"]),
+    help="csv: columns file, z1, z2, … · npy: an array [N, d] in the same order. By default npy if "
+    "the output ends in .npy, else csv.",
+)  # fmt: skip
+@_for_a_model
+def encode(paths: tuple[Path, ...], output: str, kind: str | None, model: str, device: str) -> None:
+    """Write the codes of pictures.
+
+    PATHS are picture files, or folders, which are searched with all folders in them. A picture of
+    another size than the model's is cropped in its centre and resized. A file that cannot be read
+    is named and passed over; the command then exits with 1.
+
+    \b
+    Examples:
+      aae encode pictures -o codes.csv
+      aae encode one.png two.jpg -o - --model models:/MODEL_ID
+    """
+    from aae import commands
+
+    commands.encode(model, device, paths, output, kind)
+
+
+@main.command()
+@click.argument("codes", metavar="CODES")
+@_output("Folder for the pictures; it must not exist, or be empty.")
+@_for_a_model
+def decode(codes: str, output: Path, model: str, device: str) -> None:
+    """Write the pictures that codes decode to.
+
+    CODES is a CSV file with columns z1, z2, … in full precision, as `aae encode` writes it, or an
+    array [N, d] in an .npy file; `-` is CSV from the standard input. The pictures have the names in
+    the column `file`, with the suffix .png; without that column, they are numbered.
+
+    \b
+    Example:
+      aae decode codes.csv -o decoded
+    """
+    from aae import commands
+
+    commands.decode(model, device, codes, output)
+
+
+@main.command()
+@click.option(
+    "-n", default=64, show_default=True, type=click.IntRange(min=1), help="Number of pictures."
+)
+@click.option("--seed", default=0, show_default=True, help="Seed of the samples.")
+@click.option("--grid", is_flag=True, help="Write one picture of all samples.")
+@_output("Folder for the pictures, which must not exist or be empty; with --grid a PNG file.")
+@_for_a_model
+def sample(n: int, seed: int, grid: bool, output: Path, model: str, device: str) -> None:
+    """Write pictures that are decoded from samples of the prior.
+
+    \b
+    Examples:
+      aae sample -n 64 --grid -o grid.png
+      aae sample -n 1000 --seed 1 -o samples
+    """
+    from aae import commands
+
+    commands.sample(model, device, n, seed, grid, output)
+
+
+@main.command()
+@_PATHS
+@click.option("--grid", is_flag=True, help="Write one picture: each with its reconstruction.")
+@_output("Folder for the pictures, which must not exist or be empty; with --grid a PNG file.")
+@_for_a_model
+def reconstruct(paths: tuple[Path, ...], grid: bool, output: Path, model: str, device: str) -> None:
+    """Write the pictures that the codes of pictures decode to.
+
+    PATHS are as for `aae encode`. The output has the same folders and names, with the suffix .png.
+
+    \b
+    Examples:
+      aae reconstruct pictures -o reconstructed
+      aae reconstruct pictures --grid -o pairs.png
+    """
+    from aae import commands
+
+    commands.reconstruct(model, device, paths, grid, output)
+
+
+@main.command()
+@_PATHS
+@_output("CSV file for the scores; `-` is the standard output.", str)
+@_for_a_model
+def score(paths: tuple[Path, ...], output: str, model: str, device: str) -> None:
+    """Write how unusual pictures are.
+
+    PATHS are as for `aae encode`. The picture with the highest reconstruction error is first. The
+    columns are: file; reconstruction_error, the mean squared difference per pixel between picture
+    and reconstruction, with values from 0 to 1; typicality, the share of prior samples whose
+    density is not higher than that at the picture's code. A small typicality means that the code
+    lies far out.
+
+    \b
+    Example:
+      aae score pictures -o scores.csv
+    """
+    from aae import commands
+
+    commands.score(model, device, paths, output)
+
+
+@main.command()
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@click.option(
+    "--steps", default=9, show_default=True, type=click.IntRange(min=2), help="Pictures in the row."
+)
+@_output("PNG file for the row.")
+@_for_a_model
+def interpolate(a: Path, b: Path, steps: int, output: Path, model: str, device: str) -> None:
+    """Write a row of pictures from one picture to another.
+
+    They are decoded from codes on the straight path between the codes of A and B.
+
+    \b
+    Example:
+      aae interpolate one.png two.png --steps 9 -o row.png
+    """
+    from aae import commands
+
+    commands.interpolate(model, device, a, b, steps, output)
+
+
 @main.command()
 @click.argument("overrides", nargs=-1, required=True, metavar="KEY=VALUES…")
 @click.option("-n", "--name", help="Name of the experiments; the sweep adds a number to each.")

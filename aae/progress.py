@@ -55,15 +55,16 @@ def _losses(losses: dict[str, float], letters: int | None = None) -> str:
     )
 
 
-def show_steps(items: Iterable, total: int, title: str) -> Iterator:
+def show_steps(items: Iterable, total: int, title: str, console: Console | None = None) -> Iterator:
     """Yield items, and show a bar on a terminal or a line in a log file.
 
     Args:
         items: the items.
         total: their number.
         title: what is being done.
+        console: where to show the progress; the standard output if not given.
     """
-    console = Console(highlight=False)
+    console = console or Console(highlight=False)
     if console.is_terminal:
         with Progress(*COLUMNS[:-1], console=console) as progress:
             yield from progress.track(items, total, description=title)

@@ -13,7 +13,7 @@ import torch
 from ruamel.yaml import YAML
 
 from aae.data import SPLITS, Images
-from aae.models import Model
+from aae.models import Architecture, Model
 from aae.params import Data, Params, Posterior, Precision
 from aae.priors import Prior, chosen_prior, make_distribution
 from aae.training import Training
@@ -163,3 +163,17 @@ def make_training(
 def all_axes(figure: Any) -> list:
     """The panels of a figure that are not empty."""
     return [axes for axes in figure.axes if axes.axison]
+
+
+def learnt_model(images: torch.Tensor, **changes: Any) -> Model:
+    """Make a model of uint8 images that can reconstruct them, with a Gaussian prior."""
+    prior = {"name": "gaussian", "distribution": "Normal", "loc": 0.0, "scale": 5.0}
+    sizes = SIZES | {"prior": prior, "image_shape": tuple(images.shape[1:])} | changes
+    model, inputs = Model(Architecture(**sizes), seed=0), images / 255
+    optimiser = torch.optim.Adam([*model.encoder.parameters(), *model.decoder.parameters()], 0.01)
+    for _ in range(200):
+        loss = (model.decoder(model.encoder(inputs)) - inputs).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return model

@@ -19,6 +19,8 @@ from torch.distributions.utils import broadcast_all
 from aae.errors import ParameterError, unknown
 
 Shape = torch.Size | list[int] | tuple[int, ...]
+# Largest number of points of a spiral from which its density is summed.
+MOST_POINTS = 2**12
 
 
 def centres(count: int) -> Tensor:
@@ -94,6 +96,15 @@ class GaussianRing(Distribution):
             self.radius + self.radial_std * first
         ) * along + self.tangential_std * second * across
 
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return the logarithm of the density [...] at codes [..., 2]."""
+        along, across = self._directions(torch.arange(self._count, device=value.device))
+        along, across = along.to(value.dtype), across.to(value.dtype)
+        radial = (value @ along.T - self.radius) / self.radial_std
+        tangential = value @ across.T / self.tangential_std
+        constant = (2 * math.pi * self.radial_std * self.tangential_std * self._count).log()
+        return (-(radial**2 + tangential**2) / 2).logsumexp(-1) - constant
+
     def to_chart(self, codes: Tensor) -> Tensor:
         """Return angle and radius [n, 2] of codes [n, 2].
 
@@ -156,6 +167,22 @@ class SwissRoll(Distribution):
         device = self.radius.device
         points = self._roll(torch.rand(sample_shape, device=device))
         return points + self.noise * torch.randn(*sample_shape, 2, device=device)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return the logarithm of the density [...] at codes [..., 2], by the midpoint rule.
+
+        Raises:
+            NotImplementedError: if there is no noise, because a line has no density in the plane.
+        """
+        if self.noise == 0:
+            raise NotImplementedError
+        # No spiral is longer, and a third of the noise is a small distance between two points.
+        length = self.radius * (1 + 2 * math.pi * self.turns)
+        count = min(math.ceil(3 * length / self.noise), MOST_POINTS)
+        points = self._roll(centres(count)).to(value.dtype)
+        exponents = -((torch.cdist(value, points) / self.noise) ** 2) / 2
+        constant = (2 * math.pi * self.noise**2 * len(points)).log()
+        return exponents.logsumexp(-1) - constant
 
     def to_chart(self, codes: Tensor) -> Tensor:
         """Return, for codes [n, 2], the angle along the spiral and the radial distance from it.

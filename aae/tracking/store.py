@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import shlex
+import shutil
 import sqlite3
 import sys
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 import aae
 from aae.errors import StoreAwayError, TrackingError, without_password
 from aae.models import Architecture
+from aae.models.serving import DEFAULTS, TASKS, WEIGHTS, requests
 from aae.tracking.address import (
     check_database,
     database_file,
@@ -28,7 +31,7 @@ from aae.tracking.address import (
     follow_move,
     store_uri,
 )
-from aae.workspace import locked
+from aae.workspace import locked, project_root
 
 # MLflow reads these when it is imported. Its own messages would bury the progress of a training. An
 # unreachable server should delay a stage by seconds, and one that hangs by a minute at most.
@@ -53,12 +56,12 @@ from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.store.db.db_types import DATABASE_ENGINES
-from mlflow.types import Schema, TensorSpec
+from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 from requests import RequestException
 
 # Packages that a logged model imports. The code of this project is logged with the model; pandas is
 # here because MLflow also serves tables.
-MODEL_REQUIREMENTS = ("numpy", "pandas", "pydantic", "safetensors", "torch")
+MODEL_REQUIREMENTS = ("numpy", "pandas", "pydantic", "ruamel.yaml", "safetensors", "torch")
 
 # What to do about an answer of a server, by its status.
 _HINTS = {
@@ -115,6 +118,48 @@ def connect(root: Path) -> "Store":
                     "MLFLOW_EXPERIMENT_NAME to another name"
                 )
             return Store(mlflow.set_experiment(name).experiment_id)
+
+
+@contextmanager
+def logged_weights(address: str) -> Iterator[Path]:
+    """Download a logged model; yield its file of weights, which is deleted afterwards.
+
+    Args:
+        address: models:/… or runs:/… of MLflow.
+
+    Raises:
+        StoreAwayError: if the store does not answer.
+        TrackingError: if the store has no such model, or it is not one of this project.
+    """
+    if not re.match("models:/.|runs:/[^/]+/.", address):
+        raise TrackingError(f"{address!r} is not models:/ID, models:/NAME/VERSION or runs:/ID/NAME")
+    root = project_root(Path.cwd())
+    uri = store_uri(root)
+    database = database_file(uri)
+    if database is not None:
+        if not database.exists():  # MLflow would create an empty one
+            raise TrackingError(
+                f"{address}: there is no MLflow database {database}; run the command in the "
+                "repository of the model, or set MLFLOW_TRACKING_URI"
+            )
+        with locked(root, "mlflow"):
+            check_database(database)
+            follow_move(database, root / "mlartifacts")
+    with TemporaryDirectory() as folder:
+        with _errors():
+            mlflow.set_tracking_uri(uri)
+            try:
+                mlflow.artifacts.download_artifacts(address, dst_path=folder)
+            except MlflowException as error:
+                if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                    raise
+                place = without_password(uri)
+                reason = f"MLflow at {place} has no such model ({_shortened(error)})"
+                raise TrackingError(f"{address}: {reason}") from error
+        found = list(Path(folder).rglob("data/**/*.safetensors"))
+        if len(found) != 1:
+            raise TrackingError(f"{address}: it is not a model that this project has logged")
+        yield found[0]
 
 
 @dataclass
@@ -289,7 +334,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A saved model, whose decoder MLflow can serve: from codes to images."""
+    """A saved model that MLflow can serve: see :mod:`aae.models.serving`."""
 
     weights: Path
     architecture: dict[str, Any]
@@ -299,22 +344,31 @@ class SavedModel:
         if resumed and store.has_model(run_id):
             return
         sizes = Architecture.model_validate(self.architecture)
-        codes = TensorSpec(np.dtype(np.float32), (-1, sizes.latent_dim))
         images = TensorSpec(np.dtype(np.float32), (-1, *sizes.image_shape))
+        # A schema of the inputs would let only one shape through: that of codes or that of images.
+        kinds = {str: "string", int: "long"}
+        params = [ParamSpec(name, kinds[type(x)], x) for name, x in DEFAULTS.items()]
         # No package index has the label of a local build (2.13.0+cpu).
         versions = {name: version(name).split("+")[0] for name in MODEL_REQUIREMENTS}
-        Model.log(
-            artifact_path=None,
-            name="decoder",
-            flavor=mlflow.pyfunc,
-            run_id=run_id,
-            loader_module="aae.models.serving",
-            data_path=str(self.weights),
-            code_paths=[str(Path(aae.__file__).parent)],
-            pip_requirements=[f"{name}=={number}" for name, number in versions.items()],
-            signature=ModelSignature(Schema([codes]), Schema([images])),
-            input_example=np.zeros((2, sizes.latent_dim), np.float32),
-        )
+        with TemporaryDirectory() as folder:
+            data = Path(folder, "model")
+            (data / "examples").mkdir(parents=True)
+            shutil.copyfile(self.weights, data / WEIGHTS)
+            for task, request in requests(sizes).items():
+                (data / "examples" / f"{task}.json").write_text(json.dumps(request))
+            Model.log(
+                artifact_path=None,
+                name="decoder",
+                flavor=mlflow.pyfunc,
+                run_id=run_id,
+                loader_module="aae.models.serving",
+                data_path=str(data),
+                code_paths=[str(Path(aae.__file__).parent)],
+                pip_requirements=[f"{name}=={number}" for name, number in versions.items()],
+                signature=ModelSignature(None, Schema([images]), ParamSchema(params)),
+                input_example=(np.zeros((2, sizes.latent_dim), np.float32), DEFAULTS),
+                metadata={"tasks": TASKS},
+            )
 
 
 @dataclass(frozen=True)

@@ -231,3 +231,50 @@ def test_the_grid_of_dependent_dimensions_lies_in_the_prior(name, arguments):
 def test_a_prior_of_two_dimensions_says_so_when_asked_for_another(name, arguments):
     with pytest.raises(ParameterError, match=f"{name} has 2 dimensions and latent_dim is 3"):
         make_prior(name, arguments, latent_dim=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "latent_dim"),
+    [
+        *((name, arguments, 2) for name, arguments, _ in PRIORS if name != "Uniform"),
+        ("GaussianRing", RING, 2),
+        ("SwissRoll", ROLL, 2),
+        ("SwissRoll", ROLL | {"noise": 0.0}, 2),  # has no density
+        ("Dirichlet", {"concentration": [0.5] * 16}, 16),
+        ("RelaxedOneHotCategorical", {"temperature": 0.5, "probs": [0.2, 0.3, 0.5]}, 3),
+    ],
+)
+def test_the_typicality_of_codes_that_follow_the_prior_is_uniform(name, arguments, latent_dim):
+    prior = make_prior(name, arguments, latent_dim)
+    found = prior.typicality(prior.sample(4000, stream(0, "test")))
+    assert scipy.stats.kstest(found.numpy(), "uniform").pvalue > 1e-4
+    outside = torch.stack([torch.full((latent_dim,), x) for x in (-1e6, 1e6, math.nan)])
+    assert prior.typicality(outside).tolist() == [0, 0, 0]
+
+
+def test_all_codes_within_a_uniform_prior_are_equally_typical():
+    prior = make_prior("Uniform", {"low": -5.0, "high": 5.0})
+    codes = torch.tensor([[0.0, 0.0], [4.9, -4.9], [0.0, 5.1]])
+    assert prior.typicality(codes).tolist() == [1, 1, 0]
+    assert prior.typicality(codes[:0]).shape == (0,)
+
+
+def test_shares_whose_sum_is_rounded_keep_their_typicality():
+    prior = make_prior("Dirichlet", {"concentration": [2.0, 3.0, 4.0]}, 3)
+    codes = prior.sample(100, stream(0, "test"))
+    found = prior.typicality(codes * (1 + 1e-5))
+    torch.testing.assert_close(found, prior.typicality(codes), atol=1e-3, rtol=0)
+    assert prior.typicality(codes * 1.1).tolist() == [0] * 100
+
+
+def test_the_middle_of_a_ring_is_not_typical():
+    typicality = make_prior("GaussianRing", RING).typicality(torch.tensor([[0.0, 0.0], [5.0, 0.0]]))
+    assert typicality[0] < 0.01
+    assert typicality[1] > 0.99
+
+
+@pytest.mark.parametrize(("name", "arguments"), [("GaussianRing", RING), ("SwissRoll", ROLL)])
+def test_densities_in_the_plane_integrate_to_one(name, arguments):
+    line = torch.linspace(-14, 14, 160, dtype=torch.double)
+    found = make_prior(name, arguments).distribution.log_prob(torch.cartesian_prod(line, line))
+    assert found.exp().sum() * (line[1] - line[0]) ** 2 == pytest.approx(1, abs=1e-4)

@@ -7,10 +7,14 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import requests
 import torch
-from projects import commit, run
-from support import training_run
+from projects import commit, end, run, start
+from servers import free_port, wait_for_line
+from support import make_digits, training_run
 
+import aae
+from aae.errors import TrackingError
 from aae.files import file_digest
 from aae.models import Architecture, Model, save_model
 from aae.tracking.run import evaluation_run
@@ -18,7 +22,10 @@ from aae.tracking.spool import load_spooled, remove_spooled, save_spooled, sync
 from aae.tracking.store import End, Image, RunInfo, SavedModel
 
 RUN = RunInfo("nowhere, experiment aae", "first", {}, 0)
-ARCHITECTURE = Architecture(image_shape=(1, 4, 4), latent_dim=3, hidden=(8,))
+ARCHITECTURE = Architecture(
+    image_shape=(1, 4, 4), latent_dim=3, hidden=(8,),
+    prior={"name": "gamma", "distribution": "Gamma", "concentration": 2.0, "rate": 1.0},
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +43,15 @@ def _in_repository(repository, monkeypatch):
     monkeypatch.chdir(repository)
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_EXP_NAME", "CI"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def processes():
+    """Processes that the test starts, which end with it."""
+    started: list = []
+    yield started
+    for process in started:
+        end(process)
 
 
 def newest() -> mlflow.entities.Run:
@@ -185,31 +201,120 @@ def test_images_are_a_series_over_epochs():
     ]  # fmt: skip
 
 
-def test_a_logged_model_decodes_codes_into_images(tmp_path):
+@pytest.fixture
+def logged(tmp_path) -> tuple[Model, str]:
+    """A model with a prior, and the address under which MLflow has it."""
     path = tmp_path / "model.safetensors"
     model = Model(ARCHITECTURE, seed=0)
     save_model(model, path)
     with training_run("train_aae", "gamma", 0, {}) as tracked:
         tracked.log_model(path, ARCHITECTURE)
-    (logged,) = newest().outputs.model_outputs
-    uri = f"models:/{logged.model_id}"
+    (found,) = newest().outputs.model_outputs
+    return model, f"models:/{found.model_id}"
+
+
+def post(address: str, body: dict) -> requests.Response:
+    return requests.post(f"{address}/invocations", json=body, timeout=60)
+
+
+def test_a_logged_model_serves_all_its_tasks(logged, tmp_path, processes):
+    model, uri = logged
     info = mlflow.models.get_model_info(uri)
-    assert info.signature.inputs.to_dict()[0]["tensor-spec"]["shape"] == (-1, 3)
     assert info.signature.outputs.to_dict()[0]["tensor-spec"]["shape"] == (-1, 1, 4, 4)
+    defaults = {param.name: param.default for param in info.signature.params.params}
+    assert defaults == {"task": "decode", "n": 16, "seed": 0}
+    assert set(info.metadata["tasks"]) == {"decode", "encode", "reconstruct", "score", "sample"}
     assert info.saved_input_example_info is not None
     requirements = Path(mlflow.pyfunc.get_model_dependencies(uri)).read_text()
     assert "torch==2.13.0" in requirements.splitlines()
     assert "+" not in requirements, "a local build is in no package index"
 
-    (tmp_path / "codes.json").write_text(json.dumps({"inputs": [[0.0, 1.0, 2.0], [0.5, 0.5, 0.5]]}))
-    command = ["mlflow", "models", "predict", "--model-uri", uri, "--env-manager", "local"]
-    files = ["--input-path", "codes.json", "--output-path", "images.json"]
     # Outside of the project, because the model must be logged with everything that it needs.
-    run([*command, *files], tmp_path, MLFLOW_TRACKING_URI=mlflow.get_tracking_uri())
-    images = json.loads((tmp_path / "images.json").read_text())["predictions"]
+    port = free_port()
+    command = ["mlflow", "models", "serve", "--model-uri", uri, "--env-manager", "local"]
+    store = {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(), "PYTHONPATH": None}
+    server = start([*command, "--port", str(port)], tmp_path, **store)
+    processes.append(server)
+    wait_for_line(server.stderr, "Uvicorn running")
+    address = f"http://127.0.0.1:{port}"
+
+    def served(inputs: list, **params: object) -> object:
+        answer = post(address, {"inputs": inputs} | ({"params": params} if params else {}))
+        assert answer.status_code == 200, answer.text
+        return answer.json()["predictions"]
+
+    trained = aae.load(uri)
+    codes = [[0.0, 1.0, 2.0], [0.5, 0.5, 0.5]]
+    images = make_digits(2) / 255
+    for found, expected in (
+        (served(codes), model.decode(torch.tensor(codes))),
+        (served(codes, task="decode"), model.decode(torch.tensor(codes))),
+        (served([[0, 1, 2]]), model.decode(torch.tensor([[0.0, 1.0, 2.0]]))),
+        (served(images.tolist(), task="encode"), model.encode(images)),
+        (served(images[:, 0].tolist(), task="encode"), model.encode(images)),
+        (served(images.tolist(), task="reconstruct"), trained.reconstruct(images)),
+        (served([], task="sample", n=3, seed=7), trained.sample(3, seed=7)),
+        (served([], task="sample"), trained.sample(16)),
+    ):
+        torch.testing.assert_close(torch.tensor(found), expected, atol=1e-5, rtol=1e-5)
+    scores = served(images.tolist(), task="score")
+    for name, values in trained.score(images)._asdict().items():
+        np.testing.assert_allclose(scores[name], values, atol=1e-5)
+    table = {"columns": ["z1", "z2", "z3"], "data": codes}
+    answer = post(address, {"dataframe_split": table}).json()["predictions"]
+    torch.testing.assert_close(torch.tensor(answer), model.decode(torch.tensor(codes)))
+
+    for body, message in (
+        ({"inputs": codes, "params": {"task": "encode"}}, "images of shape (2, 3); (N, 1, 4, 4)"),
+        ({"inputs": images.tolist()}, "codes of shape (2, 1, 4, 4); (N, 3) is needed"),
+        ({"inputs": codes, "params": {"task": "paint"}}, "task: 'paint' is not a task"),
+        ({"inputs": [[[[255] * 4] * 4]], "params": {"task": "score"}}, "floats from 255 to 255"),
+        ({"inputs": [[None, 0.0, 0.0]]}, "codes hold NaN or infinite values"),
+    ):
+        answer = post(address, body)
+        assert answer.status_code == 400
+        assert message in answer.text
+    for request in Path(mlflow.artifacts.download_artifacts(uri)).rglob("data/**/*.json"):
+        assert post(address, json.loads(request.read_text())).status_code == 200
+
+
+def test_a_logged_model_predicts_from_arrays_and_tables(logged):
+    model, uri = logged
+    served = mlflow.pyfunc.load_model(uri)
     codes = np.array([[0.0, 1.0, 2.0], [0.5, 0.5, 0.5]], np.float32)
-    expected = model.decoder(torch.from_numpy(codes)).detach()
-    np.testing.assert_allclose(images, expected, atol=1e-6)
+    expected = model.decode(torch.from_numpy(codes))
+    for given in (codes, codes.astype(np.float64), pd.DataFrame(codes)):
+        np.testing.assert_allclose(served.predict(given), expected, atol=1e-6)
+    digits = make_digits(2)
+    found = served.predict(digits.numpy(), params={"task": "encode"})
+    np.testing.assert_allclose(found, model.encode(digits), atol=1e-5)
+
+
+def test_a_logged_model_loads_by_every_address(logged):
+    model, uri = logged
+    found = newest()
+    client = mlflow.MlflowClient()
+    client.create_registered_model("digits")
+    client.create_model_version("digits", uri, found.info.run_id)
+    for address in (uri, f"runs:/{found.info.run_id}/decoder", "models:/digits/1"):
+        loaded = aae.load(address)
+        assert torch.equal(loaded.sample(2), aae.TrainedModel(model).sample(2))
+    for wrong in ("models:/m-0", "models:/nothing/1", f"runs:/{'0' * 32}/decoder"):
+        with pytest.raises(TrackingError, match=f"{wrong}: MLflow at .* has no such model"):
+            aae.load(wrong)
+
+
+def test_a_model_of_something_else_is_refused():
+    class Other(mlflow.pyfunc.PythonModel):
+        def predict(self, model_input: list[str]) -> list[str]:
+            return model_input
+
+    with mlflow.start_run():
+        address = mlflow.pyfunc.log_model(
+            name="other", python_model=Other(), pip_requirements=[]
+        ).model_uri
+    with pytest.raises(TrackingError, match="it is not a model that this project has logged"):
+        aae.load(address)
 
 
 def test_a_spooled_run_keeps_its_own_files_in_order(tmp_path):

@@ -1,0 +1,299 @@
+"""What the commands for a trained model do; :mod:`aae.cli` has their arguments and their help."""
+
+import math
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from rich.console import Console
+from torch import Tensor
+
+import aae
+from aae.data.pictures import CHUNK, SUFFIXES, in_parallel
+from aae.errors import DataError, OutputError
+from aae.files import check_writable, replacing, to_csv, write_text
+from aae.models import TrainedModel
+from aae.progress import show_steps
+
+STANDARD = "-"  # the standard input or output
+
+
+@dataclass
+class Pictures:
+    """The picture files that a command was given.
+
+    Attributes:
+        files: the files, in the order of the arguments, those of a folder in alphabetical order.
+        passed_over: files that cannot be read, each with the reason.
+    """
+
+    files: list[Path]
+    passed_over: list[tuple[Path, str]] = field(default_factory=list)
+
+    @classmethod
+    def find(cls, paths: Sequence[Path]) -> "Pictures":
+        """Return the files among paths, and the picture files in the folders among them.
+
+        Raises:
+            DataError: if there are none.
+        """
+        found: list[Path] = []
+        for path in paths:
+            if path.is_dir():
+                inside = sorted(path.rglob("*"))
+                found += [x for x in inside if x.suffix.lower() in SUFFIXES and x.is_file()]
+            else:
+                found.append(path)
+        if not found:
+            suffixes = ", ".join(sorted(SUFFIXES))
+            raise DataError(f"no pictures in {', '.join(map(str, paths))}; they end in {suffixes}")
+        return cls(list(dict.fromkeys(found)))
+
+    def read(self, model: TrainedModel, title: str) -> Iterator[tuple[list[Path], Tensor]]:
+        """Yield files and their images [n, C, H, W] in batches, and show the progress.
+
+        Raises:
+            DataError: at the end, if no file could be read.
+        """
+
+        def note(path: object, error: DataError) -> None:
+            assert isinstance(path, Path)
+            self.passed_over.append((path, str(error)))
+
+        chunks = in_parallel(lambda path: (path, model.read(path)), self.files, note)
+        for batch in _batches(chain.from_iterable(chunks), len(self.files), title):
+            yield [path for path, _ in batch], torch.stack([image for _, image in batch])
+        if len(self.passed_over) == len(self.files):
+            path, reason = self.passed_over[0]
+            more = f" (and {len(self.files) - 1} more)" if len(self.files) > 1 else ""
+            raise DataError(f"no picture can be read: {path}: {reason}{more}")
+
+    def exit(self) -> None:
+        """Name the files that were passed over, and exit with 1 if there are any."""
+        if self.passed_over:
+            sys.exit("\n".join(f"error: {path}: {reason}" for path, reason in self.passed_over))
+
+
+def encode(model: str, device: str, paths: Sequence[Path], output: str, kind: str | None) -> None:
+    """Write the codes of pictures: see `aae encode`."""
+    as_array = (kind or Path(output).suffix.removeprefix(".")) == "npy"
+    if as_array and output == STANDARD:
+        raise OutputError("an array cannot be written to the standard output; name a file")
+    _check_file(output)
+    pictures, trained = Pictures.find(paths), aae.load(model, device)
+    files, codes = [], []
+    for names, images in pictures.read(trained, "encode"):
+        files += names
+        codes.append(trained.encode(images))
+    values = torch.cat(codes).numpy()
+    if as_array:
+        with replacing(Path(output)) as temporary, temporary.open("wb") as file:
+            np.save(file, values)
+    else:
+        table = pd.DataFrame(values, columns=_names(values.shape[1]))
+        table.insert(0, "file", [str(path) for path in files])
+        _write_table(output, table)
+    pictures.exit()
+
+
+def decode(model: str, device: str, source: str, output: Path) -> None:
+    """Write the pictures of codes: see `aae decode`."""
+    _check_folder(output)
+    trained = aae.load(model, device)
+    codes, files = _read_codes(source, trained.latent_dim)
+    with _new_folder(output) as folder:
+        names = _picture_names(files if files is not None else [""] * len(codes))
+        for batch in _batches(range(len(codes)), len(codes), "decode"):
+            _write_pictures(folder, [names[i] for i in batch], trained.decode(codes[batch]))
+
+
+def sample(model: str, device: str, n: int, seed: int, grid: bool, output: Path) -> None:
+    """Write pictures of prior samples: see `aae sample`."""
+    if not grid and output.suffix.lower() in SUFFIXES:
+        raise OutputError(f"{output} would be a folder; one picture of all needs --grid")
+    _check_file(str(output)) if grid else _check_folder(output)
+    images = aae.load(model, device).sample(n, seed)
+    if grid:
+        _write_picture(output, _grid(images, math.ceil(math.sqrt(n))))
+        return
+    with _new_folder(output) as folder:
+        names = _picture_names([""] * n)
+        for batch in _batches(range(n), n, "write"):
+            _write_pictures(folder, [names[i] for i in batch], images[batch])
+
+
+def reconstruct(model: str, device: str, paths: Sequence[Path], grid: bool, output: Path) -> None:
+    """Write the reconstructions of pictures: see `aae reconstruct`."""
+    if not grid and output.suffix.lower() in SUFFIXES:
+        raise OutputError(f"{output} would be a folder; one picture of all needs --grid")
+    _check_file(str(output)) if grid else _check_folder(output)
+    pictures, trained = Pictures.find(paths), aae.load(model, device)
+    if grid:
+        pairs = [
+            torch.cat([images / 255, trained.reconstruct(images)], dim=3)
+            for _, images in pictures.read(trained, "reconstruct")
+        ]
+        cells = torch.cat(pairs)
+        _write_picture(output, _grid(cells, math.ceil(math.sqrt(len(cells) / 2))))
+    else:
+        names = dict(zip(pictures.files, _picture_names(pictures.files), strict=True))
+        with _new_folder(output) as folder:
+            for files, images in pictures.read(trained, "reconstruct"):
+                written = [names[file] for file in files]
+                _write_pictures(folder, written, trained.reconstruct(images))
+    pictures.exit()
+
+
+def score(model: str, device: str, paths: Sequence[Path], output: str) -> None:
+    """Write how unusual pictures are: see `aae score`."""
+    _check_file(output)
+    pictures, trained = Pictures.find(paths), aae.load(model, device)
+    tables = []
+    for files, images in pictures.read(trained, "score"):
+        found = {name: values.numpy() for name, values in trained.score(images)._asdict().items()}
+        tables.append(pd.DataFrame({"file": [str(path) for path in files], **found}))
+    table = pd.concat(tables).sort_values("reconstruction_error", ascending=False, kind="stable")
+    _write_table(output, table)
+    pictures.exit()
+
+
+def interpolate(model: str, device: str, a: Path, b: Path, steps: int, output: Path) -> None:
+    """Write the pictures on the path between two pictures: see `aae interpolate`."""
+    _check_file(str(output))
+    trained = aae.load(model, device)
+    _write_picture(output, _grid(trained.interpolate(a, b, steps)[0], steps))
+
+
+def _batches(items: Iterable, total: int, title: str) -> Iterator[list]:
+    """Yield items in batches, and show the progress."""
+    # On the standard error, because the standard output may be a table.
+    shown = iter(show_steps(items, total, title, Console(stderr=True, highlight=False)))
+    while batch := list(islice(shown, CHUNK)):
+        yield batch
+
+
+def _names(dimensions: int) -> list[str]:
+    return [f"z{i + 1}" for i in range(dimensions)]
+
+
+def _check_file(output: str) -> None:
+    if output != STANDARD:
+        check_writable(Path(output))
+
+
+def _check_folder(output: Path) -> None:
+    """Check that a new folder can be written; one with files is somebody's work."""
+    output = output.resolve()  # so that `.` has a name
+    try:
+        if output.exists() and (not output.is_dir() or any(output.iterdir())):
+            raise OutputError(
+                f"{output} exists and is not an empty folder; name another one or remove it"
+            )
+    except OSError as error:
+        raise OutputError(f"{output} cannot be read: {error.strerror}") from error
+    check_writable(output / "0.png" if output.exists() else output)
+
+
+@contextmanager
+def _new_folder(output: Path) -> Iterator[Path]:
+    with replacing(output.resolve()) as folder:
+        folder.mkdir()
+        yield folder
+
+
+def _write_table(output: str, table: pd.DataFrame) -> None:
+    if output == STANDARD:
+        sys.stdout.write(to_csv(table))
+    else:
+        write_text(Path(output), to_csv(table))
+
+
+def _read_codes(source: str, dimensions: int) -> tuple[Tensor, list[str] | None]:
+    """Return the codes [N, d] in a file, and the names of their files if it has them.
+
+    Raises:
+        DataError: if it cannot be read or lacks a dimension.
+    """
+    try:
+        if Path(source).suffix == ".npy":
+            array = np.load(source, allow_pickle=False).astype(np.float32)
+            if array.ndim != 2 or array.shape[1] != dimensions:
+                raise DataError(
+                    f"{source}: codes of shape {array.shape}; (N, {dimensions}) is needed"
+                )
+            return torch.from_numpy(array), None
+        text = sys.stdin if source == STANDARD else source
+        table = pd.read_csv(text, dtype={"file": str}, keep_default_na=False)
+        missing = [name for name in _names(dimensions) if name not in table]
+        if missing:
+            raise DataError(
+                f"{source}: its columns are {', '.join(map(str, table))}; "
+                f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
+            )
+        codes = torch.from_numpy(table[_names(dimensions)].to_numpy(np.float32))
+    except OSError as error:
+        raise DataError(f"{source}: {error.strerror or error}") from error
+    except (ValueError, TypeError, EOFError, AttributeError) as error:  # of pandas and numpy
+        raise DataError(f"{source}: {error}") from error
+    return codes, list(table["file"]) if "file" in table else None
+
+
+def _picture_names(files: Sequence[str | Path]) -> list[Path]:
+    """Return a relative path of a PNG for each file, which keeps the folders below a common one.
+
+    Files without a name are numbered, and a number is added to a name that would be there twice.
+    """
+    # `resolve` would replace a link to a picture, which has a name of its own.
+    absolute = [
+        Path(os.path.normpath(Path(file).absolute())) if Path(file).name else None for file in files
+    ]
+    common = os.path.commonpath([path.parent for path in absolute if path] or [Path("/")])
+    taken: set[Path] = set()
+    names = []
+    for i, path in enumerate(absolute):
+        name = path.relative_to(common).with_suffix(".png") if path else Path(f"{i:06}.png")
+        first, number = name, 1
+        while name in taken:
+            number += 1
+            name = first.with_stem(f"{first.stem}-{number}")
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def _picture(image: Tensor) -> Image.Image:
+    """Return an image [C, H, W] with values from 0 to 1 as a picture."""
+    array = (image * 255).round().byte().permute(1, 2, 0).numpy()
+    if array.shape[2] not in (1, 3):
+        raise DataError(f"the model's images have {array.shape[2]} channels; pictures have 1 or 3")
+    return Image.fromarray(array.squeeze(2) if array.shape[2] == 1 else array)
+
+
+def _write_pictures(folder: Path, names: Sequence[Path], images: Tensor) -> None:
+    for name, image in zip(names, images, strict=True):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        _picture(image).save(folder / name)
+
+
+def _write_picture(output: Path, image: Tensor) -> None:
+    with replacing(output) as temporary:
+        _picture(image).save(temporary, format="png")
+
+
+def _grid(images: Tensor, columns: int) -> Tensor:
+    """Return images [N, C, H, W] in rows, with a grey line of one pixel between them [C, h, w]."""
+    count, channels, height, width = images.shape
+    rows = math.ceil(count / columns)
+    grid = torch.full((channels, rows * (height + 1) - 1, columns * (width + 1) - 1), 0.5)
+    for i, image in enumerate(images):
+        top, left = (i // columns) * (height + 1), (i % columns) * (width + 1)
+        grid[:, top : top + height, left : left + width] = image
+    return grid

@@ -1,0 +1,298 @@
+"""The commands for a trained model, with real picture files."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from projects import run
+from support import SIZES, learnt_model, make_digits
+
+from aae.cli import main
+from aae.models import Architecture, Model, TrainedModel, load_model, save_model
+
+DIGITS = make_digits(9)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "aae.safetensors"
+    save_model(learnt_model(make_digits(60)), path)
+    return path
+
+
+@pytest.fixture
+def command(model, tmp_path, monkeypatch, capsys):
+    """Run a command in a folder with pictures; return its exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures" / "more").mkdir(parents=True)
+    for i, image in enumerate(DIGITS[:4]):
+        name = f"more/{i}.png" if i == 3 else f"{i}.png"
+        Image.fromarray(image[0].numpy()).save(tmp_path / "pictures" / name)
+    colours = np.random.default_rng(0).integers(0, 255, (30, 50, 3), dtype=np.uint8)
+    Image.fromarray(colours).save(tmp_path / "pictures" / "photo.JPG")
+    (tmp_path / "pictures" / "notes.txt").write_text("no picture")
+
+    def call(*arguments: str, model: Path | str = model) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main([*arguments, "--model", str(model)])
+        output, errors = capsys.readouterr()
+        code = ended.value.code
+        return (1, output, f"{errors}{code}\n") if isinstance(code, str) else (code, output, errors)
+
+    return call
+
+
+def spoil(tmp_path: Path) -> None:
+    """Add two files that cannot be read: one is no picture, and the other ends too early."""
+    (tmp_path / "pictures" / "empty.png").write_bytes(b"")
+    whole = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 90), dtype=np.uint8)).save(
+        whole, "png"
+    )
+    (tmp_path / "pictures" / "cut.png").write_bytes(whole.getvalue()[:2000])
+
+
+def left_behind(folder: Path) -> list[str]:
+    return [str(path) for path in folder.rglob(".*")]
+
+
+FILES = ["0.png", "1.png", "2.png", "more/3.png", "photo.JPG"]
+
+
+def test_codes_that_are_written_decode_to_the_reconstructions(command, model, tmp_path):
+    code, output, errors = command("encode", "pictures", "-o", "codes.csv")
+    assert (code, output) == (0, "")
+    assert errors == "encode: 5\n"
+    table = pd.read_csv(tmp_path / "codes.csv")
+    assert list(table) == ["file", "z1", "z2"]
+    assert list(table["file"]) == [f"pictures/{name}" for name in FILES]
+    trained = TrainedModel(load_model(model))
+    exact = trained.encode([tmp_path / "pictures" / name for name in FILES])
+    assert np.array_equal(table[["z1", "z2"]].to_numpy(np.float32), exact), "in full precision"
+    assert command("decode", "codes.csv", "-o", "decoded")[0] == 0
+    assert command("reconstruct", "pictures", "-o", "reconstructed")[0] == 0
+    for name in ("0.png", "1.png", "2.png", "more/3.png", "photo.png"):
+        decoded = np.asarray(Image.open(tmp_path / "decoded" / name))
+        assert decoded.shape == (4, 4)
+        assert np.array_equal(decoded, np.asarray(Image.open(tmp_path / "reconstructed" / name)))
+    expected = trained.reconstruct(DIGITS[:1])[0, 0] * 255
+    first = np.asarray(Image.open(tmp_path / "decoded" / "0.png"))
+    np.testing.assert_allclose(first, expected, atol=0.51)
+    assert len(list((tmp_path / "decoded").rglob("*.png"))) == 5
+    assert left_behind(tmp_path) == []
+
+
+def test_codes_are_an_array_on_request(command, tmp_path):
+    assert command("encode", "pictures", "-o", "codes.csv")[0] == 0
+    assert command("encode", "pictures", "-o", "codes.npy")[0] == 0
+    assert command("encode", "pictures", "-o", "other", "--format", "npy")[0] == 0
+    codes = np.load(tmp_path / "codes.npy")
+    assert codes.dtype == np.float32
+    assert np.array_equal(codes, np.load(tmp_path / "other"))
+    table = pd.read_csv(tmp_path / "codes.csv", usecols=["z1", "z2"])
+    assert np.array_equal(table.to_numpy(np.float32), codes)
+    assert command("decode", "codes.npy", "-o", "decoded")[0] == 0
+    names = sorted(path.name for path in (tmp_path / "decoded").iterdir())
+    assert names == [f"00000{i}.png" for i in range(5)]
+
+
+def test_the_standard_output_holds_the_table_alone(command, monkeypatch, tmp_path):
+    code, output, errors = command("encode", "pictures/1.png", "pictures/more", "-o", "-")
+    assert (code, errors) == (0, "encode: 2\n")
+    table = pd.read_csv(io.StringIO(output))
+    assert list(table["file"]) == ["pictures/1.png", "pictures/more/3.png"]
+    monkeypatch.setattr("sys.stdin", io.StringIO(output))
+    assert command("decode", "-", "-o", "decoded")[0] == 0
+    assert (tmp_path / "decoded" / "more" / "3.png").exists()
+    code, output, _ = command("score", "pictures", "-o", "-")
+    assert code == 0
+    assert len(pd.read_csv(io.StringIO(output))) == 5
+
+
+def test_the_highest_reconstruction_error_is_first(command, model, tmp_path):
+    broken = DIGITS[1, 0].numpy().copy()
+    broken[2:] = 255 - broken[2:]
+    Image.fromarray(broken).save(tmp_path / "pictures" / "more" / "broken.png")
+    (tmp_path / "pictures" / "photo.JPG").unlink()
+    assert command("score", "pictures", "-o", "scores.csv")[0] == 0
+    table = pd.read_csv(tmp_path / "scores.csv")
+    assert list(table) == ["file", "reconstruction_error", "typicality"]
+    assert table["file"][0] == "pictures/more/broken.png"
+    assert table["reconstruction_error"].is_monotonic_decreasing
+    scores = TrainedModel(load_model(model)).score(list(table["file"]))
+    assert np.array_equal(table["typicality"].to_numpy(np.float32), scores.typicality)
+
+
+def test_a_plain_autoencoder_leaves_typicality_empty_and_has_no_samples(command, tmp_path):
+    path = tmp_path / "ae.safetensors"
+    save_model(Model(Architecture(**SIZES | {"discriminator_hidden": None}), seed=0), path)
+    assert command("score", "pictures", "-o", "scores.csv", model=path)[0] == 0
+    assert (tmp_path / "scores.csv").read_text().splitlines()[1].endswith(",")
+    code, _, errors = command("sample", "-o", "samples", model=path)
+    assert code == 1
+    assert errors.startswith("error: the model has no prior")
+    assert not (tmp_path / "samples").exists()
+
+
+def test_samples_are_pictures_or_one_grid(command, model, tmp_path):
+    assert command("sample", "-n", "5", "--grid", "-o", "grid.png")[0] == 0
+    grid = np.asarray(Image.open(tmp_path / "grid.png"))
+    assert grid.shape == (2 * 5 - 1, 3 * 5 - 1)
+    samples = TrainedModel(load_model(model)).sample(5)
+    np.testing.assert_allclose(grid[5:, 5:9], samples[4, 0] * 255, atol=0.51)
+    assert (grid[5:, 10:] == 128).all()
+    assert command("sample", "-n", "5", "-o", "first")[0] == 0
+    assert command("sample", "-n", "5", "--seed", "1", "-o", "second")[0] == 0
+    first, second = (
+        [path.read_bytes() for path in sorted((tmp_path / name).iterdir())]
+        for name in ("first", "second")
+    )
+    assert len(first) == len(second) == 5
+    assert first != second
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "first" / "000004.png")), grid[5:, 5:9])
+
+
+def test_pictures_stand_beside_their_reconstructions(command, tmp_path):
+    command("reconstruct", "pictures/0.png", "pictures/1.png", "--grid", "-o", "pairs.png")
+    pairs = np.asarray(Image.open(tmp_path / "pairs.png"))
+    assert pairs.shape == (2 * 5 - 1, 8)
+    assert np.array_equal(pairs[:4, :4], DIGITS[0, 0].numpy())
+    assert np.array_equal(pairs[5:, :4], DIGITS[1, 0].numpy())
+    assert np.abs(pairs[5:, 4:].astype(int) - DIGITS[1, 0].numpy()).mean() < 40
+
+
+def test_a_row_leads_from_one_picture_to_another(command, model, tmp_path):
+    command("interpolate", "pictures/0.png", "pictures/1.png", "--steps", "5", "-o", "row.png")
+    row = np.asarray(Image.open(tmp_path / "row.png"))
+    expected = TrainedModel(load_model(model)).interpolate(DIGITS[0], DIGITS[1], 5)[0, :, 0] * 255
+    assert row.shape == (4, 5 * 5 - 1)
+    np.testing.assert_allclose(row[:, -4:], expected[-1], atol=0.51)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "output"),
+    [
+        (["encode", "pictures", "-o", "codes.csv"], "codes.csv"),
+        (["score", "pictures", "-o", "scores.csv"], "scores.csv"),
+        (["reconstruct", "pictures", "-o", "out"], "out/photo.png"),
+        (["reconstruct", "pictures", "--grid", "-o", "grid.png"], "grid.png"),
+    ],
+)
+def test_unreadable_pictures_are_named_and_passed_over(command, tmp_path, arguments, output):
+    spoil(tmp_path)
+    code, _, errors = command(*arguments, "pictures/gone.png")
+    assert code == 1
+    lines = errors.splitlines()
+    assert len(lines) == 4
+    for line, start in zip(
+        lines[1:], ("cut.png: ", "empty.png: it is", "gone.png: No such"), strict=True
+    ):
+        assert line.startswith(f"error: pictures/{start}")
+    assert (tmp_path / output).exists()
+    if output.endswith(".csv"):
+        assert len(pd.read_csv(tmp_path / output)) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["encode", "pictures/empty.png", "-o", "new"], "no picture can be read: pictures/empty.p"),
+        (["reconstruct", "pictures/empty.png", "pictures/cut.png", "-o", "new"], "(and 1 more)"),
+        (["score", "nothing", "-o", "new"], "no pictures in nothing; they end in .bmp, .jpeg, "),
+        (["encode", "pictures", "-o", "nothing"], "nothing cannot be written: Is a directory"),
+        (["encode", "pictures", "-o", "pictures/0.png/new"], "cannot be written: "),
+        (["encode", "pictures", "-o", "-", "--format", "npy"], "cannot be written to the standard"),
+        (["encode", "pictures", "-o", "new", "--device", "gpu"], "device: 'gpu' cannot be used: "),
+        (["sample", "-o", "pictures"], "pictures exists and is not an empty folder; name another "),
+        (["sample", "-o", "."], "exists and is not an empty folder"),
+        (["sample", "-o", "pictures/0.png/new"], "cannot be written: "),
+        (["sample", "-o", "new.png"], "new.png would be a folder; one picture of all needs --grid"),
+        (
+            ["decode", "codes.csv", "-o", "new"],
+            "codes.csv: its columns are file, z1; z2 is missing",
+        ),
+        (["decode", "text.csv", "-o", "new"], "text.csv: could not convert string to float"),
+        (["decode", "nan.csv", "-o", "new"], "codes hold NaN or infinite values; finite numbers "),
+        (["decode", "codes.npy", "-o", "new"], "codes of shape (5, 3); (N, 2) is needed"),
+        (["decode", "pickle.npy", "-o", "new"], "pickle.npy: "),
+        (["decode", "gone.csv", "-o", "new"], "gone.csv: No such file or directory"),
+        (["interpolate", "pictures/0.png", "gone.png", "-o", "new"], "gone.png: No such file or"),
+    ],
+)
+def test_what_cannot_work_is_one_line_and_writes_nothing(command, tmp_path, arguments, message):
+    spoil(tmp_path)
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "codes.csv").write_text("file,z1\na.png,0.5\n")
+    (tmp_path / "text.csv").write_text("z1,z2\n0.5,much\n")
+    (tmp_path / "nan.csv").write_text("z1,z2\n0.5,NaN\n")
+    np.save(tmp_path / "codes.npy", np.zeros((5, 3)))
+    np.save(tmp_path / "pickle.npy", np.array([{}]), allow_pickle=True)
+    before = sorted(tmp_path.rglob("*"))
+    code, output, errors = command(*arguments)
+    assert (code, output) == (1, "")
+    assert message in errors.splitlines()[-1]
+    assert errors.splitlines()[-1].startswith("error: ")
+    assert sum(line.startswith("error") for line in errors.splitlines()) == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_missing_model_is_named(command):
+    code, _, errors = command("encode", "pictures", "-o", "new", model="gone.safetensors")
+    assert code == 1
+    assert errors.startswith("error: gone.safetensors: No such file")
+    code, _, errors = command("encode", "pictures", "-o", "new", model="models:/m-1")
+    assert errors.startswith("error: models:/m-1: there is no MLflow database")
+
+
+def test_names_that_would_be_there_twice_are_numbered(command, tmp_path):
+    (tmp_path / "codes.csv").write_text(
+        "file,z1,z2\na/x.jpg,0,0\na/x.png,1,1\n../../etc/y.png,2,2\n,3,3\na/x.jpg,4,4\n/,5,5\n"
+    )
+    (tmp_path / "new").mkdir()
+    assert command("decode", "codes.csv", "-o", "new")[0] == 0
+    written = list((tmp_path / "new").rglob("*.png"))
+    assert len(written) == 6
+    names = sorted(path.name for path in written)
+    assert names == ["000003.png", "000005.png", "x-2.png", "x-3.png", "x.png", "y.png"]
+    assert left_behind(tmp_path) == []
+
+
+def test_what_fails_half_way_leaves_the_old_output(command, tmp_path, monkeypatch):
+    (tmp_path / "codes.csv").write_text("old")
+
+    def fail(*_: object) -> torch.Tensor:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrainedModel, "encode", fail)
+    monkeypatch.setattr(TrainedModel, "reconstruct", fail)
+    assert command("encode", "pictures", "-o", "codes.csv")[0] == 130
+    assert command("reconstruct", "pictures", "-o", "out")[0] == 130
+    assert (tmp_path / "codes.csv").read_text() == "old"
+    assert not (tmp_path / "out").exists()
+    assert left_behind(tmp_path) == []
+
+
+def test_more_pictures_than_fit_in_a_batch(command, monkeypatch):
+    def table(result: tuple[int, str, str]) -> pd.DataFrame:
+        return pd.read_csv(io.StringIO(result[1]))
+
+    expected = table(command("encode", "pictures", "-o", "-"))
+    for module in ("aae.commands", "aae.data.pictures"):
+        monkeypatch.setattr(f"{module}.CHUNK", 2)
+    found = table(command("encode", "pictures", "-o", "-"))
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("command")
+def test_the_installed_command_uses_the_default_model(model, tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "aae.safetensors").write_bytes(model.read_bytes())
+    spoil(tmp_path)
+    result = run(["aae", "encode", "pictures", "-o", "-"], tmp_path, check=False)
+    assert result.returncode == 1
+    assert len(result.stdout.splitlines()) == 6
+    assert result.stderr.splitlines()[2].startswith("error: pictures/empty.png")
