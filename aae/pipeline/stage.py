@@ -71,6 +71,10 @@ def run_stage(main: Callable[[Params], None], description: str | None) -> None:
         if isinstance(error, ParameterError) and experiment() and not in_copy():
             hint = f"; `git restore {PARAMS}` brings back the committed parameters"
         sys.exit(f"{where}error: {without_password(str(error))}{hint}")
+    except OSError as error:  # a file that the stage needs cannot be read
+        if error.filename is None:
+            raise
+        sys.exit(f"error: {error.filename}: {error.strerror}")
     except KeyboardInterrupt:
         if is_leader():
             print("interrupted", file=sys.stderr)

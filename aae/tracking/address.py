@@ -23,7 +23,7 @@ PATIENCE = 15.0
 REMEDIES = {
     "SQLITE_NOTADB": "it is not a database; move it away, or set MLFLOW_TRACKING_URI",
     "SQLITE_CORRUPT": "it is damaged; restore a backup or move it away",
-    "SQLITE_READONLY": "it or its folder is read-only; change the permissions, or set MLFLOW_TRACKING_URI",
+    "SQLITE_READONLY": "it or its folder is read-only; change that, or set MLFLOW_TRACKING_URI",
     "SQLITE_CANTOPEN": "it cannot be opened; check its folder and permissions",
     "SQLITE_FULL": "the disk is full",
 }
