@@ -138,7 +138,8 @@ def check_folder(folder: Path) -> None:
     if ("'" in name and '"' in name) or re.search(r"(?<![:\w\\]):\w", name):
         raise TrackingError(
             f"MLflow cannot create its database in a folder with such a name ({name}): rename it "
-            "so that it has one kind of quotes at most and no colon at the beginning of a word"
+            "so that it has one kind of quotes at most and no colon at the beginning of a word, or "
+            "set MLFLOW_TRACKING_URI to the address of a server"
         )
 
 
