@@ -4,12 +4,18 @@ import os
 import shlex
 import stat
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 from filelock import FileLock
 
 # A working tree with more than this is not copied: images or models in it are not ignored by git.
 LARGEST_COPY, MOST_FILES = 200 * 2**20, 20_000
+# What to do where there is no commit, and in a shallow clone.
+NO_COMMIT = (
+    "this is not a git repository with a commit: run `git init` and commit the project first"
+)
+UNSHALLOW = "the history is incomplete: run `git fetch --unshallow` first"
 
 
 def project_root(start: Path) -> Path:
@@ -55,41 +61,91 @@ def locked(root: Path, name: str) -> FileLock:
     return FileLock(path)
 
 
+def is_shallow(root: Path) -> bool:
+    """Return whether a repository is a shallow clone.
+
+    DVC runs a queued or `--temp` experiment in a copy of it, but cannot fetch the results from
+    there, and does not say so.
+    """
+    return git("-C", str(root), "rev-parse", "--is-shallow-repository") == "true"
+
+
 def obstacle_to_a_copy() -> str | None:
     """Return what prevents a copy of this working tree for another place; None if nothing does.
 
-    A copy has the files that git knows, and those that it neither knows nor ignores. The reason
+    A copy has the files that git knows, and those that it neither knows nor ignores. DVC copies a
+    folder in which git knows no file with everything in it, and follows the links in it. The reason
     names the files, and says what to do.
     """
     sizes: dict[str, int] = {}
-    advice: dict[str, str] = {}
-    for known, options in ((True, ["--cached"]), (False, ["--others", "--exclude-standard"])):
-        for name in filter(None, (git("ls-files", "-z", *options) or "").split("\0")):
-            forget = f"run `git rm --cached {shlex.quote(name)}` and " if known else ""
-            advice[name] = f"{forget}add it to .gitignore or .git/info/exclude, or move it away"
-            try:
-                found = os.lstat(name)
-            except (FileNotFoundError, NotADirectoryError):  # git knows it, but it was deleted
-                continue
-            if stat.S_ISLNK(found.st_mode):
-                if not known and not Path(name).exists():
-                    return f"{name} is a link to a file that does not exist: {advice[name]}"
-            elif stat.S_ISREG(found.st_mode) and not os.access(name, os.R_OK):
-                return f"{name} cannot be read: change its permissions, or {advice[name]}"
-            elif not stat.S_ISDIR(found.st_mode):
-                sizes[name] = found.st_size
+    known = _listed("--cached")
+    for name in known:
+        if not Path(name).is_symlink() and (reason := _measure(name, sizes, known=True)):
+            return reason
+    for name in _listed("--others", "--exclude-standard", "--directory"):
+        if reason := _measure(name.rstrip("/"), sizes):
+            return reason
+    if len(sizes) > MOST_FILES:
+        folders = Counter(name.partition("/")[0] for name in sizes if "/" in name)
+        fullest = max(folders, key=folders.__getitem__, default="this folder")
+        return (
+            f"a copy of this folder would have more than {MOST_FILES} files, most of them in "
+            f"{fullest}: add it to .gitignore or .git/info/exclude, or move it away"
+        )
     total = sum(sizes.values())
     if total > LARGEST_COPY:
         largest = max(sizes, key=sizes.__getitem__)
         return (
-            f"the files that git does not ignore have {total / 2**20:.0f} MB, of which {largest} "
-            f"has {sizes[largest] / 2**20:.0f} MB: {advice[largest]}"
-        )
-    if len(sizes) > MOST_FILES:
-        folders = [name.partition("/")[0] for name in sizes if "/" in name]
-        fullest = max(set(folders), key=folders.count, default="this folder")
-        return (
-            f"git does not ignore {len(sizes)} files, most of them in {fullest}: add it to "
-            ".gitignore or .git/info/exclude, or move it away"
+            f"a copy of this folder would have {total / 2**20:.0f} MB, of which {largest} has "
+            f"{sizes[largest] / 2**20:.0f} MB: {_advice(largest, largest in known)}"
         )
     return None
+
+
+def _listed(*options: str) -> list[str]:
+    """Return the names of the files and folders of a kind that git lists in this folder."""
+    return [name for name in (git("ls-files", "-z", *options) or "").split("\0") if name]
+
+
+def _measure(name: str, sizes: dict[str, int], known: bool = False) -> str | None:
+    """Add the sizes of a file or of the files in a folder, until there are more than allowed.
+
+    Returns:
+        What prevents a copy of one of them.
+    """
+    waiting = [(name, frozenset({_identity(Path.cwd().stat())}))]
+    while waiting and len(sizes) <= MOST_FILES:
+        path, around = waiting.pop()
+        try:
+            found = Path(path).stat()
+            if _identity(found) in around:
+                return f"{path} is a link to a folder that it is in: {_advice(path)}"
+            if stat.S_ISDIR(found.st_mode):
+                inside = around | {_identity(found)}
+                waiting += [(str(below), inside) for below in Path(path).iterdir()]
+            elif not stat.S_ISREG(found.st_mode):
+                return f"{path} is neither a file nor a folder: {_advice(path, known)}"
+            elif not os.access(path, os.R_OK):
+                raise PermissionError
+            else:
+                sizes[path] = found.st_size
+        except PermissionError:
+            return f"{path} cannot be read: change its permissions, or {_advice(path, known)}"
+        except OSError:
+            if Path(path).is_symlink():
+                return f"{path} is a link to a file that does not exist: {_advice(path)}"
+            # Otherwise it was deleted, perhaps in the meantime.
+    return None
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
+
+
+def _advice(name: str, known: bool = False) -> str:
+    """Return what to do so that a file is not copied."""
+    folder = name.rpartition("/")[0]
+    if not known and folder and git("check-ignore", "--quiet", name) is not None:
+        return f"run `git add --intent-to-add {shlex.quote(folder)}`, or move it away"
+    forget = f"run `git rm --cached {shlex.quote(name)}` and " if known else ""
+    return f"{forget}add it to .gitignore or .git/info/exclude, or move it away"

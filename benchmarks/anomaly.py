@@ -39,7 +39,7 @@ from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
 
 from aae.pipeline.stage import set_arithmetic
-from aae.data import Images, read_source, split_source
+from aae.data import Images, in_memory, read_source, split_source
 from aae.errors import AAEError
 from aae.models import TrainedModel
 from aae.params import Params
@@ -120,8 +120,7 @@ def draw(results: dict[int, list[dict[str, float]]]) -> Table:
 
 def measure(params: Params, left_out: int) -> dict[str, float]:
     """Train without a digit; return the AUROC of each score."""
-    source = read_source(params.data.source, (ROOT / params.data.root).expanduser())
-    splits = split_source(source, params.data, params.seed)
+    splits = in_memory(split_source(read_source(params.data), params.data, params.seed))
     train, validation = (without(splits[name], left_out).images for name in ("train", "validation"))
     test = splits["test"]
     assert test.labels is not None

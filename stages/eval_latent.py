@@ -12,6 +12,7 @@ import pandas as pd
 
 from aae.pipeline.stage import run_stage
 from aae.data import SPLITS, prepared_digest, prepared_meta, read_prepared
+from aae.errors import DataError
 from aae.evaluation.evaluation import Evaluation
 from aae.evaluation.histograms import latent_histogram, prior_quantile_shares
 from aae.evaluation.measures import headlines
@@ -36,11 +37,24 @@ FIGURES = Path("reports/figures")
 QUANTILES = Path("reports/plots/prior_quantiles.csv")
 
 
+def read_history(path: Path, stage: str) -> pd.DataFrame:
+    """Return a table of a training; an error names the stage that writes it anew."""
+    try:
+        table = pd.read_csv(path)
+    except ValueError as error:  # of pandas' parser, or bytes that are no text
+        raise DataError(f"{path}: {error}; run `dvc repro --force {stage}`") from error
+    if "epoch" not in table or table.empty:
+        raise DataError(f"{path}: it has no epochs; run `dvc repro --force {stage}`")
+    return table
+
+
 def main(params: Params) -> None:
     """Evaluate all models."""
     splits, meta = {name: read_prepared(name) for name in SPLITS}, prepared_meta()
     prior, names, test = chosen_prior(params), meta["class_names"], splits["test"]
     models = {name: load_model(path, params.network.kind) for name, path in MODELS.items()}
+    histories = {name: read_history(path, f"train_{name}") for name, path in HISTORIES.items()}
+    histograms = read_history(HISTOGRAMS, "train_aae")
     codes = {name: model.encode(test.images) for name, model in models.items()}
 
     evaluate = Evaluation(splits, names, prior, params.eval_latent, params.seed, show_steps)
@@ -55,10 +69,8 @@ def main(params: Params) -> None:
     write_csv(QUANTILES, prior_quantile_shares(samples, prior))
 
     write_json(EXPLORER, explorer_data(models, codes, test, names, prior))
-    histories = {name: pd.read_csv(path) for name, path in HISTORIES.items()}
-    histograms, generation = pd.read_csv(HISTOGRAMS), evaluate.generation
     figures = draw_all(
-        models, codes, samples, splits, names, prior, histories, histograms, generation
+        models, codes, samples, splits, names, prior, histories, histograms, evaluate.generation
     )
     with replacing(FIGURES) as folder:
         folder.mkdir()

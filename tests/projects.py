@@ -137,6 +137,19 @@ def run(
     return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
+def run_mounted(
+    script: str, cwd: Path, **environment: str | None
+) -> subprocess.CompletedProcess[str]:
+    """Run a shell script in a namespace in which it may mount file systems; else skip the test."""
+    namespace = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*namespace, "true"], capture_output=True, check=False).returncode
+    ):
+        pytest.skip("this system lets nobody mount")
+    return run([*namespace, script], cwd, check=False, **environment)
+
+
 def store(project: Path) -> str:
     return f"sqlite:///{project / 'mlflow.db'}"
 

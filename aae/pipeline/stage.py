@@ -4,16 +4,17 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import joblib
 import torch
 
-from aae.errors import AAEError, ParameterError, without_password
+from aae.errors import AAEError, OutputError, ParameterError, without_password
 from aae.params import PARAMS, Params
 from aae.pipeline.parameters import read_params
 from aae.training.devices import training_device, training_precision
 from aae.training.distributed import is_leader, joined
-from aae.workspace import experiment, in_copy
+from aae.workspace import UNSHALLOW, experiment, in_copy, is_shallow, project_root
 
 
 def set_arithmetic() -> None:
@@ -58,6 +59,8 @@ def run_stage(main: Callable[[Params], None], description: str | None) -> None:
     set_arithmetic()
     set_threads()
     try:
+        if in_copy() and is_shallow(project_root(Path.cwd())):
+            raise OutputError(UNSHALLOW)
         params = read_params(PARAMS)
         training_precision(params.precision, training_device(params.device))
         with joined():
@@ -68,6 +71,10 @@ def run_stage(main: Callable[[Params], None], description: str | None) -> None:
         if isinstance(error, ParameterError) and experiment() and not in_copy():
             hint = f"; `git restore {PARAMS}` brings back the committed parameters"
         sys.exit(f"{where}error: {without_password(str(error))}{hint}")
+    except OSError as error:  # a file that the stage needs cannot be read
+        if error.filename is None:
+            raise
+        sys.exit(f"error: {error.filename}: {error.strerror}")
     except KeyboardInterrupt:
         if is_leader():
             print("interrupted", file=sys.stderr)

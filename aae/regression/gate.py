@@ -23,7 +23,7 @@ from aae.params import PARAMS, Guard
 from aae.pipeline.parameters import read_params
 from aae.regression.comparison import HOW_TO_ACCEPT, Comparison, compare_metrics
 from aae.tracking.address import experiment_name
-from aae.workspace import git, obstacle_to_a_copy
+from aae.workspace import NO_COMMIT, UNSHALLOW, git, is_shallow, obstacle_to_a_copy
 
 # All measures of the pipeline, and the guarded ones of the baseline; and what these files hold.
 MEASURED = Path("reports/metrics/latent.json")
@@ -146,10 +146,9 @@ def find_base(name: str | None) -> tuple[str, str]:
         ComparisonError: if there is no baseline; says what to do.
     """
     if git("rev-parse", "HEAD") is None:
-        raise ComparisonError("this is not a git repository, or it has no commit")
-    shallow = git("rev-parse", "--is-shallow-repository") == "true"
-    if shallow:  # DVC runs an experiment in a copy of it, but cannot fetch the results from there
-        raise ComparisonError("the history is incomplete: run `git fetch --unshallow` first")
+        raise ComparisonError(NO_COMMIT)
+    if is_shallow(Path.cwd()):
+        raise ComparisonError(UNSHALLOW)
     if name is not None:
         commit = git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
         if commit is None:

@@ -32,7 +32,7 @@ from aae.progress import show_steps
 from aae.sweep import trial
 from aae.sweep.combinations import by_name, combine, experiment_names
 from aae.tracking.store import Store, connect
-from aae.workspace import git, obstacle_to_a_copy, project_root
+from aae.workspace import NO_COMMIT, git, obstacle_to_a_copy, project_root
 
 # The file of a trial with its measures.
 MEASURED = "reports/metrics/latent.json"
@@ -75,7 +75,7 @@ def sweep(
     trials = dict(zip(experiment_names(name, combinations), combinations, strict=True))
     baseline = git("rev-parse", "HEAD")
     if baseline is None:
-        raise SweepError(f"{Path.cwd()} is not a git repository with a commit")
+        raise SweepError(NO_COMMIT)
     if reason := obstacle_to_a_copy():
         raise SweepError(reason)
     packed = trial.pack()  # now, since the commit may change while the sweep runs

@@ -23,7 +23,7 @@ PATIENCE = 15.0
 REMEDIES = {
     "SQLITE_NOTADB": "it is not a database; move it away, or set MLFLOW_TRACKING_URI",
     "SQLITE_CORRUPT": "it is damaged; restore a backup or move it away",
-    "SQLITE_READONLY": "it is read-only; change its permissions, or set MLFLOW_TRACKING_URI",
+    "SQLITE_READONLY": "it or its folder is read-only; change that, or set MLFLOW_TRACKING_URI",
     "SQLITE_CANTOPEN": "it cannot be opened; check its folder and permissions",
     "SQLITE_FULL": "the disk is full",
 }
@@ -99,6 +99,9 @@ def check_database(path: Path) -> None:
         with closing(sqlite3.connect(path, timeout=PATIENCE)) as database:
             database.execute("BEGIN IMMEDIATE")
             database.execute("SELECT count(*) FROM sqlite_master")
+            # A write shows whether the folder can take SQLite's journal, and nothing is changed.
+            version = database.execute("PRAGMA user_version").fetchone()[0]
+            database.execute(f"PRAGMA user_version = {version}")
             database.rollback()
     except OSError as error:
         raise TrackingError(f"MLflow's database {path}: {error.strerror}") from error
@@ -110,6 +113,34 @@ def check_database(path: Path) -> None:
             ) from error
         found = (text for prefix, text in REMEDIES.items() if name.startswith(prefix))
         raise TrackingError(f"MLflow's database {path}: {next(found, error)}") from error
+
+
+def is_new(database: Path) -> bool:
+    """Return whether an SQLite database, which :func:`check_database` has checked, is empty."""
+    with closing(sqlite3.connect(database, timeout=PATIENCE)) as connection:
+        return not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+
+
+def moved_to(uri: str, database: Path) -> str:
+    """Return the address of an SQLite database with another file in it."""
+    return _sqlite_uri(make_url(uri), database)
+
+
+def check_folder(folder: Path) -> None:
+    """Check that MLflow can create a database while it runs in a folder.
+
+    It puts the name of the folder into a statement of SQL as Python would write it.
+
+    Raises:
+        TrackingError: if the database would be left without the experiment that MLflow needs.
+    """
+    name = str(folder)
+    if ("'" in name and '"' in name) or re.search(r"(?<![:\w\\]):\w", name):
+        raise TrackingError(
+            f"MLflow cannot create its database in a folder with such a name ({name}): rename it "
+            "so that it has one kind of quotes at most and no colon at the beginning of a word, or "
+            "set MLFLOW_TRACKING_URI to the address of a server"
+        )
 
 
 def follow_move(database: Path, artifacts: Path) -> str | None:

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import sqlite3
 import sys
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,13 +23,17 @@ from numpy.typing import NDArray
 
 import aae
 from aae.errors import StoreAwayError, TrackingError, without_password
+from aae.files import replacing
 from aae.models import Architecture
 from aae.models.serving import DEFAULTS, TASKS, WEIGHTS, requests
 from aae.tracking.address import (
     check_database,
+    check_folder,
     database_file,
     experiment_name,
     follow_move,
+    is_new,
+    moved_to,
     store_uri,
 )
 from aae.workspace import locked, project_root
@@ -100,6 +105,8 @@ def connect(root: Path) -> "Store":
             if former := follow_move(database, artifacts):
                 print(f"this project was at {former} before: MLflow now finds its files here")
         with _errors():
+            if database is not None and is_new(database):
+                _create_tables(uri, database.resolve())
             mlflow.set_tracking_uri(uri)
             experiment = mlflow.get_experiment_by_name(name)
             if experiment is None:
@@ -160,6 +167,16 @@ def logged_weights(address: str) -> Iterator[Path]:
         if len(found) != 1:
             raise TrackingError(f"{address}: it is not a model that this project has logged")
         yield found[0]
+
+
+def _create_tables(uri: str, database: Path) -> None:
+    """Let MLflow create its tables, all or none: it cannot use a database with some of them."""
+    check_folder(Path.cwd())
+    with replacing(database) as temporary:
+        # Another name for each attempt, because MLflow keeps the connections of every address.
+        created = temporary.with_name(uuid.uuid4().hex)
+        mlflow.MlflowClient(moved_to(uri, created)).search_experiments(max_results=1)
+        created.rename(temporary)
 
 
 @dataclass

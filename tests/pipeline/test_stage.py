@@ -1,8 +1,10 @@
+import os
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from projects import run
+from projects import run, run_mounted
 from support import write_params
 
 SCRIPT = """
@@ -44,6 +46,14 @@ def test_a_wrong_parameter_ends_before_the_work(run_script):
 def test_an_error_of_the_projects_own_ends_in_one_line(run_script):
     result = run_script("raise DataError('no image is of class 9')")
     assert (result.returncode, result.stderr) == (1, "error: no image is of class 9\n")
+
+
+def test_a_file_that_cannot_be_read_is_one_line(run_script):
+    result = run_script("open('script.py/history.csv')")
+    assert (result.returncode, result.stderr) == (
+        1,
+        "error: script.py/history.csv: Not a directory\n",
+    )
 
 
 def test_an_error_of_ours_keeps_its_traceback(run_script):
@@ -97,6 +107,28 @@ def test_the_number_of_threads_does_not_change_a_bit(run_script):
     assert (first.pop(), second.pop()) == ("1", "2")
     assert len(first) == 13
     assert first == second
+
+
+@pytest.mark.parametrize(
+    ("quota", "expected"),
+    [
+        ("100000 100000", 1),
+        pytest.param("150000 100000", 2, marks=pytest.mark.slow),
+        pytest.param("max 100000", None, marks=pytest.mark.slow),
+    ],
+)
+def test_threads_follow_the_quota_of_a_container(tmp_path, quota, expected):
+    """The file of the second version of control groups; `docker run --cpus 1.5` writes it."""
+    work = "import torch; print(torch.get_num_threads())"
+    (tmp_path / "script.py").write_text(SCRIPT.format(work=work))
+    write_params(tmp_path / "params.yaml", {})
+    (tmp_path / "groups").mkdir()
+    (tmp_path / "groups" / "cpu.max").write_text(f"{quota}\n")
+    script = 'mount --bind groups /sys/fs/cgroup && "$PYTHON" script.py'
+    result = run_mounted(script, tmp_path, PYTHON=sys.executable, OMP_NUM_THREADS=None)
+    assert (result.returncode, result.stderr) == (0, "")
+    here = len(os.sched_getaffinity(0))
+    assert int(result.stdout.split()[-1]) == min(expected or here, here)
 
 
 # Simulates a machine with twelve cores.

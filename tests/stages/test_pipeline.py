@@ -329,6 +329,44 @@ def test_a_refused_experiment_of_the_queue_loses_nothing(project):
     assert run(["git", "status", "--porcelain"], project).stdout == ""
 
 
+@pytest.mark.slow
+def test_an_experiment_whose_results_dvc_would_lose_is_refused(project, tmp_path):
+    """DVC cannot fetch them from a copy of a shallow clone, and ends without an error."""
+    shallow = tmp_path / "shallow"
+    run(["git", "clone", "--quiet", "--depth=1", project.as_uri(), str(shallow)], tmp_path)
+    command = ["dvc", "exp", "run", "--temp", "--name", "kept", "--set-param", "seed=1"]
+    result = run(command, shallow, check=False)
+    assert result.returncode != 0
+    line = "error: the history is incomplete: run `git fetch --unshallow` first\n"
+    assert result.stderr.startswith(line)
+    run(["git", "fetch", "--quiet", "--unshallow"], shallow)
+    run(command, shallow)
+    assert run(["dvc", "exp", "list", "--name-only"], shallow).stdout == "kept\n"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"",
+        pytest.param(b"\xff\xfe", marks=pytest.mark.slow),
+        pytest.param(b"epoch,reconstruction_loss\n", marks=pytest.mark.slow),
+        pytest.param(b"epoch\n1,2,3\n1,2,3,4\n", marks=pytest.mark.slow),
+    ],
+)
+def test_a_damaged_history_is_named(project, damage):
+    history = project / "reports" / "history" / "aae.csv"
+    whole = history.read_bytes()
+    history.write_bytes(damage)
+    before = (project / "reports/metrics/latent.json").read_bytes()
+    result = run(["python", "stages/eval_latent.py"], project, check=False)
+    history.write_bytes(whole)
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: reports/history/aae.csv: ")
+    assert line.endswith("run `dvc repro --force train_aae`")
+    assert (project / "reports/metrics/latent.json").read_bytes() == before
+
+
 def test_every_stage_explains_itself(project):
     asked = [start(["python", f"stages/{stage}.py", "--help"], project) for stage in STAGES]
     for process in asked:

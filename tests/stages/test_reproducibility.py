@@ -19,6 +19,7 @@ from projects import (
     made_once,
     outputs,
     run,
+    run_mounted,
     start,
 )
 from ruamel.yaml import YAML
@@ -117,11 +118,8 @@ def test_other_surroundings_give_the_same_bytes(tmp_path):
 
 def mounted(script: str, project: Path, stage: str) -> tuple[int, str, str]:
     """Run a stage in a namespace where a shell script has mounted a file system on a folder."""
-    namespace = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
-    if subprocess.run([*namespace, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("this system lets nobody mount")
     command = f"{script} && stages/run python stages/{stage}.py; code=$?; ls -A models; exit $code"
-    result = run([*namespace, command], project, check=False)
+    result = run_mounted(command, project)
     return result.returncode, result.stdout, result.stderr
 
 

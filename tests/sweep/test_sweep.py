@@ -117,7 +117,7 @@ def test_the_table_fits_into_80_columns():
 def test_outside_of_a_commit_there_is_nothing_to_start_from(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_params(tmp_path / "params.yaml", {})
-    with pytest.raises(SystemExit, match=f"error: {tmp_path} is not a git repository with a com"):
+    with pytest.raises(SystemExit, match="error: this is not a git repository with a commit: run"):
         main(["sweep", "seed=0"])
 
 

@@ -2,6 +2,7 @@
 
 import http.server
 import os
+import resource
 import shutil
 import sqlite3
 import threading
@@ -86,6 +87,29 @@ def test_a_project_may_be_in_a_folder_of_any_name(copied, name):
     assert {path.name for path in root.iterdir()} == {
         ".dvc", "figures", "mlartifacts", "mlflow.db"
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["both 'kinds' of \"quotes\"", "a :colon"])
+def test_a_folder_in_which_mlflow_cannot_create_a_database_is_named(copied, name):
+    (copied(name) / "mlflow.db").unlink()
+    assert "rename it so that it has one kind of quotes at most and no colon" in refused()
+    assert not Path("mlflow.db").stat().st_size
+
+
+def test_a_disk_without_space_leaves_no_database_with_some_of_its_tables(copied):
+    root = copied("full")
+    (root / "mlflow.db").unlink()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+    try:
+        with pytest.raises(StoreAwayError, match=r"mlflow.db does not answer \(.*(full|disk I/O)"):
+            connect(root)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert sorted(x.name for x in root.iterdir()) == [
+        ".dvc", "figures", "mlartifacts", "mlflow.db"
+    ]  # fmt: skip
+    connect(root)  # when there is space again
 
 
 def test_a_copied_project_has_its_old_files_and_writes_new_ones_beside_them(
@@ -203,7 +227,19 @@ def test_a_file_in_place_of_its_folder_is_refused(copied, monkeypatch):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write to files that are read-only")
 def test_a_read_only_database_is_refused(copied):
     (copied("read-only") / "mlflow.db").chmod(0o444)
-    assert "mlflow.db: it is read-only" in refused()
+    assert "mlflow.db: it or its folder is read-only" in refused()
+
+
+def test_a_database_in_a_folder_that_is_read_only_is_refused(copied):
+    root = copied("read-only folder")
+    root.chmod(0o500)
+    try:
+        if os.access(root, os.W_OK):
+            pytest.skip("root may write everywhere")
+        (root / "mlflow.db").chmod(0o600)
+        assert "its folder is read-only; change that" in refused()
+    finally:
+        root.chmod(0o700)
 
 
 def test_a_locked_database_is_waited_for_and_then_away(copied, monkeypatch):
