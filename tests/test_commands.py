@@ -60,6 +60,13 @@ def left_behind(folder: Path) -> list[str]:
     return [str(path) for path in folder.rglob(".*")]
 
 
+class Trap:
+    """An object that makes a file when it is unpickled."""
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (Path("trap"),)
+
+
 FILES = ["0.png", "1.png", "2.png", "more/3.png", "photo.JPG"]
 
 
@@ -230,13 +237,15 @@ def test_what_cannot_work_is_one_line_and_writes_nothing(command, tmp_path, argu
     (tmp_path / "text.csv").write_text("z1,z2\n0.5,much\n")
     (tmp_path / "nan.csv").write_text("z1,z2\n0.5,NaN\n")
     np.save(tmp_path / "codes.npy", np.zeros((5, 3)))
-    np.save(tmp_path / "pickle.npy", np.array([{}]), allow_pickle=True)
+    np.save(tmp_path / "pickle.npy", np.array([Trap()]), allow_pickle=True)
     before = sorted(tmp_path.rglob("*"))
     code, output, errors = command(*arguments)
     assert (code, output) == (1, "")
     assert message in errors.splitlines()[-1]
     assert errors.splitlines()[-1].startswith("error: ")
     assert sum(line.startswith("error") for line in errors.splitlines()) == 1
+    if "written" in message or "exists" in message:
+        assert errors.count("\n") == 1, "which is known before the work, with its progress, begins"
     assert sorted(tmp_path.rglob("*")) == before
 
 
