@@ -51,7 +51,12 @@ def to_image(picture: Image.Image, shape: tuple[int, int, int]) -> Tensor:
         picture = Image.alpha_composite(white, picture.convert("RGBA"))
     picture = picture.convert("L" if channels == 1 else "RGB")
     if picture.size != (width, height):
-        picture = ImageOps.fit(picture, (width, height), Image.Resampling.BICUBIC)
+        # Unlike ImageOps.fit, this lets no pixel beside the crop into the edges.
+        scale = min(picture.width / width, picture.height / height)
+        cropped = max(1, round(scale * width)), max(1, round(scale * height))
+        left, top = (picture.width - cropped[0]) // 2, (picture.height - cropped[1]) // 2
+        picture = picture.crop((left, top, left + cropped[0], top + cropped[1]))
+        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
     array = np.array(picture).reshape(height, width, channels)
     return torch.from_numpy(array).permute(2, 0, 1).contiguous()
 
