@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 import aae
 from aae.errors import StoreAwayError, TrackingError, without_password
-from aae.models import Architecture
+from aae.models import Architecture, Own
 from aae.tracking.address import (
     check_database,
     database_file,
@@ -312,7 +312,10 @@ class SavedModel:
             code_paths=[str(Path(aae.__file__).parent)],
             pip_requirements=[f"{name}=={number}" for name, number in versions.items()],
             signature=ModelSignature(Schema([codes]), Schema([images])),
-            input_example=np.zeros((2, sizes.latent_dim), np.float32),
+            # MLflow tries the example, and cannot load a user's own networks.
+            input_example=None
+            if isinstance(sizes.network, Own)
+            else np.zeros((2, sizes.latent_dim), np.float32),
         )
 
 
