@@ -26,7 +26,7 @@ _HOMES = {
 }
 
 
-def load(source: str | Path, device: str = "cpu") -> "TrainedModel":
+def load(source: str | Path, device: str = "cpu", own: str | None = None) -> "TrainedModel":
     """Load a trained model, from a file or from MLflow; no code from the file is executed.
 
     Args:
@@ -34,6 +34,7 @@ def load(source: str | Path, device: str = "cpu") -> "TrainedModel":
             models:/… or runs:/…, in the store that MLFLOW_TRACKING_URI names, or else in that of
             the repository.
         device: "cpu", "cuda" or "cuda:1".
+        own: dotted name of the function that made the networks, if they are a user's own.
 
     Raises:
         ModelError: if the file is missing or damaged, or there is no such device.
@@ -51,11 +52,11 @@ def load(source: str | Path, device: str = "cpu") -> "TrainedModel":
     from aae.models.trained import load_trained
 
     if not str(source).startswith(("models:/", "runs:/")):
-        return load_trained(source, device)
+        return load_trained(source, device, own)
     from aae.tracking.store import logged_weights
 
     with logged_weights(str(source)) as path:
-        return load_trained(path, device)
+        return load_trained(path, device, own)
 
 
 def __getattr__(name: str) -> Any:

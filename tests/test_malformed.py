@@ -213,9 +213,17 @@ NUMBERS = st.integers(-2, 3) | st.sampled_from([2**20, 2**31, 2**62, 10**30])
         {
             "image_shape": st.lists(NUMBERS, max_size=4),
             "latent_dim": NUMBERS,
-            "hidden": st.lists(NUMBERS, max_size=3),
         },
         optional={
+            "hidden": st.lists(NUMBERS, max_size=3),
+            "network": VALUES
+            | st.fixed_dictionaries(
+                {"kind": st.sampled_from(["mlp", "conv", "os.abort"])},
+                optional={
+                    "hidden": st.lists(NUMBERS, max_size=3),
+                    "channels": st.lists(NUMBERS, max_size=3),
+                },
+            ),
             "discriminator_hidden": st.none() | st.lists(NUMBERS, max_size=3),
             "prior": VALUES
             | st.fixed_dictionaries({"distribution": VALUES}, optional={"loc": VALUES})

@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from aae.errors import ParameterError
 from aae.models.initial import device_of, initialised
 
 # The encoder halves height and width until the smaller one is nearest to this, on a logarithmic
@@ -185,20 +184,11 @@ def widths(image_shape: Sequence[int], channels: Sequence[int]) -> list[int]:
 
     Args:
         image_shape: channels, height and width.
-        channels: channels of the first layers; the last number counts for all further layers.
-
-    Raises:
-        ParameterError: if there are more numbers than layers.
+        channels: channels of the first layers; the last number counts for all further layers, and
+            numbers for which there is no layer count for nothing.
     """
-    _, height, width = image_shape
-    layers = len(sizes(height, width)) - 1
-    if len(channels) > layers:
-        raise ParameterError(
-            f"network.channels: {list(channels)} is wrong: images of {height}×{width} pixels need "
-            f"{layers} layer{'s' * (layers > 1)}, and there are {len(channels)} numbers; give at "
-            f"most {layers}"
-        )
-    return [*channels, *[channels[-1]] * (layers - len(channels))]
+    layers = len(sizes(*image_shape[1:])) - 1
+    return [*channels, *[channels[-1]] * layers][:layers]
 
 
 def conv_encoder(
@@ -208,11 +198,7 @@ def conv_encoder(
     outputs: int,
     generator: torch.Generator | None,
 ) -> nn.Sequential:
-    """Return layers from images with channels of noise [N, C + noise, H, W] to [N, outputs].
-
-    Raises:
-        ParameterError: if there are more numbers in ``channels`` than layers.
-    """
+    """Return layers from images with channels of noise [N, C + noise, H, W] to [N, outputs]."""
     inputs, height, width = image_shape
     inputs, device, layers = inputs + noise, device_of(generator), list[nn.Module]()
     for count in widths(image_shape, channels):
@@ -229,11 +215,7 @@ def conv_decoder(
     units: int,
     generator: torch.Generator | None,
 ) -> nn.Sequential:
-    """Return layers from units [N, k] to images [N, C, H, W] from 0 to 1.
-
-    Raises:
-        ParameterError: if there are more numbers in ``channels`` than layers.
-    """
+    """Return layers from units [N, k] to images [N, C, H, W] from 0 to 1."""
     counts, device = [image_shape[0], *widths(image_shape, channels)], device_of(generator)
     layer_sizes, inputs = sizes(*image_shape[1:]), counts[-1]
     height, width = layer_sizes[-1]

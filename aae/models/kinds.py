@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from torch import nn
 
-from aae.models.conv import conv_decoder, conv_encoder, widths
+from aae.models.conv import conv_decoder, conv_encoder
 from aae.models.mlp import mlp_decoder, mlp_encoder
 from aae.models.own import own_function, own_layers
 from aae.params import OWN_KIND, Params
@@ -63,15 +63,11 @@ def check_kind(params: Params) -> None:
     """Check the networks as far as that is possible before the images are known.
 
     Raises:
-        ParameterError: if there is no such function of a user, or if convolutions have more numbers
-            in ``network.channels`` than layers.
+        ParameterError: if there is no such function of a user.
     """
-    network, size = params.network, params.data.size
-    match chosen_kind(network.kind, network.hidden, network.channels):
-        case Own(kind=name):
-            own_function(name)
-        case Conv(channels=channels) if size is not None:
-            widths((1, size, size), channels)
+    network = params.network
+    if isinstance(chosen_kind(network.kind, network.hidden, network.channels), Own):
+        own_function(network.kind)
 
 
 def make_layers(

@@ -339,13 +339,15 @@ class TrainedModel:
         return found
 
 
-def load_trained(path: str | Path, device: str | torch.device = "cpu") -> TrainedModel:
+def load_trained(
+    path: str | Path, device: str | torch.device = "cpu", own: str | None = None
+) -> TrainedModel:
     """Read a model file; see :func:`aae.load`.
 
     Raises:
         ModelError: if the file is missing or damaged, or there is no such device.
     """
-    return TrainedModel(load_model(Path(path)), device)
+    return TrainedModel(load_model(Path(path), own), device)
 
 
 def _needed(*shape: object) -> str:

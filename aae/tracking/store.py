@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 import aae
 from aae.errors import StoreAwayError, TrackingError, without_password
 from aae.files import replacing
-from aae.models import Architecture
+from aae.models import Architecture, Own
 from aae.models.serving import DEFAULTS, TASKS, WEIGHTS, requests
 from aae.tracking.address import (
     check_database,
@@ -383,7 +383,10 @@ class SavedModel:
                 code_paths=[str(Path(aae.__file__).parent)],
                 pip_requirements=[f"{name}=={number}" for name, number in versions.items()],
                 signature=ModelSignature(None, Schema([images]), ParamSchema(params)),
-                input_example=(np.zeros((2, sizes.latent_dim), np.float32), DEFAULTS),
+                # MLflow tries the example, and cannot load a user's own networks.
+                input_example=None
+                if isinstance(sizes.network, Own)
+                else (np.zeros((2, sizes.latent_dim), np.float32), DEFAULTS),
                 metadata={"tasks": TASKS},
             )
 
