@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from rich.console import Console
 from torch import Tensor
 
 import aae
-from aae.data.pictures import CHUNK, SUFFIXES, in_parallel
+from aae.data.pictures import SUFFIXES, in_batches, in_parallel
 from aae.errors import DataError, OutputError
 from aae.files import check_writable, replacing, to_csv, write_text
 from aae.models import TrainedModel
@@ -64,12 +63,11 @@ class Pictures:
             DataError: at the end, if no file could be read.
         """
 
-        def note(path: object, error: DataError) -> None:
-            assert isinstance(path, Path)
+        def note(path: Path, error: DataError) -> None:
             self.passed_over.append((path, str(error)))
 
-        chunks = in_parallel(lambda path: (path, model.read(path)), self.files, note)
-        for batch in _batches(chain.from_iterable(chunks), len(self.files), title):
+        images = in_parallel(lambda path: (path, model.read(path)), self.files, note)
+        for batch in _batches(images, len(self.files), title):
             yield [path for path, _ in batch], torch.stack([image for _, image in batch])
         if len(self.passed_over) == len(self.files):
             path, reason = self.passed_over[0]
@@ -175,9 +173,7 @@ def interpolate(model: str, device: str, a: Path, b: Path, steps: int, output: P
 def _batches(items: Iterable, total: int, title: str) -> Iterator[list]:
     """Yield items in batches, and show the progress."""
     # On the standard error, because the standard output may be a table.
-    shown = iter(show_steps(items, total, title, Console(stderr=True, highlight=False)))
-    while batch := list(islice(shown, CHUNK)):
-        yield batch
+    return in_batches(show_steps(items, total, title, Console(stderr=True, highlight=False)))
 
 
 def _names(dimensions: int) -> list[str]:

@@ -58,10 +58,6 @@ print(len(read_params(PARAMS).priors) > 0, "sympy" in sys.modules)
         ),
         ({"network.kind": "a..b"}, "network.kind: 'a..b' is not a kind (choices: mlp, conv, the"),
         ({"network.kind": "no_package.f"}, "network.kind: no_package.f: cannot be imported: Modul"),
-        (
-            {"network.kind": "conv", "data.size": 16},
-            "network.channels: [32, 64, 128] is wrong: images of 16×16 pixels need 2 layers, and t",
-        ),
         ({"network.hidden": [0]}, "network.hidden.0: 0 is wrong"),
         ({"network.hidden": ["10"]}, "network.hidden.0: '10' is wrong"),
         ({"train_ae.epochs": "50"}, "train_ae.epochs: '50' is wrong"),

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from aae.data.images import Part, Source
 from aae.data.pictures import (
+    CHUNK,
     SUFFIXES,
+    in_batches,
     in_parallel,
     picture_shape,
     read_picture,
@@ -23,8 +25,6 @@ from aae.errors import DataError
 from aae.params import Data
 from aae.progress import ShowProgress, silent
 
-# Images that are read at once.
-CHUNK = 256
 # The largest height and width that images may keep if `data.size` is null.
 LARGEST_SIDE = 512
 
@@ -74,15 +74,9 @@ def read_folder(folder: Path, data: Data, progress: ShowProgress = silent) -> So
     readable = list(shapes)
 
     def read() -> Iterator[Tensor]:
-        chunk = []
         images = in_parallel(lambda path: read_picture(path, shape), readable, on_error)
-        for image in progress(images, len(readable), "pictures"):
-            chunk.append(image)
-            if len(chunk) == CHUNK:
-                yield torch.stack(chunk)
-                chunk = []
-        if chunk:
-            yield torch.stack(chunk)
+        for batch in in_batches(progress(images, len(readable), "pictures")):
+            yield torch.stack(batch)
         if errors:
             raise DataError(f"{folder}: {len(errors)} of {len(paths)} pictures cannot be read: "
                             f"{refusal(errors)}")  # fmt: skip

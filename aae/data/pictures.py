@@ -1,9 +1,10 @@
 """Picture files: any mode and size of Pillow's formats, to uint8 images [C, H, W]."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
 GREY = {"1", "L", "LA", "La", "I", "F"}
 # The most pixels of a picture: larger ones are damaged, or made to exhaust the memory.
 LARGEST = 100_000_000
-# Files in one chunk of work.
+# Files that are read at once.
 CHUNK = 256
 
 
@@ -125,6 +126,13 @@ def in_parallel(
                     yield result
                 else:
                     on_error(path, error)
+
+
+def in_batches(items: Iterable) -> Iterator[list]:
+    """Yield items in lists of :data:`CHUNK`, the last of which may be shorter."""
+    rest = iter(items)
+    while batch := list(islice(rest, CHUNK)):
+        yield batch
 
 
 def refusal(errors: Sequence[tuple[Path, str]], most: int = 10) -> str:

@@ -279,13 +279,13 @@ class TrainedModel:
                     f"needed, or one array of shape {_needed('N', *self.image_shape)}"
                 )
 
-        from aae.data.pictures import in_parallel
+        from aae.data.pictures import in_batches, in_parallel
 
         def refuse(path: object, error: DataError) -> None:
             raise DataError(f"{path}: {error}")
 
-        for chunk in in_parallel(self.read, [Path(path) for path in paths], refuse):
-            yield torch.stack(chunk)
+        for batch in in_batches(in_parallel(self.read, [Path(path) for path in paths], refuse)):
+            yield torch.stack(batch)
 
     def read(self, path: Path) -> Tensor:
         """Return a picture file as a uint8 image [C, H, W] of the model's shape.
