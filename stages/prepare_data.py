@@ -30,9 +30,13 @@ def main(params: Params) -> None:
     if is_prepared(key):
         print(f"{params.data.source}: the images have not changed")
         return
+    # These imports take a second, and most of the time nothing has changed.
+    from aae.evaluation.evaluation import check_counts
+
     source = read_source(params.data, show_steps)
     check_source(source)
     splits = split_source(source, params.data, params.seed)
+    check_counts(splits)
     write_prepared(splits, source)
     remember_prepared(key)
     counts = ", ".join(f"{len(part)} {name}" for name, part in splits.items())

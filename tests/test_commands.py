@@ -290,8 +290,7 @@ def test_more_pictures_than_fit_in_a_batch(command, monkeypatch):
         return pd.read_csv(io.StringIO(result[1]))
 
     expected = table(command("encode", "pictures", "-o", "-"))
-    for module in ("aae.commands", "aae.data.pictures"):
-        monkeypatch.setattr(f"{module}.CHUNK", 2)
+    monkeypatch.setattr("aae.data.pictures.CHUNK", 2)
     found = table(command("encode", "pictures", "-o", "-"))
     pd.testing.assert_frame_equal(found, expected, rtol=1e-5)
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from aae.data import Images
+from aae.data import Images, Split
 from aae.errors import DataError
 from aae.evaluation.distances import BALL_NEIGHBOUR
 from aae.evaluation.generation import MIXTURE, GenerationTest, mixture_samples
@@ -125,7 +125,7 @@ def squared_errors(reconstructions: Tensor, images: Tensor) -> Tensor:
     return torch.cat(errors)
 
 
-def check_counts(splits: Mapping[str, Images]) -> None:
+def check_counts(splits: Mapping[str, Images | Split]) -> None:
     """Check that there are enough images for every measure.
 
     Raises:

@@ -53,10 +53,7 @@ class Session:
         if after_epoch and not self.snapshots.resumed:
             after_epoch(0)
 
-        def save_snapshot() -> None:
-            self.snapshots.save_when_due()
-
-        epochs = self.training.epochs(save_snapshot)
+        epochs = self.training.epochs(self.snapshots.save_when_due)
         for losses in show_epochs(epochs, self.training.settings.epochs, self.stage):
             history.append(losses)
             self.run.log_epoch(losses)

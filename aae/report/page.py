@@ -69,7 +69,9 @@ def render(
         params=params,
         parameters=flatten(
             params.model_dump(mode="json", include=PARAMETERS, exclude={"data": {"root"}})
-        ),
+        )
+        # The page must not depend on where a user's images lie.
+        | {"data.source": provenance["data"]["source"]},
         prior=str(entry),
         flat=entry.distribution == "Uniform",
         digests={"the code": code, **_titled(provenance["sha256"])},

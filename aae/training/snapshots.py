@@ -9,7 +9,7 @@ import io
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,26 +66,17 @@ class Snapshots:
             print(f"resuming from {self.where()}", flush=True)
             return
 
-    def save_when_due(self, prepare: Callable[[], None] = lambda: None) -> bool:
-        """Take a snapshot if one is due; print a warning if it cannot be written.
-
-        Args:
-            prepare: called before the snapshot is taken.
-
-        Returns:
-            Whether a snapshot was due.
-        """
+    def save_when_due(self) -> None:
+        """Take a snapshot if one is due; print a warning if it cannot be written."""
         start = time.monotonic()
         if start < self.due:
-            return False
-        prepare()
+            return
         try:
             self.save()
         except OutputError as error:
             print(f"warning: no snapshot was written: {error}", file=sys.stderr, flush=True)
         end = time.monotonic()
         self.due = end + max(self.every, (end - start) / TIME_SHARE)
-        return True
 
     def save(self) -> None:
         """Take a snapshot, and delete all but the newest ones."""
