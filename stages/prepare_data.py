@@ -10,6 +10,7 @@ import json
 
 from aae.pipeline.stage import run_stage
 from aae.data import (
+    check_counts,
     check_source,
     is_prepared,
     read_source,
@@ -30,9 +31,6 @@ def main(params: Params) -> None:
     if is_prepared(key):
         print(f"{params.data.source}: the images have not changed")
         return
-    # These imports take a second, and most of the time nothing has changed.
-    from aae.evaluation.evaluation import check_counts
-
     source = read_source(params.data, show_steps)
     check_source(source)
     splits = split_source(source, params.data, params.seed)

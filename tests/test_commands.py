@@ -28,6 +28,7 @@ def model(tmp_path_factory) -> Path:
 def command(model, tmp_path, monkeypatch, capsys):
     """Run a command in a folder with pictures; return its exit code, output and errors."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (tmp_path / "pictures" / "more").mkdir(parents=True)
     for i, image in enumerate(DIGITS[:4]):
         name = f"more/{i}.png" if i == 3 else f"{i}.png"

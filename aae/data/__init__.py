@@ -10,10 +10,10 @@ from aae.data.prepared import (
     write_prepared,
 )
 from aae.data.sources import read_source, source_digest
-from aae.data.splits import SPLITS, Split, in_memory, split_source
+from aae.data.splits import SPLITS, Split, check_counts, in_memory, split_source
 
 __all__ = [
-    "SPLITS", "Images", "Source", "Split", "check_source", "in_memory", "is_prepared",
-    "prepared_digest", "prepared_meta", "read_prepared", "read_source", "remember_prepared",
-    "source_digest", "split_source", "write_prepared",
+    "SPLITS", "Images", "Source", "Split", "check_counts", "check_source", "in_memory",
+    "is_prepared", "prepared_digest", "prepared_meta", "read_prepared", "read_source",
+    "remember_prepared", "source_digest", "split_source", "write_prepared",
 ]  # fmt: skip

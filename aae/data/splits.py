@@ -13,6 +13,10 @@ from aae.params import Data
 from aae.seeding import stream
 
 SPLITS = ("train", "validation", "test")
+# Fewest images of each split that can be measured. Training: ten neighbours vote on the class of a
+# code, and ten Gaussians are fitted. Validation: these images choose the width of Parzen windows.
+# Test: the ball around a prior sample reaches to its fifth neighbour.
+FEWEST = {"train": 10, "validation": 1, "test": 6}
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,33 @@ def _hold_out(
         kept.append(shuffled[count:])
     rest, part = (Split(split.part, torch.cat(rows).sort().values) for rows in (kept, held_out))
     return rest, part
+
+
+def check_counts(splits: Mapping[str, Images | Split]) -> None:
+    """Check that there are enough images for every measure.
+
+    Raises:
+        DataError: if there are too few; says how many are needed.
+    """
+    needed = dict(FEWEST)
+    for name in ("train", "test"):
+        labels = splits[name].labels
+        if labels is not None:
+            classes = len(labels.unique())
+            if classes < 2:
+                raise DataError(
+                    f"all {name} images are of one class; the evaluation needs images of at least "
+                    "two, or images without labels"
+                )
+            if name == "test":  # the silhouette needs two images of a class
+                needed[name] = max(needed[name], classes + 1)
+    for name, count in needed.items():
+        if len(splits[name]) < count:
+            raise DataError(
+                f"the evaluation needs at least {count} {name} images, but there are "
+                f"{len(splits[name])}: add images, or change data.test_share or "
+                "data.validation_share"
+            )
 
 
 def read_splits(splits: Mapping[str, Split]) -> Iterator[tuple[str, Tensor]]:

@@ -11,12 +11,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from aae.data import Images, Split
-from aae.errors import DataError
-from aae.evaluation.distances import BALL_NEIGHBOUR
-from aae.evaluation.generation import MIXTURE, GenerationTest, mixture_samples
+from aae.data import Images, check_counts
+from aae.evaluation.generation import GenerationTest, mixture_samples
 from aae.evaluation.measures import MEASURES
-from aae.evaluation.representation import VOTES, measure_representation
+from aae.evaluation.representation import measure_representation
 from aae.evaluation.two_sample import PriorTest
 from aae.models import Model
 from aae.models.networks import CHUNK, pixels
@@ -24,11 +22,6 @@ from aae.params import EvalLatent
 from aae.priors import Prior
 from aae.progress import ShowProgress, silent
 from aae.seeding import stream
-
-# Fewest images of each split. Training: ten neighbours vote, and ten Gaussians are fitted.
-# Validation: these images choose the width of Parzen windows. Test: the ball around a prior sample
-# reaches to its fifth neighbour.
-FEWEST = {"train": max(VOTES, MIXTURE), "validation": 1, "test": BALL_NEIGHBOUR + 1}
 
 
 class Evaluation:
@@ -123,33 +116,6 @@ def squared_errors(reconstructions: Tensor, images: Tensor) -> Tensor:
     pairs = zip(reconstructions.split(CHUNK), images.split(CHUNK), strict=True)
     errors = [(x.double() - pixels(y).double()).square().flatten(1).mean(1) for x, y in pairs]
     return torch.cat(errors)
-
-
-def check_counts(splits: Mapping[str, Images | Split]) -> None:
-    """Check that there are enough images for every measure.
-
-    Raises:
-        DataError: if there are too few; says how many are needed.
-    """
-    needed = dict(FEWEST)
-    for name in ("train", "test"):
-        labels = splits[name].labels
-        if labels is not None:
-            classes = len(labels.unique())
-            if classes < 2:
-                raise DataError(
-                    f"all {name} images are of one class; the evaluation needs images of at least "
-                    "two, or images without labels"
-                )
-            if name == "test":  # the silhouette needs two images of a class
-                needed[name] = max(needed[name], classes + 1)
-    for name, count in needed.items():
-        if len(splits[name]) < count:
-            raise DataError(
-                f"the evaluation needs at least {count} {name} images, but there are "
-                f"{len(splits[name])}: add images, or change data.test_share or "
-                "data.validation_share"
-            )
 
 
 def in_order(found: Mapping[str, float]) -> dict:

@@ -116,7 +116,7 @@ class Training:
                 totals[name] = totals.get(name, 0) + loss * rows
         return {name: x / len(self.batches.validation_images) for name, x in totals.items()}
 
-    def epochs(self, between_steps: Callable[[], None] = lambda: None) -> Iterator[Losses]:
+    def epochs(self, between_steps: Callable[[], object] = lambda: None) -> Iterator[Losses]:
         """Train to the end; yield the mean training and validation losses of every epoch.
 
         With several processes, all of them start from the leader's state, and only the leader

@@ -66,17 +66,22 @@ class Snapshots:
             print(f"resuming from {self.where()}", flush=True)
             return
 
-    def save_when_due(self) -> None:
-        """Take a snapshot if one is due; print a warning if it cannot be written."""
+    def save_when_due(self) -> bool:
+        """Take a snapshot if one is due; print a warning if it cannot be written.
+
+        Returns:
+            Whether a snapshot was due.
+        """
         start = time.monotonic()
         if start < self.due:
-            return
+            return False
         try:
             self.save()
         except OutputError as error:
             print(f"warning: no snapshot was written: {error}", file=sys.stderr, flush=True)
         end = time.monotonic()
         self.due = end + max(self.every, (end - start) / TIME_SHARE)
+        return True
 
     def save(self) -> None:
         """Take a snapshot, and delete all but the newest ones."""

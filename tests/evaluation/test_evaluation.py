@@ -4,8 +4,9 @@ from sklearn.metrics import silhouette_score
 from support import CONTRACT, make_splits
 
 from aae.data import Images
+from aae.data.splits import FEWEST
 from aae.errors import DataError
-from aae.evaluation.evaluation import FEWEST, Evaluation
+from aae.evaluation.evaluation import Evaluation
 from aae.evaluation.measures import HEADLINES, MEASURES, headlines
 from aae.evaluation.representation import measure_representation
 from aae.evaluation.two_sample import TESTS

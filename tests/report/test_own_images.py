@@ -9,7 +9,7 @@ import torch
 from support import all_axes, make_splits
 
 from aae.data import Images
-from aae.evaluation.evaluation import FEWEST
+from aae.data.splits import FEWEST
 from aae.evaluation.generation import GenerationTest
 from aae.evaluation.histograms import latent_histogram
 from aae.models import Architecture, Model

@@ -304,11 +304,12 @@ def test_a_logged_model_loads_by_every_address(logged):
             aae.load(wrong)
 
 
-def test_a_model_of_something_else_is_refused():
+def test_a_model_of_something_else_is_refused(repository):
     class Other(mlflow.pyfunc.PythonModel):
         def predict(self, model_input: list[str]) -> list[str]:
             return model_input
 
+    mlflow.set_tracking_uri(f"sqlite:///{repository / 'mlflow.db'}")
     with mlflow.start_run():
         address = mlflow.pyfunc.log_model(
             name="other", python_model=Other(), pip_requirements=[]
