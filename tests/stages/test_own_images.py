@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from projects import SMALL, commit, copy_project, run, wait_for_queue
+from published_example import write_published
+
+from aae.data.published import PUBLISHED
 
 
 def write_pictures(folder: Path, classes: tuple[str, ...], count: int = 60) -> Path:
@@ -77,3 +80,26 @@ def test_images_that_dvc_tracks_are_read_and_watched_too(tmp_path):
     (project / "data" / "photos" / "0-000.jpg").unlink()
     output = run(["dvc", "repro", "prepare_data"], project).stdout
     assert "85 train" in output
+
+
+@pytest.mark.parametrize(
+    ("source", "settings"),
+    [
+        pytest.param(
+            "cifar10", ["network.kind=conv", "latent_dim=64"], marks=pytest.mark.slow, id="cifar10"
+        ),
+        *(
+            pytest.param(name, ["network.kind=conv"], marks=pytest.mark.long, id=name)
+            for name in PUBLISHED
+            if name != "cifar10"
+        ),
+    ],
+)
+def test_every_published_data_set_runs_with_convolutions(tmp_path, source, settings):
+    project = copy_project(tmp_path / "project", SMALL | {"data.validation_share": 0.2})
+    write_published(source, project / "data" / "raw", per_class=20)
+    words = [word for setting in (f"data.source={source}", *settings) for word in ("-S", setting)]
+    run(["dvc", "exp", "run", *words], project)
+    metrics = json.loads((project / "reports" / "metrics" / "latent.json").read_text())
+    assert metrics["aae"]["reconstruction_mse"] > 0
+    assert prepared(project)["source"] == source
