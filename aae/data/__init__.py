@@ -1,19 +1,12 @@
 """The images: their sources, their splits, and their format on disk."""
 
 from aae.data.images import Images, Source, check_source
-from aae.data.prepared import (
-    is_prepared,
-    prepared_digest,
-    prepared_meta,
-    read_prepared,
-    remember_prepared,
-    write_prepared,
-)
-from aae.data.sources import read_source, source_digest
+from aae.data.prepared import prepared_digest, prepared_meta, read_prepared, write_prepared
+from aae.data.sources import read_source, show_source
 from aae.data.splits import SPLITS, Split, check_counts, in_memory, split_source
 
 __all__ = [
     "SPLITS", "Images", "Source", "Split", "check_counts", "check_source", "in_memory",
-    "is_prepared", "prepared_digest", "prepared_meta", "read_prepared", "read_source",
-    "remember_prepared", "source_digest", "split_source", "write_prepared",
+    "prepared_digest", "prepared_meta", "read_prepared", "read_source", "show_source",
+    "split_source", "write_prepared",
 ]  # fmt: skip

@@ -17,8 +17,7 @@ from torch import Tensor
 from aae.data.images import Images, Source
 from aae.data.splits import Split, read_splits
 from aae.errors import DataError
-from aae.files import replacing, tree_digest, write_text
-from aae.workspace import project_root
+from aae.files import replacing, tree_digest
 
 PREPARED = Path("data/prepared")
 PREPARE_AGAIN = "run `dvc repro --force prepare_data`"
@@ -99,18 +98,3 @@ def prepared_meta() -> dict:
 def prepared_digest() -> str:
     """Return the SHA-256 of the prepared data."""
     return tree_digest(PREPARED)
-
-
-def is_prepared(key: str) -> bool:
-    """Return whether data/prepared is what :func:`remember_prepared` saw under a key."""
-    memo = _memo(key)
-    return memo.is_file() and PREPARED.is_dir() and memo.read_text() == prepared_digest()
-
-
-def remember_prepared(key: str) -> None:
-    """Remember that data/prepared, as it is, was made of what a key stands for."""
-    write_text(_memo(key), prepared_digest())
-
-
-def _memo(key: str) -> Path:
-    return project_root(Path.cwd()) / ".dvc" / "tmp" / "prepared" / key

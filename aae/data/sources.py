@@ -1,5 +1,6 @@
 """The sources that `data.source` can name: data sets by name, or paths of a user's own images."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,13 @@ from aae.data.images import Part, Source
 from aae.data.own import read_array, read_folder
 from aae.data.published import DIGITS, PUBLISHED, read_published
 from aae.errors import ParameterError, unknown
-from aae.files import tree_digest
+from aae.files import check_writable, write_text
 from aae.params import Data
 from aae.progress import ShowProgress, silent
 from aae.workspace import project_root
 
 BUILT_IN = "mnist-5k"
+SHOWN = Path("data/source")
 
 
 def image_root(data: Data) -> Path:
@@ -42,20 +44,28 @@ def source_path(data: Data) -> Path | None:
     raise ParameterError(f"data.source: {problem}")
 
 
-def source_digest(data: Data) -> str:
-    """Return a digest that changes if a file of the source changes, is added or removed.
+def show_source(data: Data) -> None:
+    """Make data/source a link to a user's own images, or a file with the name of the data set.
+
+    DVC takes data/source for an output of `prepare_data`. It follows the link, so that a file of
+    the images that is added, changed or removed is a changed output, which runs the stage again.
 
     Raises:
         ParameterError: if there is no such source.
+        OutputError: if data/source cannot be written.
     """
-    if path := source_path(data):
-        return tree_digest(path)
-    if data.source == BUILT_IN:
-        return ""  # requirements.lock determines it
-    entry, root = PUBLISHED[data.source], image_root(data)
-    return tree_digest(
-        *(file for name in entry.files if (file := root / entry.folder / name).is_file())
-    )
+    path = source_path(data)
+    if path is None:
+        write_text(SHOWN, f"{data.source}\n")
+        return
+    given = Path(data.source).expanduser()
+    in_place = not given.is_absolute() and path == Path.cwd() / given
+    check_writable(SHOWN.with_name("link"))  # names the reason if its folder is read-only
+    temporary = SHOWN.with_name(f".{SHOWN.name}.partial")
+    temporary.unlink(missing_ok=True)
+    # A relative link goes with the repository if that is moved.
+    temporary.symlink_to(os.path.relpath(path, SHOWN.parent.resolve()) if in_place else path)
+    temporary.replace(SHOWN)
 
 
 def read_source(data: Data, progress: ShowProgress = silent) -> Source:
