@@ -16,7 +16,7 @@ from rich.console import Console
 from torch import Tensor
 
 import aae
-from aae.data.pictures import SUFFIXES, in_batches, in_parallel
+from aae.data.pictures import SUFFIXES, in_batches, in_parallel, pictures_in
 from aae.errors import DataError, OutputError
 from aae.files import check_writable, replacing, to_csv, write_text
 from aae.models import TrainedModel
@@ -47,8 +47,7 @@ class Pictures:
         found: list[Path] = []
         for path in paths:
             if path.is_dir():
-                inside = sorted(path.rglob("*"))
-                found += [x for x in inside if x.suffix.lower() in SUFFIXES and x.is_file()]
+                found += pictures_in(path)
             else:
                 found.append(path)
         if not found:

@@ -17,6 +17,7 @@ from aae.data.pictures import (
     in_batches,
     in_parallel,
     picture_shape,
+    pictures_in,
     read_picture,
     refusal,
     resized,
@@ -45,7 +46,7 @@ def read_folder(folder: Path, data: Data, progress: ShowProgress = silent) -> So
         DataError: if there are no pictures; if some lie beside the folders of classes; if they have
             several sizes and there is no ``data.size``.
     """
-    paths = _pictures(folder)
+    paths = pictures_in(folder)
     classes = [path.relative_to(folder).parts[0] for path in paths]
     beside = [path for path in paths if path.parent == folder]
     if not paths:
@@ -82,17 +83,6 @@ def read_folder(folder: Path, data: Data, progress: ShowProgress = silent) -> So
                             f"{refusal(errors)}")  # fmt: skip
 
     return Source(folder.name, Part(shape, len(paths), labels, read), None, names)
-
-
-def _pictures(folder: Path) -> list[Path]:
-    """Return the paths of all pictures below a folder, in the order of their names."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and not path.is_dir()
-    )
 
 
 def _common_shape(shapes: dict[Path, Shape], data: Data) -> Shape:

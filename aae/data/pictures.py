@@ -128,6 +128,20 @@ def in_parallel(
                     on_error(path, error)
 
 
+def pictures_in(folder: Path) -> list[Path]:
+    """Return the paths of all pictures below a folder, in the order of their names.
+
+    Hidden files and folders, and files with other suffixes than :data:`SUFFIXES`, are passed over.
+    """
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and not path.is_dir()
+    )
+
+
 def in_batches(items: Iterable) -> Iterator[list]:
     """Yield items in lists of :data:`CHUNK`, the last of which may be shorter."""
     rest = iter(items)

@@ -58,11 +58,19 @@ class Architecture(BaseModel):
         Raises:
             ParameterError: if there is no such prior.
         """
-        if self.units == "codes" or self.prior is None:
-            return identity(self.latent_dim)
+        prior = self.make_prior() if self.units == "gaussian" else None
+        return identity(self.latent_dim) if prior is None else gaussian_units(prior, fitted)
+
+    def make_prior(self) -> Prior | None:
+        """Return the prior; None for an autoencoder.
+
+        Raises:
+            ParameterError: if there is no such prior.
+        """
+        if self.prior is None:
+            return None
         entry = PriorEntry.model_validate({k: v for k, v in self.prior.items() if k != "name"})
-        distribution = make_distribution(entry.distribution, entry.arguments)
-        return gaussian_units(Prior(distribution, self.latent_dim), fitted)
+        return Prior(make_distribution(entry.distribution, entry.arguments), self.latent_dim)
 
 
 class Model(nn.Module):

@@ -15,8 +15,7 @@ from aae.errors import DataError, ModelError
 from aae.models.checkpoints import load_model
 from aae.models.model import Architecture, Model
 from aae.models.networks import CHUNK, pixels
-from aae.params import PriorEntry
-from aae.priors import Prior, make_distribution
+from aae.priors import Prior
 from aae.seeding import stream
 
 # Images as an array, or the paths of picture files.
@@ -101,11 +100,7 @@ class TrainedModel:
     @cached_property
     def prior(self) -> Prior | None:
         """The prior that the codes follow; None for a plain autoencoder."""
-        if self.architecture.prior is None:
-            return None
-        entry = {key: value for key, value in self.architecture.prior.items() if key != "name"}
-        found = PriorEntry.model_validate(entry)
-        return Prior(make_distribution(found.distribution, found.arguments), self.latent_dim)
+        return self.architecture.make_prior()
 
     def encode(self, images: Images) -> Tensor:
         """Return the codes [N, d] of images: the means of their posteriors.
