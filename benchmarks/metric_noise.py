@@ -69,10 +69,10 @@ def go_to_clone(folder: str) -> None:
 
 
 def run_seed(settings: Regression, seed: int) -> dict[str, float]:
-    """Return the guarded metrics of a seed."""
+    """Return the guarded metrics of a seed; those that need labels only if the images have them."""
     with Path("pipeline.log").open("a", encoding="utf-8") as log:
         measured = measure(f"seed-{seed}", settings.overrides | {"seed": seed}, log=log)
-    return {name: measured[name] for name in settings.metrics}
+    return {name: measured[name] for name in settings.metrics if name in measured}
 
 
 def print_table(runs: pd.DataFrame, settings: Regression) -> None:
@@ -82,19 +82,19 @@ def print_table(runs: pd.DataFrame, settings: Regression) -> None:
         runs: one column for each metric, one row for each seed.
         settings: the section ``regression`` of params.yaml.
     """
-    quantile = float(student.ppf(1 - ALARMS / len(settings.metrics), len(runs) - 1))
+    quantile = float(student.ppf(1 - ALARMS / len(runs.columns), len(runs) - 1))
     table = Table("metric", title=f"{len(runs)} seeds")
     for title in ("mean", "spread", "tolerance", "share", "in force"):
         table.add_column(title, justify="right")
-    for name, guard in settings.metrics.items():
+    for name in runs:
         mean, spread = runs[name].mean(), runs[name].std()
         tolerance = quantile * math.sqrt(2) * spread
         values = (f"{x:.4g}" for x in (mean, spread, tolerance))
-        table.add_row(name, *values, f"{tolerance / mean:.1%}", in_params(guard))
+        table.add_row(name, *values, f"{tolerance / mean:.1%}", in_params(settings.metrics[name]))
     Console().print(table)
     print(
         f"tolerance: {quantile:.2f} · √2 · spread, within which {1 - ALARMS:.0%} of unchanged runs "
-        f"stay in all {len(settings.metrics)} metrics"
+        f"stay in all {len(runs.columns)} metrics"
     )
 
 

@@ -159,6 +159,8 @@ def refusal(errors: Sequence[tuple[Path, str]], most: int = 10) -> str:
 def _opened(path: Path) -> Iterator[Image.Image]:
     """Open a picture, and turn the errors of damaged files, which have many types, into one."""
     try:
+        if path.exists() and not path.is_file():
+            raise DataError("it is not a regular file")  # opening a pipe would wait for a writer
         with Image.open(path) as picture:
             width, height = picture.size
             if width * height > LARGEST:

@@ -38,10 +38,14 @@ def load_model(path: Path, own: str | None = None) -> Model:
             its architecture, or if it has own networks other than ``own``.
     """
     try:
+        with path.open("rb"):  # safe_open says "No such file" of every file that cannot be opened
+            pass
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror or error}") from error
+    except SafetensorError as error:
         raise ModelError(f"{path}: {error}") from error
     if FORMAT not in metadata:
         raise ModelError(

@@ -1,5 +1,6 @@
 """A user's own images: folders of pictures, and arrays."""
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -210,6 +211,13 @@ def test_all_files_that_cannot_be_read_are_named_in_one_error(pets, tmp_path, mo
     source = read_source(data)
     write_prepared(split_source(source, data, 0), source)
     assert read_prepared("train").labels.bincount().tolist() == [7, 13]
+
+
+def test_a_pipe_among_the_pictures_is_refused(pets):
+    pipe = pets / "cat" / "pipe.png"
+    os.mkfifo(pipe)
+    with pytest.raises(DataError, match=r"pipe\.png: it is not a regular file"):
+        images_of(read_source(data_settings(str(pets))).train)
 
 
 def saved(path: Path, **arrays: object) -> Path:

@@ -78,6 +78,11 @@ def test_metadata_of_another_kind_is_refused(tmp_path, metadata, message):
         load_model(path)
 
 
+def test_a_file_that_cannot_be_opened_is_refused_with_the_reason(tmp_path):
+    with pytest.raises(ModelError, match="Is a directory"):
+        load_model(tmp_path)
+
+
 @pytest.mark.parametrize("content", [b"", b"no safetensors file at all", None])
 def test_damaged_and_missing_files_are_refused(tmp_path, content):
     path = tmp_path / "aae.safetensors"
