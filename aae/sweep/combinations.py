@@ -59,11 +59,12 @@ def changed_params(path: Path, changes: Sequence[str]) -> Params:
         ParameterError: if a value or a name is wrong.
     """
     config = OmegaConf.create(YAML(typ="safe").load(path.read_text(encoding="utf-8")))
-    missing = []
+    missing, absent = [], object()
     for override in _parse(changes):
         key = override.key_or_group
         try:
-            if OmegaConf.select(config, key) is None and not _prefix(override):
+            # The value of a parameter that is there may be empty.
+            if OmegaConf.select(config, key, default=absent) is absent and not _prefix(override):
                 missing.append(key)
             if override.is_delete():
                 section, _, name = key.rpartition(".")
