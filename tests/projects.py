@@ -1,6 +1,7 @@
 """Functions that copy the project, run commands in the copies, and check the results."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -192,6 +193,15 @@ def gate(project: Path, *arguments: str, **environment: str) -> subprocess.Compl
     """Run the gate."""
     command = ["aae", "regression", *arguments]
     return run(command, project, check=False, PYTHONPATH=str(project), **environment)
+
+
+def wait_for_epoch(process: subprocess.Popen, stage: str, epoch: int) -> None:
+    """Wait until a stage has begun and has reported that this epoch or a later one is done."""
+    for line in process.stdout:
+        done = re.match(rf"Running stage '{stage}'|{stage} (\d+)/", line)
+        if done and int(done[1] or 0) >= epoch:
+            return
+    raise AssertionError(process.stderr.read())
 
 
 def wait_for_queue(project: Path) -> str:

@@ -6,7 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from projects import SMALL, commit, copy_project, run, wait_for_queue
+from projects import (
+    LONG,
+    SMALL,
+    commit,
+    copy_project,
+    end,
+    gate,
+    outputs,
+    run,
+    start,
+    wait_for_epoch,
+    wait_for_queue,
+)
 from published_example import write_published
 
 from aae.data.published import PUBLISHED
@@ -79,6 +91,39 @@ def test_images_that_dvc_tracks_are_read_and_watched_too(tmp_path):
     (project / "data" / "photos" / "0-000.jpg").unlink()
     output = run(["dvc", "repro", "prepare_data"], project).stdout
     assert "85 train" in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("classes", [("red", "green"), ("",)], ids=["labelled", "unlabelled"])
+def test_the_promises_hold_for_pictures_and_convolutions(tmp_path, classes):
+    pictures = write_pictures(tmp_path / "pictures", classes, count=120 // len(classes))
+    conv = {"network.kind": "conv", "network.channels": [8], "latent_dim": 3}
+    short = {"train_ae.epochs": 6, "train_aae.epochs": 6, "regression.overrides": {"seed": 1}}
+    changes = LONG | conv | short | {"data.source": str(pictures), "data.size": 16}
+
+    whole = copy_project(tmp_path / "whole", changes)
+    run(["dvc", "repro"], whole)
+    killed = copy_project(tmp_path / "killed", changes)
+    for stage in ("train_ae", "train_aae"):
+        process = start(["dvc", "repro"], killed, OMP_NUM_THREADS="2")
+        wait_for_epoch(process, stage, 2)
+        end(process)
+    result = run(["dvc", "repro"], killed, OMP_NUM_THREADS="2")
+    assert "resuming from epoch" in result.stdout
+    assert outputs(killed) == outputs(whole)
+
+    commit(whole, "results")
+    assert gate(whole, "--accept").returncode == 0
+    commit(whole, "baseline")
+    answer = gate(whole, "--json")
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads(answer.stdout)["verdict"] == "pass"
+
+    alone = json.loads((whole / "reports" / "metrics" / "train_aae.json").read_text())
+    several = "launcher=torchrun --standalone --nproc-per-node 2"
+    run(["dvc", "exp", "run", "--set-param", several, "train_aae"], whole)
+    together = json.loads((whole / "reports" / "metrics" / "train_aae.json").read_text())
+    assert together == pytest.approx(alone, rel=1e-2)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -21,21 +20,13 @@ from projects import (
     run,
     run_mounted,
     start,
+    wait_for_epoch,
 )
 from ruamel.yaml import YAML
 
 EPOCHS = LONG["train_ae.epochs"]
 # One epoch of networks whose sums torch divides among its threads.
 WIDE = EVALUATION | {"train_ae.epochs": 1, "train_aae.epochs": 2}
-
-
-def wait_for_epoch(process: subprocess.Popen, stage: str, epoch: int) -> None:
-    """Wait until a stage has begun and has reported that this epoch or a later one is done."""
-    for line in process.stdout:
-        done = re.match(rf"Running stage '{stage}'|{stage} (\d+)/", line)
-        if done and int(done[1] or 0) >= epoch:
-            return
-    raise AssertionError(process.stderr.read())
 
 
 @pytest.fixture(scope="module")
