@@ -120,6 +120,15 @@ class Network(_Section):
     discriminator_hidden: Layers
 
 
+class Labels(_Section):
+    """What the adversarial autoencoder does with the classes of images."""
+
+    use: Literal["none", "prior", "decoder", "semi-supervised", "clusters"]
+    count: Count | None
+    clusters: Annotated[int, Field(ge=2, le=1000)]
+    places: bool
+
+
 class TrainingSettings(_Section):
     """Settings of both trainings: length, Adam, warm-up and decay of the learning rates."""
 
@@ -139,11 +148,14 @@ class TrainAE(TrainingSettings):
 
 
 class LearningRates(_Section):
-    """Learning rates of the three optimisers of the adversarial autoencoder."""
+    """Learning rates of the optimisers of the adversarial autoencoder."""
 
     reconstruction: NotNegative
     discriminator: NotNegative
     generator: NotNegative
+    category_discriminator: NotNegative
+    category_generator: NotNegative
+    classification: NotNegative
 
 
 class TrainAAE(TrainingSettings):
@@ -223,6 +235,7 @@ class Params(_Section):
     priors: dict[str, PriorEntry]
     network: Network
     posterior: Posterior
+    labels: Labels
     augment: Augment
     train_ae: TrainAE
     train_aae: TrainAAE
@@ -265,6 +278,11 @@ def parse_params(values: Mapping[str, Any]) -> Params:
     if kind not in ("mlp", "conv") and not re.fullmatch(OWN_KIND, kind):
         kinds = ("mlp", "conv", "the dotted name of a function")
         raise ParameterError(f"network.kind: {unknown(kind, kinds, 'a kind')}")
+    if params.labels.places and params.labels.use not in ("semi-supervised", "clusters"):
+        raise ParameterError(
+            f"labels.places: true needs a category that the encoder finds, and labels.use is "
+            f"{params.labels.use!r}; choose 'semi-supervised' or 'clusters'"
+        )
     if params.posterior.fixed_variance and not params.train_aae.standardise:
         raise ParameterError(
             "posterior.std is a share of the prior's standard deviation and needs "

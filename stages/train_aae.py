@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 
 from aae.pipeline.stage import run_stage
-from aae.data import read_prepared
+from aae.data import known_labels, prepared_meta, read_prepared
 from aae.evaluation.histograms import latent_histogram
 from aae.files import check_writable, to_csv, write_csv, write_json, write_text
 from aae.models import load_model, save_model
@@ -32,9 +32,11 @@ ON_PAGE = (0.0, 0.02, 0.1, 0.2, 0.5, 1.0)
 def main(params: Params) -> None:
     """Train the model and record every epoch."""
     check_writable(MODEL, HISTORY, HISTOGRAMS, METRICS)
-    images, validation = read_prepared("train").images, read_prepared("validation").images
+    train, validation = read_prepared("train"), read_prepared("validation")
+    classes = len(prepared_meta()["class_names"])
+    known = known_labels(train, validation, classes, params.labels, params.seed)
     prior, autoencoder = chosen_prior(params), load_model(AUTOENCODER, params.network.kind)
-    training = adversarial_training(params, images, validation, autoencoder)
+    training = adversarial_training(params, train.images, validation.images, autoencoder, known)
     model = training.averaged
 
     if not is_leader():
@@ -48,7 +50,7 @@ def main(params: Params) -> None:
         noise = model.noise(len(validation), stream(params.seed, "posterior noise for histograms"))
 
         def look_at_codes(epoch: int) -> None:
-            codes = model.encode(validation, noise)
+            codes = model.encode(validation.images, noise)
             if epoch in on_page:
                 table = latent_histogram(codes, prior).assign(epoch=epoch)
                 session.notes["histograms"].append(to_csv(table, header=epoch == 0))
@@ -57,7 +59,7 @@ def main(params: Params) -> None:
                 session.run.log_image(image, "latent_histogram", epoch)
 
         session.train(look_at_codes)
-        centre(model, images)
+        centre(model, train.images)
         save_model(model, MODEL)
         write_csv(HISTORY, session.history)
         write_text(HISTOGRAMS, "".join(session.notes["histograms"]))

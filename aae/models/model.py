@@ -6,6 +6,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
+from aae.models.categories import NO_CATEGORIES, Categories, one_hot
+from aae.models.initial import device_of, initialised
 from aae.models.kinds import Kind, Layers, Mlp, Size, make_layers
 from aae.models.networks import Decoder, Discriminator, Encoder, apply, chunk
 from aae.params import DETERMINISTIC, Posterior, PriorEntry
@@ -28,6 +30,7 @@ class Architecture(BaseModel):
         units: what the networks see instead of codes: "gaussian" for the units of
             :mod:`aae.priors.units`, in which the prior is N(0, I); "codes" for codes unchanged.
         posterior: the kind of posterior.
+        categories: what the networks know of classes or clusters.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -39,6 +42,8 @@ class Architecture(BaseModel):
     prior: dict[str, Any] | None = None
     units: Literal["gaussian", "codes"] = "codes"
     posterior: Posterior = DETERMINISTIC
+    # Not saved if there are none, so that the bytes of other models stay the same.
+    categories: Categories = Field(default=NO_CATEGORIES, exclude_if=NO_CATEGORIES.__eq__)
 
     @model_validator(mode="before")
     @classmethod
@@ -74,9 +79,9 @@ class Architecture(BaseModel):
 
 
 class Model(nn.Module):
-    """An autoencoder and, if its architecture has one, the discriminator of its codes.
+    """An autoencoder and, if its architecture has them, the discriminators of its codes.
 
-    Code outside of a training uses only :meth:`encode` and :meth:`decode`.
+    Code outside of a training uses only :meth:`encode`, :meth:`classify` and :meth:`decode`.
 
     Args:
         architecture: sizes of the networks.
@@ -94,22 +99,35 @@ class Model(nn.Module):
     """
 
     discriminator: Discriminator | None
+    category_discriminator: Discriminator | None
 
     def __init__(self, architecture: Architecture, seed: int | None) -> None:
         super().__init__()
         self.architecture = a = architecture
 
         self.units = a.make_units(fitted=seed is not None)
-        k = self.units.dimensions
+        k, c = self.units.dimensions, a.categories
         noise = k if a.posterior.kind == "universal" else 0
-        outputs = k * (1 + a.posterior.is_learnt)
-        encoder, decoder = make_layers(a.network, a.image_shape, noise, outputs, k, seed)
-        self.encoder = Encoder(encoder, k, a.posterior, flat=isinstance(a.network, Mlp))
-        self.decoder = Decoder(decoder, a.image_shape)
-        self.discriminator = None
-        if a.discriminator_hidden is not None:
-            generator = None if seed is None else stream(seed, "weights of the discriminator")
-            self.discriminator = Discriminator(a.discriminator_hidden, k, generator)
+        outputs = k * (1 + a.posterior.is_learnt) + c.encoded
+        inputs = k if c.places else k + c.decoded
+
+        def source(purpose: str) -> torch.Generator | None:
+            return None if seed is None else stream(seed, f"weights of the {purpose}")
+
+        encoder, decoder = make_layers(a.network, a.image_shape, noise, outputs, inputs, seed)
+        self.encoder = Encoder(encoder, k, a.posterior, isinstance(a.network, Mlp), c.encoded)
+        places = None
+        if c.places:
+            generator = source("places")
+            layer = nn.Linear(c.decoded, k, bias=False, device=device_of(generator))
+            places = initialised(layer, generator)
+        self.decoder = Decoder(decoder, a.image_shape, places)
+        self.discriminator = self.category_discriminator = None
+        if (hidden := a.discriminator_hidden) is not None:
+            self.discriminator = Discriminator(hidden, k + c.judged, source("discriminator"))
+            if c.encoded:
+                generator = source("category discriminator")
+                self.category_discriminator = Discriminator(hidden, c.encoded, generator)
 
     @property
     def device(self) -> torch.device:
@@ -132,14 +150,53 @@ class Model(nn.Module):
             size=chunk(self.architecture.image_shape),
         )
 
-    def decode(self, codes: Tensor) -> Tensor:
-        """Return the images [N, C, H, W] of codes [N, d], with values from 0 to 1."""
+    def classify(self, images: Tensor) -> Tensor:
+        """Return the probabilities [N, K] of the categories of images, as :meth:`encode` has them.
+
+        The architecture must have an encoder that emits them.
+        """
         return apply(
-            lambda z: self.decoder(self.units.to_units(z)),
+            lambda x: self.encoder.heads(x)[1].softmax(1),
             self.device,
-            codes,
+            images,
             size=chunk(self.architecture.image_shape),
         )
+
+    def decode(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return the images [N, C, H, W] of codes [N, d], with values from 0 to 1.
+
+        Args:
+            codes: the codes.
+            labels: the category [N] of each code, or the probabilities [N, K] of its categories;
+                only for a decoder that takes them, and needed there.
+        """
+        inputs = [codes]
+        if labels is not None:
+            count = self.architecture.categories.decoded
+            inputs += [one_hot(labels, count) if labels.ndim == 1 else labels]
+        return apply(
+            lambda z, *y: self.decoder(self.units.to_units(z), *y),
+            self.device,
+            *inputs,
+            size=chunk(self.architecture.image_shape),
+        )
+
+    def labels_of(self, images: Tensor, labels: Tensor | None) -> Tensor | None:
+        """Return what the decoder takes beside the codes of images; None if it takes only codes.
+
+        Args:
+            images: the images.
+            labels: their classes [N], which a decoder takes if its encoder emits no category.
+        """
+        categories = self.architecture.categories
+        if categories.encoded:
+            return self.classify(images)
+        return labels if categories.decoded else None
+
+    def draw_labels(self, count: int, generator: torch.Generator) -> Tensor | None:
+        """Draw categories [count] from their prior; None if the decoder takes none."""
+        categories = self.architecture.categories.decoded
+        return torch.randint(categories, (count,), generator=generator) if categories else None
 
     def noise(self, count: int, generator: torch.Generator) -> Tensor | None:
         """Draw noise [count, k] of posteriors; None if the posterior is deterministic."""

@@ -31,27 +31,35 @@ class Encoder(nn.Module):
     their variance. A universal approximator has noise as an additional input; its mean is, by
     convention, its output for noise 0.
 
+    An encoder with categories also emits q(y|x), the probabilities of K categories (section 5).
+
     Args:
-        layers: layers from images [N, C, H, W] to outputs [N, k or 2·k], the last of
+        layers: layers from images [N, C, H, W] to outputs [N, k or 2·k, and K], the last of
             them linear. Noise is appended to the pixels [N, C·H·W] or, as constant channels, to the
             images.
         dimensions: dimensions k of the units.
         posterior: the kind of posterior.
         flat: whether the layers take pixels [N, C·H·W] instead of images.
+        categories: number K of categories; 0 if the encoder emits none.
     """
 
     def __init__(
-        self, layers: nn.Sequential, dimensions: int, posterior: Posterior, flat: bool
+        self,
+        layers: nn.Sequential,
+        dimensions: int,
+        posterior: Posterior,
+        flat: bool,
+        categories: int = 0,
     ) -> None:
         super().__init__()
         self.layers, self.dimensions, self.posterior = layers, dimensions, posterior
-        self.flat = flat
+        self.flat, self.categories = flat, categories
         if posterior.is_learnt:  # begin with the same small variance for all images
             last = self.layers[-1]
             assert isinstance(last, nn.Linear)
             with torch.no_grad():
-                last.weight[dimensions:].zero_()
-                last.bias[dimensions:].fill_(
+                last.weight[dimensions : 2 * dimensions].zero_()
+                last.bias[dimensions : 2 * dimensions].fill_(
                     math.log(max(FIRST_STD**2 - posterior.min_std**2, 1e-4))
                 )
 
@@ -62,35 +70,54 @@ class Encoder(nn.Module):
             images: images [N, C, H, W] with values from 0 to 1.
             noise: samples [N, k] of N(0, I).
         """
+        return self.heads(images, noise)[0]
+
+    def heads(self, images: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return what :meth:`forward` returns, and the logits [N, K] of the categories."""
         inputs, posterior = images.flatten(1) if self.flat else images, self.posterior
         if posterior.kind == "universal":
             extra = inputs.new_zeros(len(inputs), self.dimensions) if noise is None else noise
             if not self.flat:  # a constant channel for each number
                 extra = extra[:, :, None, None].expand(-1, -1, *images.shape[2:])
-            return self.layers(torch.cat([inputs, extra.to(inputs.dtype)], dim=1))
-        mean, *log_variance = self.layers(inputs).split(self.dimensions, dim=1)
-        if noise is None or posterior.kind == "deterministic":
-            return mean
+            inputs = torch.cat([inputs, extra.to(inputs.dtype)], dim=1)
+        k, outputs = self.dimensions, self.layers(inputs)
+        mean, log_variance, logits = outputs.tensor_split(
+            [k, outputs.shape[1] - self.categories], 1
+        )
+        if noise is None or posterior.kind != "gaussian":
+            return mean, logits
         if posterior.std is not None:
-            return mean + posterior.std * noise
-        return mean + (log_variance[0].exp() + posterior.min_std**2).sqrt() * noise
+            return mean + posterior.std * noise, logits
+        return mean + (log_variance.exp() + posterior.min_std**2).sqrt() * noise, logits
 
 
 class Decoder(nn.Module):
-    """The decoder p(x|z): units [N, k] to images [N, C, H, W].
+    """The decoder p(x|z), or p(x|z, y) with categories: units [N, k] to images [N, C, H, W].
 
     Args:
-        layers: layers from units to images, or to their pixels [N, C·H·W], from 0 to 1; the first
-            of them is linear.
+        layers: layers from units, followed by categories if there are no places, to images, or to
+            their pixels [N, C·H·W], from 0 to 1; the first of them is linear.
         image_shape: channels, height and width.
+        places: maps categories [N, K] to their places [N, k], which are added to the units.
     """
 
-    def __init__(self, layers: nn.Sequential, image_shape: Sequence[int]) -> None:
+    def __init__(
+        self, layers: nn.Sequential, image_shape: Sequence[int], places: nn.Linear | None = None
+    ) -> None:
         super().__init__()
-        self.layers, self.image_shape = layers, tuple(image_shape)
+        self.layers, self.image_shape, self.places = layers, tuple(image_shape), places
 
-    def forward(self, units: Tensor) -> Tensor:
-        """Return images [N, C, H, W] with values from 0 to 1."""
+    def forward(self, units: Tensor, categories: Tensor | None = None) -> Tensor:
+        """Return images [N, C, H, W] with values from 0 to 1.
+
+        Args:
+            units: units [N, k].
+            categories: probabilities [N, K] of the categories, if the decoder takes them.
+        """
+        if self.places is not None:
+            units = units + self.places(categories)
+        elif categories is not None:
+            units = torch.cat([units, categories], dim=1)
         return self.layers(units).reshape(len(units), *self.image_shape)
 
 
@@ -99,7 +126,7 @@ class Discriminator(nn.Module):
 
     Args:
         hidden: units of the hidden layers.
-        dimensions: dimensions k of the units.
+        dimensions: dimensions k of the units, and numbers that say of which class an image is.
         generator: source of the initial weights; None if they are loaded afterwards.
     """
 
@@ -109,9 +136,16 @@ class Discriminator(nn.Module):
         super().__init__()
         self.layers = linear_layers([dimensions, *hidden, 1], generator)
 
-    def forward(self, units: Tensor) -> Tensor:
-        """Return logits [N], positive for a prior sample."""
-        return self.layers(units).squeeze(1)
+    def forward(self, units: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Return logits [N], positive for a prior sample.
+
+        Args:
+            units: units [N, k].
+            classes: the class of each image, or "unknown", one-hot [N, K + 1]; for a discriminator
+                that is told them.
+        """
+        inputs = units if classes is None else torch.cat([units, classes], dim=1)
+        return self.layers(inputs).squeeze(1)
 
 
 def pixels(images: Tensor) -> Tensor:

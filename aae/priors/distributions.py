@@ -89,9 +89,16 @@ class GaussianRing(Distribution):
     def sample(self, sample_shape: Shape = ()) -> Tensor:
         """Draw codes [*sample_shape, 2]."""
         device = self.radius.device
-        component = torch.randint(self._count, sample_shape, device=device)
+        return self._around(torch.randint(self._count, sample_shape, device=device))
+
+    def sample_at(self, position: Tensor) -> Tensor:
+        """Draw codes [*position.shape, 2], at a position from 0 to 1 in the order of components."""
+        return self._around((position * self._count).long().clamp(max=self._count - 1))
+
+    def _around(self, component: Tensor) -> Tensor:
+        """Draw codes [*component.shape, 2] of components."""
         along, across = self._directions(component)
-        first, second = torch.randn(2, *sample_shape, 1, device=device)
+        first, second = torch.randn(2, *component.shape, 1, device=component.device)
         return (
             self.radius + self.radial_std * first
         ) * along + self.tangential_std * second * across
@@ -164,9 +171,12 @@ class SwissRoll(Distribution):
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:
         """Draw codes [*sample_shape, 2]."""
-        device = self.radius.device
-        points = self._roll(torch.rand(sample_shape, device=device))
-        return points + self.noise * torch.randn(*sample_shape, 2, device=device)
+        return self.sample_at(torch.rand(sample_shape, device=self.radius.device))
+
+    def sample_at(self, position: Tensor) -> Tensor:
+        """Draw codes [*position.shape, 2], at a position from 0 to 1 along the spiral."""
+        noise = torch.randn(*position.shape, 2, device=position.device)
+        return self._roll(position) + self.noise * noise
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the logarithm of the density [...] at codes [..., 2], by the midpoint rule.
@@ -202,6 +212,43 @@ class SwissRoll(Distribution):
         slope = self.radius / (2 * math.pi * self.turns)
         radius = (slope * along + distance).clamp(min=0)
         return radius[:, None] * torch.stack([along.cos(), along.sin()], dim=1)
+
+
+class Stretch(Distribution):
+    """A stretch of a distribution that has an order of positions from 0 to 1.
+
+    Args:
+        whole: a :class:`GaussianRing` or a :class:`SwissRoll`.
+        first: position where the stretch begins.
+        last: position where it ends.
+    """
+
+    support = constraints.real_vector
+
+    def __init__(self, whole: GaussianRing | SwissRoll, first: float, last: float) -> None:
+        self.whole, self.first, self.last = whole, first, last
+        super().__init__(whole.batch_shape, whole.event_shape, validate_args=False)
+
+    @cached_property
+    def _large(self) -> Tensor:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return self.sample((2**16,))
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean [2] of a large sample."""
+        return self._large.mean(0)
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance [2] of a large sample."""
+        return self._large.var(0)
+
+    def sample(self, sample_shape: Shape = ()) -> Tensor:
+        """Draw codes [*sample_shape, 2]."""
+        share = torch.rand(sample_shape, device=self.whole.radius.device)
+        return self.whole.sample_at(self.first + (self.last - self.first) * share)
 
 
 # Distributions of matrices and of angles, which have no mean and variance along a line.

@@ -6,6 +6,7 @@ codes.
 """
 
 import math
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Self
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Transform, constraints
 
 from aae.errors import ParameterError
-from aae.priors.distributions import centres
+from aae.priors.distributions import GaussianRing, Stretch, SwissRoll, centres
 from aae.seeding import stream
 
 # Size of the sample that replaces a closed form if a distribution has none.
@@ -94,12 +95,50 @@ class Prior:
         ``torch.distributions`` can only draw from the global generator of its device. The method
         therefore seeds that one from ``generator``, a generator of the CPU, and restores it.
         """
-        seed = torch.randint(2**62, (), generator=generator).item()
         shape = (count, self.latent_dim) if self.univariate else (count,)
         # Both draw the same numbers, but `Normal.sample` first reads its parameters, for which it
         # would wait for a GPU.
         found = self.distribution
         draw = found.rsample if found.has_rsample else found.sample
+        return self._seeded(lambda: draw(shape), generator)
+
+    def parts(self, count: int) -> bool:
+        """Return whether the prior has ``count`` parts of equal mass: components, or stretches."""
+        match self.distribution:
+            case GaussianRing(components=components):
+                return int(components) % count == 0
+            case SwissRoll():
+                return True
+        return False
+
+    def part(self, number: int, count: int) -> "Prior":
+        """Return one of the parts of the prior as a prior; it is the first if ``number`` is 0."""
+        assert isinstance(self.distribution, GaussianRing | SwissRoll)
+        stretch = Stretch(self.distribution, number / count, (number + 1) / count)
+        return Prior(stretch, self.latent_dim)
+
+    def sample_parts(self, numbers: Tensor, count: int, generator: torch.Generator) -> Tensor:
+        """Draw a sample [n, d] of each part whose number [n] is given; -1 is the whole prior.
+
+        Args:
+            numbers: numbers of parts, on the device of the prior.
+            count: number of parts that the prior has.
+            generator: see :meth:`sample`.
+        """
+        distribution = self.distribution
+        assert isinstance(distribution, GaussianRing | SwissRoll)
+
+        def draw() -> Tensor:
+            share = torch.rand(len(numbers), device=numbers.device)
+            return distribution.sample_at(
+                torch.where(numbers < 0, share, (numbers + share) / count)
+            )
+
+        return self._seeded(draw, generator)
+
+    def _seeded(self, draw: Callable[[], Tensor], generator: torch.Generator) -> Tensor:
+        """Return what is drawn from torch's global generator, seeded from ``generator``."""
+        seed = torch.randint(2**62, (), generator=generator).item()
         read = torch.default_generator
         if self.device.type == "cuda":
             read = torch.cuda.default_generators[self.device.index]
@@ -109,7 +148,7 @@ class Prior:
         try:
             read.manual_seed(int(seed))
             with torch.no_grad():
-                return draw(shape)
+                return draw()
         finally:
             read.set_state(state)
 

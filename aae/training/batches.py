@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aae.data import KnownLabels
 from aae.data.augmentation import random_transforms, scaled, transform
 from aae.models import Model
+from aae.models.categories import one_hot
 from aae.models.networks import chunk, pixels
 from aae.params import Augment
 from aae.priors import Prior
@@ -33,6 +35,8 @@ class Batches:
         seed: the seed of params.yaml.
         prior: the distribution that the codes should follow; None for an autoencoder.
         discriminator_steps: number of sets of prior samples in a batch.
+        known: the labels that the training may see; None if it uses none.
+        labelled: whether a batch has as many labelled images, for the classification phase.
     """
 
     def __init__(
@@ -44,21 +48,35 @@ class Batches:
         seed: int,
         prior: Prior | None = None,
         discriminator_steps: int = 1,
+        known: KnownLabels | None = None,
+        labelled: bool = False,
     ) -> None:
         self.device, self.model, self.prior = model.device, model, prior
+        self.categories = model.architecture.categories
         self.images = images.to(self.device)
         self.validation_images = validation_images.to(self.device)
         self.augment = augment
         self.regularisation_augment = scaled(augment, augment.regularisation)
         self.sets = discriminator_steps
         purposes = ["batch order", "augmentation", "posterior noise"]
+        self.known, self.labelled = known, labelled
+        if known:
+            self.labels = known.train.to(self.device)
+            self.validation_labels = known.validation.to(self.device)
+            self.labelled_rows = (self.labels >= 0).nonzero().squeeze(1)
+            purposes += ["labelled images", "augmentation, classification phase"]
         if prior:
             self.prior = prior.to(self.device)
             purposes += [f"{purpose}, regularisation phase" for purpose in purposes[1:]]
             purposes += ["prior samples"]
+            purposes += ["category samples"] * (self.categories.encoded > 0)
             count = len(validation_images)
-            samples = self.prior.sample(count, stream(seed, "prior samples for validation"))
-            self.validation_samples = model.units.to_units(samples)[:, None]
+            generator = stream(seed, "prior samples for validation")
+            labels = self.validation_labels if known else None
+            self.validation_samples = self._prior_samples(count, 1, labels, generator)
+            if self.categories.encoded:
+                generator = stream(seed, "category samples for validation")
+                self.validation_categories = self._category_samples(count, 1, generator)
             noise = model.noise(count, stream(seed, "posterior noise for validation"))
             self.validation_noise = None if noise is None else noise.to(self.device)
         self.generators = {purpose: stream(seed, purpose) for purpose in purposes}
@@ -88,6 +106,15 @@ class Batches:
                 encodes; with a prior only, like the next two.
             regularised_noise: noise [b, k] of a stochastic posterior.
             prior_samples: sets of prior samples in units [b, sets, k].
+            labels: known classes of the images, one-hot [b, K]; zeros for an unknown one. Only for
+                a decoder that takes them and an encoder that emits none.
+            classes: the same with a further column for "unknown" [b, K + 1], for a discriminator
+                that is told them. The prior samples are then of the part of the class.
+            category_samples: sets of samples of the categories' prior, one-hot [b, sets, K], for an
+                encoder that emits categories.
+            labelled_inputs: augmented images [b', C, H, W] with known labels, for the
+                classification phase.
+            labelled_classes: their classes [b'].
         """
         count, images = len(indices), pixels(self.images[own_rows(indices)])
         inputs = self._augmented(images, count, self.augment, "augmentation")
@@ -103,9 +130,20 @@ class Batches:
                 images, count, self.regularisation_augment, f"augmentation, {phase}"
             )
             batch |= self._noise(count, "regularised_noise", f"posterior noise, {phase}")
-            samples = self.prior.sample(count * self.sets, self.generators["prior samples"])
-            units = self.model.units.to_units(samples).unflatten(0, (count, self.sets))
-            batch["prior_samples"] = own_rows(units)
+            labels = self.labels[indices] if self.known else None
+            samples = self._prior_samples(
+                count, self.sets, labels, self.generators["prior samples"]
+            )
+            batch["prior_samples"] = own_rows(samples)
+            if labels is not None:
+                batch |= self._classes(own_rows(labels))
+            if self.categories.encoded:
+                samples = self._category_samples(
+                    count, self.sets, self.generators["category samples"]
+                )
+                batch["category_samples"] = own_rows(samples)
+            if self.labelled:
+                batch |= self._labelled(count)
         return batch
 
     def validation(self) -> Iterator[Batch]:
@@ -125,7 +163,50 @@ class Batches:
                 }  # fmt: skip
                 if self.validation_noise is not None:
                     batch["regularised_noise"] = self.validation_noise[rows]
+                if self.categories.encoded:
+                    batch["category_samples"] = self.validation_categories[rows]
+                if self.known:
+                    labels = self.validation_labels[rows]
+                    batch |= self._classes(labels)
+                    batch |= {"labelled_inputs": images, "labelled_classes": labels}
             yield batch
+
+    def _prior_samples(
+        self, count: int, sets: int, labels: Tensor | None, generator: torch.Generator
+    ) -> Tensor:
+        """Return sets of prior samples in units [count, sets, k], of parts of the prior or all."""
+        assert self.prior is not None
+        if self.categories.judged:
+            assert labels is not None
+            numbers = labels.repeat_interleave(sets)
+            samples = self.prior.sample_parts(numbers, self.categories.count, generator)
+        else:
+            samples = self.prior.sample(count * sets, generator)
+        return self.model.units.to_units(samples).unflatten(0, (count, sets))
+
+    def _category_samples(self, count: int, sets: int, generator: torch.Generator) -> Tensor:
+        """Return sets of samples of the categories' prior, one-hot [count, sets, K]."""
+        numbers = torch.randint(self.categories.count, (count, sets), generator=generator)
+        return one_hot(self._moved(numbers), self.categories.count)
+
+    def _classes(self, labels: Tensor) -> dict[str, Tensor]:
+        """Return known classes [b] of images, -1 for an unknown one, as the networks take them."""
+        count, batch = self.categories.count, {}
+        if self.categories.decoded and not self.categories.encoded:
+            batch["labels"] = one_hot(labels, count)
+        if self.categories.judged:
+            batch["classes"] = one_hot(torch.where(labels < 0, count, labels), count + 1)
+        return batch
+
+    def _labelled(self, count: int) -> dict[str, Tensor]:
+        """Return this process's part of ``count`` images with known labels, and their classes."""
+        draws = self.generators["labelled images"]
+        picked = torch.randint(len(self.labelled_rows), (count,), generator=draws)
+        rows = own_rows(self.labelled_rows[self._moved(picked)])
+        images = self._augmented(
+            pixels(self.images[rows]), count, self.augment, "augmentation, classification phase"
+        )
+        return {"labelled_inputs": images, "labelled_classes": self.labels[rows]}
 
     def _augmented(self, images: Tensor, count: int, settings: Augment, purpose: str) -> Tensor:
         """Return augmented copies of this process's images in a batch of ``count``."""

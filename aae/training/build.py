@@ -2,7 +2,10 @@
 
 from torch import Tensor
 
+from aae.data import KnownLabels
+from aae.errors import ParameterError
 from aae.models import Architecture, Model
+from aae.models.categories import NO_CATEGORIES, Categories
 from aae.models.kinds import chosen_kind
 from aae.params import Params
 from aae.priors import chosen_prior
@@ -37,7 +40,11 @@ def autoencoder_training(params: Params, images: Tensor, validation_images: Tens
 
 
 def adversarial_training(
-    params: Params, images: Tensor, validation_images: Tensor, autoencoder: Model | None
+    params: Params,
+    images: Tensor,
+    validation_images: Tensor,
+    autoencoder: Model | None,
+    known: KnownLabels | None = None,
 ) -> Training:
     """Return the training of an adversarial autoencoder at its start.
 
@@ -46,12 +53,22 @@ def adversarial_training(
         images: uint8 training images [N, C, H, W].
         validation_images: uint8 images [M, C, H, W] that the training does not see.
         autoencoder: the trained autoencoder; not used with ``init: scratch``.
+        known: the labels that the training may see; None if it uses none.
 
     Raises:
-        ParameterError: if the device or the precision is not available, or if networks of this kind
-            cannot be made for these images.
+        ParameterError: if the prior does not have a part for each class, if the device or the
+            precision is not available, or if networks of this kind cannot be made for these images.
     """
-    prior, settings = chosen_prior(params), params.train_aae
+    prior, settings, labels = chosen_prior(params), params.train_aae, params.labels
+    categories = NO_CATEGORIES
+    if labels.use != "none":
+        count = known.classes if known else labels.clusters
+        categories = Categories(use=labels.use, count=count, places=labels.places)
+        if categories.judged and not prior.parts(count):
+            raise ParameterError(
+                f"labels.use: 'prior' needs a prior with {count} parts, one for each class: "
+                f"GaussianRing(components={count}), or SwissRoll"
+            )
     architecture = Architecture(
         image_shape=_image_shape(images),
         latent_dim=params.latent_dim,
@@ -60,6 +77,7 @@ def adversarial_training(
         prior={"name": params.prior, **params.priors[params.prior].model_dump()},
         units="gaussian" if settings.standardise else "codes",
         posterior=params.posterior,
+        categories=categories,
     )
     model = Model(architecture, params.seed)
     if settings.init == "ae":
@@ -68,9 +86,10 @@ def adversarial_training(
     model.to(training_device(params.device))
     batches = Batches(
         images, validation_images, model, params.augment, params.seed, prior,
-        settings.discriminator_steps,
+        settings.discriminator_steps, known,
+        labels.use == "semi-supervised",
     )  # fmt: skip
-    phases = adversarial_phases(model, settings)
+    phases = adversarial_phases(model, settings, labels)
     return Training(model, phases, batches, settings, params.precision)
 
 

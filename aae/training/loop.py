@@ -112,6 +112,8 @@ class Training:
         for batch in self.batches.validation():
             step, rows = Step(self.averaged, batch), len(batch["inputs"])
             for phase in self.phases:
+                if not phase.validated:
+                    continue
                 name, loss = f"validation_{phase.name}_loss", phase.loss(step).value
                 totals[name] = totals.get(name, 0) + loss * rows
         return {name: x / len(self.batches.validation_images) for name, x in totals.items()}

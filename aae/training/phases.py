@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aae.models import Model
-from aae.params import Precision, TrainAAE, TrainAE
+from aae.params import Labels, Precision, TrainAAE, TrainAE
 from aae.training.batches import Batch
 
 
@@ -53,7 +53,7 @@ class Step:
     batch: Batch
     precision: Precision = "float32"
     turn: int = field(default=0, init=False)
-    _codes: Tensor | None = field(default=None, init=False)
+    _heads: tuple[Tensor, Tensor] | None = field(default=None, init=False)
 
     def run(self, network: nn.Module, *inputs: Tensor | None) -> Tensor:
         """Return a network's float32 outputs, computed in the precision of the training."""
@@ -62,21 +62,38 @@ class Step:
         with torch.autocast(self.model.device.type, torch.bfloat16):
             return network(*inputs).float()
 
+    def encode(self, images: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the codes [B, k] in units, and the logits [B, K] of the categories."""
+        if self.precision != "bf16":
+            return self.model.encoder.heads(images, noise)
+        with torch.autocast(self.model.device.type, torch.bfloat16):
+            codes, logits = self.model.encoder.heads(images, noise)
+        return codes.float(), logits.float()
+
     @property
     def codes(self) -> Tensor:
-        """The codes of the regularisation phase, in units [B, k].
+        """The codes of the regularisation phase, in units [B, k]."""
+        return self._regularised()[0]
 
-        The updates of the phase share them until the encoder changes.
+    @property
+    def categories(self) -> Tensor:
+        """The probabilities [B, K] of the categories in the regularisation phase."""
+        return self._regularised()[1].softmax(1)
+
+    def _regularised(self) -> tuple[Tensor, Tensor]:
+        """Encode the images of the regularisation phase.
+
+        The updates of the phase share the result until the encoder changes.
         """
-        if self._codes is None:
+        if self._heads is None:
             images, noise = self.batch["regularised_inputs"], self.batch.get("regularised_noise")
-            self._codes = self.run(self.model.encoder, images, noise)
-        return self._codes
+            self._heads = self.encode(images, noise)
+        return self._heads
 
     def after(self, phase: "Phase") -> None:
         """Discard the codes after a phase that has changed the encoder."""
         if self.model.encoder in phase.networks:
-            self._codes = None
+            self._heads = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +106,7 @@ class Phase:
         learning_rate: learning rate of its optimiser, before warm-up and decay.
         loss: the loss that it minimises.
         updates: number of updates in a step.
+        validated: whether the validation images have what its loss needs.
     """
 
     name: str
@@ -96,42 +114,97 @@ class Phase:
     learning_rate: float
     loss: Callable[[Step], Loss]
     updates: int = 1
+    validated: bool = True
 
 
 def reconstruction(step: Step) -> Loss:
-    """Return the squared error of the reconstructions, which trains encoder and decoder."""
-    codes = step.run(step.model.encoder, step.batch["inputs"], step.batch.get("noise"))
-    reconstructions = step.run(step.model.decoder, codes)
+    """Return the squared error of the reconstructions, which trains encoder and decoder.
+
+    The decoder takes the code and, in the supervised variant (section 4), the label.
+    """
+    codes, _ = step.encode(step.batch["inputs"], step.batch.get("noise"))
+    reconstructions = step.run(step.model.decoder, codes, step.batch.get("labels"))
+    return Loss(reconstruction_loss(reconstructions, step.batch["targets"]))
+
+
+def category_reconstruction(step: Step) -> Loss:
+    """Return the squared error of reconstructions of the code and the category (section 5)."""
+    codes, logits = step.encode(step.batch["inputs"], step.batch.get("noise"))
+    reconstructions = step.run(step.model.decoder, codes, logits.softmax(1))
     return Loss(reconstruction_loss(reconstructions, step.batch["targets"]))
 
 
 def discrimination(step: Step, gradient_penalty: float) -> Loss:
     """Return the cross-entropy of prior samples against codes, which trains the discriminator.
 
+    The discriminator may be told the class of each image (section 2.3).
+
     Args:
         step: the batch.
         gradient_penalty: weight of the penalty on the discriminator's gradient; 0 turns it off.
     """
-    prior_samples = step.batch["prior_samples"][:, step.turn]
+    assert step.model.discriminator is not None
+    samples, classes = step.batch["prior_samples"], step.batch.get("classes")
+    return _discrimination(
+        step, step.model.discriminator, samples, step.codes, gradient_penalty, classes
+    )
+
+
+def category_discrimination(step: Step, gradient_penalty: float) -> Loss:
+    """Return the cross-entropy of samples of the categories' prior against categories.
+
+    It trains the second discriminator (section 5); see :func:`discrimination`.
+    """
+    assert step.model.category_discriminator is not None
+    return _discrimination(
+        step,
+        step.model.category_discriminator,
+        step.batch["category_samples"],
+        step.categories,
+        gradient_penalty,
+    )
+
+
+def _discrimination(
+    step: Step,
+    discriminator: nn.Module,
+    samples: Tensor,
+    outputs: Tensor,
+    gradient_penalty: float,
+    classes: Tensor | None = None,
+) -> Loss:
+    """Return the loss of a discriminator of samples [B, sets, k] and outputs [B, k]."""
+    samples = samples[:, step.turn]
     penalised = gradient_penalty > 0 and torch.is_grad_enabled()
     if penalised:
-        prior_samples = prior_samples.detach().requires_grad_()
-    discriminator = step.model.discriminator
-    assert discriminator is not None
-    prior_logits = step.run(discriminator, prior_samples)
-    value = discriminator_loss(prior_logits, step.run(discriminator, step.codes.detach()))
+        samples = samples.detach().requires_grad_()
+    sample_logits = step.run(discriminator, samples, classes)
+    value = discriminator_loss(sample_logits, step.run(discriminator, outputs.detach(), classes))
     if not penalised:
         return Loss(value)
     # R1 (Mescheder et al. 2018, https://arxiv.org/abs/1801.04406, eq. 9) keeps the discriminator
     # from circling around the equilibrium. In units its weight has the same effect for every prior.
-    (gradient,) = torch.autograd.grad(prior_logits.sum(), prior_samples, create_graph=True)
+    (gradient,) = torch.autograd.grad(sample_logits.sum(), samples, create_graph=True)
     return Loss(value, gradient_penalty * gradient.square().sum(1).mean())
 
 
 def generation(step: Step) -> Loss:
     """Return the cross-entropy of codes as prior samples, which trains the encoder."""
     assert step.model.discriminator is not None
-    return Loss(generator_loss(step.run(step.model.discriminator, step.codes)))
+    logits = step.run(step.model.discriminator, step.codes, step.batch.get("classes"))
+    return Loss(generator_loss(logits))
+
+
+def category_generation(step: Step) -> Loss:
+    """Return the cross-entropy of categories as samples of their prior; it trains the encoder."""
+    assert step.model.category_discriminator is not None
+    return Loss(generator_loss(step.run(step.model.category_discriminator, step.categories)))
+
+
+def classification(step: Step) -> Loss:
+    """Return the cross-entropy of the classes of labelled images, which trains the encoder."""
+    _, logits = step.encode(step.batch["labelled_inputs"])
+    return Loss(F.cross_entropy(logits, step.batch["labelled_classes"]))
 
 
 def reconstruction_loss(reconstructions: Tensor, images: Tensor) -> Tensor:
@@ -172,21 +245,48 @@ def autoencoder_phases(model: Model, settings: TrainAE) -> list[Phase]:
     return [Phase("reconstruction", networks, settings.learning_rate, reconstruction)]
 
 
-def adversarial_phases(model: Model, settings: TrainAAE) -> list[Phase]:
+def adversarial_phases(model: Model, settings: TrainAAE, labels: Labels) -> list[Phase]:
     """Return the phases of an adversarial autoencoder.
 
     Args:
-        model: the model that is trained; it has a discriminator.
+        model: the model that is trained; it has the discriminators that ``labels`` needs.
         settings: the section ``train_aae`` of params.yaml.
+        labels: the section ``labels`` of params.yaml, whose ``use`` chooses the variant.
     """
     encoder, decoder, discriminator = model.encoder, model.decoder, model.discriminator
     assert discriminator is not None
     rates, steps = settings.learning_rate, settings.discriminator_steps
-    discriminate = partial(discrimination, gradient_penalty=settings.gradient_penalty)
-    return [
-        # The paper's reconstruction phase
-        Phase("reconstruction", (encoder, decoder), rates.reconstruction, reconstruction),
-        # The paper's regularisation phase
+    penalty = settings.gradient_penalty
+    discriminate = partial(discrimination, gradient_penalty=penalty)
+    # The paper's regularisation phase
+    regularise = [
         Phase("discriminator", (discriminator,), rates.discriminator, discriminate, steps),
         Phase("generator", (encoder,), rates.generator, generation),
     ]
+    if labels.use in ("none", "prior", "decoder"):
+        # The paper's reconstruction phase
+        reconstruct = Phase(
+            "reconstruction", (encoder, decoder), rates.reconstruction, reconstruction
+        )
+        return [reconstruct, *regularise]
+    # The encoder emits a category, whose prior has a discriminator of its own (sections 5 and 6).
+    other = model.category_discriminator
+    assert other is not None
+    discriminate = partial(category_discrimination, gradient_penalty=penalty)
+    reconstruct = Phase(
+        "reconstruction", (encoder, decoder), rates.reconstruction, category_reconstruction
+    )
+    regularise += [
+        Phase(
+            "category_discriminator", (other,), rates.category_discriminator, discriminate, steps
+        ),
+        Phase("category_generator", (encoder,), rates.category_generator, category_generation),
+    ]
+    if labels.use == "clusters":
+        return [reconstruct, *regularise]
+    # With few labels there are none for validation.
+    classify = Phase(
+        "classification", (encoder,), rates.classification, classification,
+        validated=labels.count is None,
+    )  # fmt: skip
+    return [reconstruct, *regularise, classify]

@@ -17,7 +17,8 @@ def initialise(model: Model, prior: Prior, autoencoder: Model, images: Tensor) -
     Encoder and decoder become those of the trained autoencoder, with units that have mean 0 and
     covariance I, as the prior has. This does not change the reconstructions. A network that has
     more inputs or outputs than the autoencoder's keeps its own weights for these: the
-    noise of a universal posterior, which is the last of the inputs, and a learnt variance.
+    noise of a universal posterior, which is the last of the inputs, a learnt variance, and
+    categories.
 
     Args:
         model: changed in place.
@@ -35,6 +36,7 @@ def initialise(model: Model, prior: Prior, autoencoder: Model, images: Tensor) -
         map_codes(trained, torch.diag(prior.scale), prior.mean)
     for part in ("encoder", "decoder"):
         weights, started = getattr(trained, part).state_dict(), getattr(model, part).state_dict()
+        started.pop("places.weight", None)
         for name in weights.keys() | started.keys():
             old = weights[name].shape if name in weights else ()
             new = started[name].shape if name in started else ()
@@ -67,7 +69,7 @@ def centre(model: Model, images: Tensor) -> None:
     mean = apply(model.encoder, model.device, images, size=size).mean(0).to(model.device)
     last, first = _at_the_codes(model)
     last.bias[: len(mean)].sub_(mean)
-    first.bias.add_(first.weight @ mean)
+    first.bias.add_(first.weight[:, : len(mean)] @ mean)
 
 
 def whiten(model: Model, images: Tensor, dimensions: int, fixed_variance: float) -> None:

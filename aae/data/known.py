@@ -1,0 +1,92 @@
+"""The labels that a training may see."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from aae.data.images import Images
+from aae.errors import ParameterError
+from aae.params import Labels
+from aae.seeding import stream
+
+
+class KnownLabels(NamedTuple):
+    """Labels that a training may see; all others are erased.
+
+    Attributes:
+        classes: number of classes.
+        train: the label [N] of each training image, or -1.
+        validation: the label [M] of each validation image, or -1.
+    """
+
+    classes: int
+    train: Tensor
+    validation: Tensor
+
+
+def known_labels(
+    train: Images, validation: Images, classes: int, settings: Labels, seed: int
+) -> KnownLabels | None:
+    """Return the labels that a training may see; None if it uses none.
+
+    If ``labels.count`` limits them, they are those of random training images, equally many of each
+    class: the first ones of each in a random order.
+
+    Args:
+        train: the training images.
+        validation: the validation images.
+        classes: number of classes.
+        settings: the section ``labels`` of params.yaml.
+        seed: the seed of params.yaml.
+
+    Raises:
+        ParameterError: see :func:`check_labels`.
+    """
+    check_labels(train.labels, classes, settings)
+    if settings.use in ("none", "clusters"):
+        return None
+    assert train.labels is not None
+    assert validation.labels is not None
+    if settings.count is None:
+        return KnownLabels(classes, train.labels.long(), validation.labels.long())
+    order = torch.randperm(len(train), generator=stream(seed, "known labels"))
+    shuffled, each = train.labels[order], settings.count // classes
+    chosen = torch.cat([order[shuffled == label][:each] for label in range(classes)])
+    known = torch.full((len(train),), -1)
+    known[chosen] = train.labels[chosen].long()
+    return KnownLabels(classes, known, torch.full((len(validation),), -1))
+
+
+def check_labels(labels: Tensor | None, classes: int, settings: Labels) -> None:
+    """Check that there are the labels that ``labels.use`` and ``labels.count`` need.
+
+    Args:
+        labels: labels of the training images [N]; None without labels.
+        classes: number of classes.
+        settings: the section ``labels`` of params.yaml.
+
+    Raises:
+        ParameterError: if there are too few.
+    """
+    if settings.use in ("none", "clusters"):
+        return
+    if labels is None:
+        raise ParameterError(
+            f"labels.use: {settings.use!r} needs images with labels, and these have none; "
+            "'none' and 'clusters' need no labels"
+        )
+    if settings.count is None:
+        return
+    most = classes * int(torch.bincount(labels.long(), minlength=classes).min())
+    if settings.count > most:
+        raise ParameterError(
+            f"labels.count: {settings.count} labels, equally many of each class; there are at most "
+            f"{most}"
+        )
+    if rest := settings.count % classes:
+        lower = max(settings.count - rest, classes)
+        raise ParameterError(
+            f"labels.count: {settings.count} is not a multiple of the {classes} classes; "
+            f"{lower} or {lower + classes} would do"
+        )

@@ -1,0 +1,53 @@
+"""Categories: what the networks know of the classes of images, or of clusters that they find."""
+
+from typing import Annotated, Literal
+
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+
+class Categories(BaseModel):
+    """How the networks use categories: the classes of labelled images, or clusters.
+
+    Attributes:
+        use: ``labels.use`` of params.yaml.
+        count: number of categories K.
+        places: whether a decoder adds the learnt place of a category to the units, instead of
+            having the category as additional inputs: Makhzani et al. 2015, section 7.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    use: Literal["none", "prior", "decoder", "semi-supervised", "clusters"]
+    count: Annotated[int, Field(ge=0, le=1000)]
+    places: bool = False
+
+    @property
+    def encoded(self) -> int:
+        """Outputs of the encoder for the category: K, or 0 if the encoder emits none."""
+        return self.count if self.use in ("semi-supervised", "clusters") else 0
+
+    @property
+    def decoded(self) -> int:
+        """Categories that the decoder takes: K, or 0 if it takes none."""
+        return 0 if self.use in ("none", "prior") else self.count
+
+    @property
+    def judged(self) -> int:
+        """Inputs of the discriminator for the class of an image: K and "unknown", or 0."""
+        return self.count + 1 if self.use == "prior" else 0
+
+
+NO_CATEGORIES = Categories(use="none", count=0)
+
+
+def one_hot(numbers: Tensor, count: int) -> Tensor:
+    """Return rows [..., count] for numbers [...], with a 1 at the number, or only zeros for -1.
+
+    Example:
+        >>> one_hot(torch.tensor([1, -1]), 3)
+        tensor([[0., 1., 0.],
+                [0., 0., 0.]])
+    """
+    return F.one_hot(numbers.long() + 1, count + 1)[..., 1:].float()
