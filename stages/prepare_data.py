@@ -7,6 +7,7 @@ DVC notices that images have changed.
 from aae.pipeline.stage import run_stage
 from aae.data import (
     check_counts,
+    check_labels,
     check_source,
     read_source,
     show_source,
@@ -21,6 +22,7 @@ def main(params: Params) -> None:
     """Prepare the data."""
     source = read_source(params.data, show_steps)
     check_source(source)
+    check_labels(source.train.labels, len(source.class_names), params.labels)
     splits = split_source(source, params.data, params.seed)
     check_counts(splits)
     write_prepared(splits, source)

@@ -12,7 +12,7 @@ import scipy.stats
 import torch
 from ruamel.yaml import YAML
 
-from aae.data import SPLITS, Images
+from aae.data import SPLITS, Images, KnownLabels
 from aae.models import Architecture, Model
 from aae.params import Data, Params, Posterior, Precision
 from aae.priors import Prior, chosen_prior, make_distribution
@@ -146,6 +146,7 @@ def make_training(
     images: torch.Tensor,
     validation_images: torch.Tensor,
     precision: Precision = "float32",
+    known: KnownLabels | None = None,
 ) -> Training:
     """Make the training of a model, which starts with its weights of now."""
     if stage == "train_ae":
@@ -154,9 +155,9 @@ def make_training(
         return Training(model, phases, batches, params.train_ae, precision)
     batches = Batches(
         images, validation_images, model, params.augment, params.seed, chosen_prior(params),
-        params.train_aae.discriminator_steps,
+        params.train_aae.discriminator_steps, known, params.labels.use == "semi-supervised",
     )  # fmt: skip
-    phases = adversarial_phases(model, params.train_aae)
+    phases = adversarial_phases(model, params.train_aae, params.labels)
     return Training(model, phases, batches, params.train_aae, precision)
 
 

@@ -42,7 +42,7 @@ def _alternative(entry: PriorEntry, latent_dim: int) -> str:
 
 
 def check_priors(params: Params) -> None:
-    """Check every entry of ``priors``, and that the chosen one has the dimensions of the codes.
+    """Check every entry of ``priors``, and that the chosen one fits the codes and their classes.
 
     Raises:
         ParameterError: names the key, its value, and what would be right.
@@ -52,4 +52,8 @@ def check_priors(params: Params) -> None:
             make_distribution(entry.distribution, entry.arguments)
         except ParameterError as error:
             raise ParameterError(f"priors.{name}.{error}") from error
-    chosen_prior(params)
+    if not chosen_prior(params).parts(1) and params.labels.use == "prior":
+        raise ParameterError(
+            "labels.use: 'prior' needs a prior with parts, a GaussianRing or a SwissRoll; "
+            f"priors.{params.prior} is {params.priors[params.prior]}"
+        )

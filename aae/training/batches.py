@@ -63,7 +63,7 @@ class Batches:
         if known:
             self.labels = known.train.to(self.device)
             self.validation_labels = known.validation.to(self.device)
-            self.labelled_rows = (self.labels >= 0).nonzero().squeeze(1)
+            self.labelled_rows = (known.train >= 0).nonzero().squeeze(1).to(self.device)
             purposes += ["labelled images", "augmentation, classification phase"]
         if prior:
             self.prior = prior.to(self.device)
