@@ -166,6 +166,7 @@ class TrainAAE(TrainingSettings):
     learning_rate: LearningRates
     discriminator_steps: Annotated[int, Field(ge=1, le=100)]
     gradient_penalty: NotNegative
+    category_gradient_penalty: NotNegative
 
 
 class EvalLatent(_Section):

@@ -256,8 +256,7 @@ def adversarial_phases(model: Model, settings: TrainAAE, labels: Labels) -> list
     encoder, decoder, discriminator = model.encoder, model.decoder, model.discriminator
     assert discriminator is not None
     rates, steps = settings.learning_rate, settings.discriminator_steps
-    penalty = settings.gradient_penalty
-    discriminate = partial(discrimination, gradient_penalty=penalty)
+    discriminate = partial(discrimination, gradient_penalty=settings.gradient_penalty)
     # The paper's regularisation phase
     regularise = [
         Phase("discriminator", (discriminator,), rates.discriminator, discriminate, steps),
@@ -272,6 +271,7 @@ def adversarial_phases(model: Model, settings: TrainAAE, labels: Labels) -> list
     # The encoder emits a category, whose prior has a discriminator of its own (sections 5 and 6).
     other = model.category_discriminator
     assert other is not None
+    penalty = settings.category_gradient_penalty
     discriminate = partial(category_discrimination, gradient_penalty=penalty)
     reconstruct = Phase(
         "reconstruction", (encoder, decoder), rates.reconstruction, category_reconstruction

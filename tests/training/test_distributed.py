@@ -27,18 +27,24 @@ TRAINING = """
 import json, os, sys
 from pathlib import Path
 from safetensors.torch import save_file
+import torch
 from support import STOCHASTIC, make_digits, make_training
+from aae.data import KnownLabels
 from aae.models import Architecture, Model
+from aae.models.categories import Categories
 from aae.params import PARAMS, load_params
 from aae.training.distributed import is_leader, joined
 
 params, out = load_params(PARAMS), Path(sys.argv[1])
 settings = params.train_aae.model_copy(update={"batch_size": 20, "epochs": 17})
-params = params.model_copy(update={"train_aae": settings})
+labels = params.labels.model_copy(update={"use": "semi-supervised"})  # it has all phases
+params = params.model_copy(update={"train_aae": settings, "labels": labels})
 with joined():
-    model = Model(Architecture(**STOCHASTIC), seed=0)
-    digits = make_digits(60)
-    training = make_training("train_aae", model, params, digits[:43], digits[43:])
+    categories = Categories(use="semi-supervised", count=3)
+    model = Model(Architecture(**STOCHASTIC, categories=categories), seed=0)
+    digits, classes = make_digits(60), torch.arange(60) % 3
+    known = KnownLabels(3, classes[:43], classes[43:])
+    training = make_training("train_aae", model, params, digits[:43], digits[43:], known=known)
     step, seen = training.train_batch, []
     training.train_batch = lambda batch: seen.append(len(batch["targets"])) or step(batch)
     losses = list(training.epochs())

@@ -85,7 +85,7 @@ def test_a_phase_changes_its_own_networks_and_lowers_its_loss(make, use, name):
 
 
 def test_the_losses_are_those_of_the_paper(make):
-    training = make("semi-supervised", train_aae__gradient_penalty=0.0)
+    training = make("semi-supervised", train_aae__category_gradient_penalty=0.0)
     model, batch = training.model, training.batches.draw(torch.arange(20))
     _, logits = model.encoder.heads(batch["regularised_inputs"], batch["regularised_noise"])
     real = model.category_discriminator(batch["category_samples"][:, 0]).sigmoid()

@@ -1,0 +1,170 @@
+"""Measure the variants with labels and clusters, beside published figures.
+
+    .venv/bin/python benchmarks/labels.py --root FOLDER          the whole table, on full MNIST
+    .venv/bin/python benchmarks/labels.py --root FOLDER --rows "1,000 labels" --seeds 0
+    .venv/bin/python benchmarks/labels.py --source mnist-5k --set train_aae.epochs=50
+
+FOLDER has MNIST/raw/ in it. Trains with the parameters of params.yaml and the changes in
+:data:`COMMON` and :data:`ROWS`: one autoencoder for each seed, if the training starts from it, and
+one adversarial autoencoder for each row and seed. The errors are those of all test images. Each
+training has one thread, and one training per core runs in parallel. With --keep, the results are
+appended to a file of JSON lines, and results in it for the same code and parameters are not
+computed again, so that a run of hours can be interrupted.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from priors import read_results, result_key, set_up
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
+from rich.table import Table
+
+from aae.data import in_memory, known_labels, read_source, split_source
+from aae.errors import ParameterError
+from aae.evaluation.categories import measure_categories
+from aae.params import Params
+from aae.sweep.combinations import changed_params
+from aae.training import adversarial_training, autoencoder_training, centre
+
+ROOT = Path(__file__).resolve().parent.parent
+# The changes of all rows.
+COMMON = ["latent_dim=10", "network.hidden=[500,500]", "train_ae.epochs=10", "train_aae.epochs=30"]
+
+
+class Row(NamedTuple):
+    """A row of the table.
+
+    Attributes:
+        changes: its changes to params.yaml.
+        measure: the measure that is compared.
+        published: what others report.
+    """
+
+    changes: list[str]
+    measure: str
+    published: str
+
+
+SEMI = "labels.use=semi-supervised"
+ROWS = {
+    "100 labels": Row(
+        [SEMI, "labels.count=100"], "classification_error", "1.90 % [AAE]; 15 % [musyoku #8]"
+    ),
+    "1,000 labels": Row(
+        [SEMI, "labels.count=1000"], "classification_error", "1.60 % [AAE]; 2.9 % [conan7882]"
+    ),
+    "all labels": Row([SEMI], "classification_error", "0.85 % [AAE]"),
+    "16 clusters": Row(
+        ["labels.use=clusters", "labels.clusters=16"], "cluster_error", "9.55 % [AAE]"
+    ),
+    "30 clusters": Row(
+        ["labels.use=clusters", "labels.clusters=30"], "cluster_error", "4.10 % [AAE]"
+    ),
+}
+
+
+def main() -> None:
+    """Train everything and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="%(default)s")
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, default=[5, 6, 7], metavar="SEED", help="%(default)s"
+    )
+    parser.add_argument(
+        "--root", type=Path, default=ROOT / "data" / "raw", metavar="FOLDER",
+        help="folder with MNIST/raw/, to which MNIST is downloaded if it is not there; %(default)s",
+    )  # fmt: skip
+    parser.add_argument("--source", default="mnist", help="data.source; %(default)s")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="other changes to params.yaml"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=torch.get_num_threads(), help="parallel trainings; %(default)s"
+    )
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="file for results")
+    options = parser.parse_args()
+    runs = [(row, seed) for seed in options.seeds for row in options.rows]
+    source = [f"data.source={options.source}", f"data.root={options.root.absolute()}"]
+    try:
+        params = {
+            (row, seed): changed_params(
+                ROOT / "params.yaml",
+                [*source, f"seed={seed}", *COMMON, *ROWS[row].changes, *options.set],
+            )
+            for row, seed in runs
+        }
+    except ParameterError as error:
+        parser.error(str(error))
+    keys = {run: result_key(params[run], "test") for run in runs}
+    kept = read_results(options.keep)
+    results = {run: kept[key] for run, key in keys.items() if key in kept}
+    missing = [run for run in runs if run not in results]
+    console, start = Console(width=120), time.monotonic()
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeElapsedColumn())
+    with (
+        ProcessPoolExecutor(options.jobs, get_context("spawn"), set_up) as pool,
+        Progress(*columns, console=console) as progress,
+    ):
+        trainings = {pool.submit(train, params[run]): run for run in missing}
+        for future in progress.track(
+            as_completed(trainings), len(trainings), description="trainings"
+        ):
+            run = trainings[future]
+            results[run] = result = future.result()
+            progress.print(f"{run[0]}, seed {run[1]}: {100 * result[ROWS[run[0]].measure]:.2f} %")
+            if options.keep:
+                with options.keep.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"key": keys[run], **result}) + "\n")
+    minutes = (time.monotonic() - start) / 60
+    print(
+        f"{', '.join([*COMMON, *options.set])}: {len(missing)} trainings in {minutes:.0f} minutes"
+    )
+    console.print(table(options.rows, options.seeds, results))
+
+
+def table(rows: list[str], seeds: list[int], results: dict[tuple[str, int], dict]) -> Table:
+    """Return the table: mean and range over the seeds, beside published figures."""
+    found = Table(
+        "", "error of test images", "lowest to highest", "categories used", "published",
+        title=f"seeds {', '.join(map(str, seeds))}",
+    )  # fmt: skip
+    for row in rows:
+        measures = [results[row, seed] for seed in seeds]
+        errors = [100 * measured[ROWS[row].measure] for measured in measures]
+        used = [measured["categories_used"] for measured in measures]
+        found.add_row(
+            row, f"{statistics.mean(errors):.2f} %", f"{min(errors):.2f} to {max(errors):.2f} %",
+            f"{min(used):.0f} or more", ROWS[row].published,
+        )  # fmt: skip
+    return found
+
+
+def train(params: Params) -> dict:
+    """Train an autoencoder and, from it, an adversarial one; return the measures of categories."""
+    source = read_source(params.data)
+    splits, classes = in_memory(split_source(source, params.data, params.seed)), source.class_names
+    images, validation = splits["train"], splits["validation"]
+    ae = None
+    if params.train_aae.init == "ae":
+        training = autoencoder_training(params, images.images, validation.images)
+        list(training.epochs())
+        ae = training.averaged
+    known = known_labels(images, validation, len(classes), params.labels, params.seed)
+    training = adversarial_training(params, images.images, validation.images, ae, known)
+    list(training.epochs())
+    centre(training.averaged, images.images)
+    return measure_categories(training.averaged, splits)
+
+
+if __name__ == "__main__":
+    main()
