@@ -256,37 +256,33 @@ def adversarial_phases(model: Model, settings: TrainAAE, labels: Labels) -> list
     encoder, decoder, discriminator = model.encoder, model.decoder, model.discriminator
     assert discriminator is not None
     rates, steps = settings.learning_rate, settings.discriminator_steps
+    other = model.category_discriminator
+    reconstruct = reconstruction if other is None else category_reconstruction
     discriminate = partial(discrimination, gradient_penalty=settings.gradient_penalty)
-    # The paper's regularisation phase
-    regularise = [
+    phases = [
+        # The paper's reconstruction phase
+        Phase("reconstruction", (encoder, decoder), rates.reconstruction, reconstruct),
+        # The paper's regularisation phase
         Phase("discriminator", (discriminator,), rates.discriminator, discriminate, steps),
         Phase("generator", (encoder,), rates.generator, generation),
     ]
-    if labels.use in ("none", "prior", "decoder"):
-        # The paper's reconstruction phase
-        reconstruct = Phase(
-            "reconstruction", (encoder, decoder), rates.reconstruction, reconstruction
+    if other is not None:
+        # The same for the categories that the encoder emits (sections 5 and 6)
+        discriminate = partial(
+            category_discrimination, gradient_penalty=settings.category_gradient_penalty
         )
-        return [reconstruct, *regularise]
-    # The encoder emits a category, whose prior has a discriminator of its own (sections 5 and 6).
-    other = model.category_discriminator
-    assert other is not None
-    penalty = settings.category_gradient_penalty
-    discriminate = partial(category_discrimination, gradient_penalty=penalty)
-    reconstruct = Phase(
-        "reconstruction", (encoder, decoder), rates.reconstruction, category_reconstruction
-    )
-    regularise += [
-        Phase(
-            "category_discriminator", (other,), rates.category_discriminator, discriminate, steps
-        ),
-        Phase("category_generator", (encoder,), rates.category_generator, category_generation),
-    ]
-    if labels.use == "clusters":
-        return [reconstruct, *regularise]
-    # With few labels there are none for validation.
-    classify = Phase(
-        "classification", (encoder,), rates.classification, classification,
-        validated=labels.count is None,
-    )  # fmt: skip
-    return [reconstruct, *regularise, classify]
+        rate = rates.category_discriminator
+        phases += [
+            Phase("category_discriminator", (other,), rate, discriminate, steps),
+            Phase("category_generator", (encoder,), rates.category_generator, category_generation),
+        ]
+    if labels.use == "semi-supervised":
+        # The semi-supervised classification phase (section 5); if only some labels are known, none
+        # of a validation image is.
+        phases += [
+            Phase(
+                "classification", (encoder,), rates.classification, classification,
+                validated=labels.count is None,
+            )
+        ]  # fmt: skip
+    return phases
