@@ -71,13 +71,13 @@ class Evaluation:
         """
         test, train = self.splits["test"], self.splits["train"]
         codes, train_codes = model.encode(test.images), model.encode(train.images)
-        reconstructions = model.decode(codes)
+        reconstructions = model.decode(codes, model.labels_of(test.images, test.labels))
         samples = self.posterior_samples(model)
         found = {
             "reconstruction_mse": squared_errors(reconstructions, test.images).mean().item(),
             **self.prior_test(samples),
             **measure_representation(train_codes, train.labels, codes, test.labels, self.few),
-            **self.generation(model.decode, self.prior_samples),
+            **self.generation(model.decode(self.prior_samples, self.drawn_labels(model))),
             **self.generation.of_reconstructions(reconstructions),
         }
         calibration = {key: found.pop(key) for key in ("floor", "p_value")}
@@ -90,6 +90,13 @@ class Evaluation:
         noise = model.noise(len(images), stream(self.seed, "posterior noise for the evaluation"))
         return model.encode(images, noise)
 
+    def drawn_labels(self, model: Model) -> Tensor | None:
+        """Return the category [n] with which each prior sample is decoded, if the decoder needs it.
+
+        The categories are drawn from their prior, in which all are equally probable.
+        """
+        return model.draw_labels(len(self.prior_samples), stream(self.seed, "labels to decode"))
+
     def rival(self, model: Model) -> dict:
         """Measure images that a model decodes from a mixture fitted to its codes, not the prior.
 
@@ -100,7 +107,7 @@ class Evaluation:
         codes = mixture_samples(
             model.encode(self.splits["train"].images), len(self.prior_samples), self.seed
         )
-        return in_order(self.generation(model.decode, codes))
+        return in_order(self.generation(model.decode(codes, self.drawn_labels(model))))
 
 
 def squared_errors(reconstructions: Tensor, images: Tensor) -> Tensor:

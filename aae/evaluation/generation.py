@@ -4,7 +4,7 @@ Decoded prior samples are compared with test images: a decoder is a generative m
 look alike.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -164,13 +164,12 @@ class GenerationTest:
         self.real["nearest_training_distance"] = self._nearest_training_distance(own)
         self.real["judge_accuracy"] = self.judge.accuracy(splits["test"])
 
-    def __call__(self, decode: Callable[[Tensor], Tensor], codes: Tensor) -> dict[str, float]:
+    def __call__(self, images: Tensor) -> dict[str, float]:
         """Measure the images that a decoder decodes from random codes.
 
         Args:
-            decode: maps codes [n, d] to images [n, C, H, W].
-            codes: as many samples of the prior, or of another distribution, as there are test
-                images.
+            images: images [n, C, H, W] from 0 to 1, decoded from as many samples of the prior, or
+                of another distribution, as there are test images.
 
         Returns:
             generated_frechet: see :func:`frechet_distance`.
@@ -184,7 +183,6 @@ class GenerationTest:
             nearest_training_distance: median root mean squared difference to the nearest training
                 image, in pixel values from 0 to 1. That of copies is far below that of test images.
         """
-        images = decode(codes)
         return {
             **self._measure(images),
             **self._judge(images),

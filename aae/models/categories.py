@@ -34,6 +34,11 @@ class Categories(BaseModel):
         return 0 if self.use in ("none", "prior") else self.count
 
     @property
+    def are_classes(self) -> bool:
+        """Whether categories are the classes of labelled images, and not clusters or nothing."""
+        return self.use in ("prior", "decoder", "semi-supervised")
+
+    @property
     def judged(self) -> int:
         """Inputs of the discriminator for the class of an image: K and "unknown", or 0."""
         return self.count + 1 if self.use == "prior" else 0

@@ -187,11 +187,17 @@ class Model(nn.Module):
         Args:
             images: the images.
             labels: their classes [N], which a decoder takes if its encoder emits no category.
+
+        Returns:
+            Probabilities [N, K] of the categories.
         """
         categories = self.architecture.categories
         if categories.encoded:
             return self.classify(images)
-        return labels if categories.decoded else None
+        if not categories.decoded:
+            return None
+        assert labels is not None
+        return one_hot(labels, categories.decoded)
 
     def draw_labels(self, count: int, generator: torch.Generator) -> Tensor | None:
         """Draw categories [count] from their prior; None if the decoder takes none."""

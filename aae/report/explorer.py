@@ -3,6 +3,9 @@
 Each model has a grid of decoded images over the plane of its codes; the script interpolates between
 them. Positions are shares of the plane's width and height, from the bottom left.
 
+A decoder that takes categories has such a grid for each of them, with fewer images; they follow one
+another on the same sheet.
+
 Colour images and large ones would make the page too large. They are shrunk, there are fewer of
 them, and their sheets are compressed with losses.
 """
@@ -10,7 +13,7 @@ them, and their sheets are compressed with losses.
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -19,15 +22,19 @@ from torch import Tensor
 
 from aae.data import Images
 from aae.models import Model
+from aae.models.categories import Categories
 from aae.models.networks import pixels
 from aae.priors import Prior
 from aae.report.figures import class_colours, contour_lines
 from aae.report.plane import Plane, plane_density
-from aae.report.titles import TITLES
+from aae.report.titles import TITLES, category_names, category_word, spread
 from aae.seeding import stream
 
 # Decoded images along each side of a plane, and along a line of one-dimensional codes.
 GRID, LINE = 40, 400
+# Decoded images of all categories together, as a multiple of those of a decoder without them; the
+# largest number of categories that can be chosen; the fewest images along a side of their planes.
+EXTRA, MOST_CATEGORIES, SHORTEST = 1.5, 30, 4
 # Number of test images that are shown as dots.
 DOTS = 500
 # Number of grey levels of the images, small enough to keep the page small.
@@ -62,6 +69,12 @@ class Format:
     size: tuple[int, int]
     lossless: bool
 
+    def for_each_of(self, categories: int) -> "Format":
+        """Return a format with fewer decoded images, of which each of some categories has a set."""
+        share = EXTRA / categories
+        side = max(SHORTEST, int(self.grid * share**0.5))
+        return replace(self, grid=side, line=max(SHORTEST**2, int(self.line * share)))
+
 
 def choose_format(image_shape: Sequence[int]) -> Format:
     """Return the format for images of a shape: channels, height, width."""
@@ -91,7 +104,8 @@ def explorer_data(
 
     Returns:
         ``image_size`` is height, width and, for colour images, 3. Without labels, ``class_names``
-        and ``labels`` are empty, and ``colours`` has one colour for all dots.
+        and ``labels`` are empty, and ``colours`` has one colour for all dots. A model whose decoder
+        takes categories also has what :func:`_choices` returns.
     """
     channels = test.images.shape[1]
     style = choose_format(test.images.shape[1:])
@@ -106,7 +120,7 @@ def explorer_data(
         "labels": [] if shown.labels is None else shown.labels.tolist(),
         "originals": _sheet(pixels(shown.images), COLUMNS, style),
         "models": {
-            name: _explore(model, codes[name], codes[name][chosen], shown.labels, prior, style)
+            name: _explore(model, codes[name], chosen, test, class_names, prior, style)
             | {"title": TITLES[name]}
             for name, model in models.items()
         },
@@ -114,15 +128,27 @@ def explorer_data(
 
 
 def _explore(
-    model: Model, codes: Tensor, shown: Tensor, labels: Tensor | None, prior: Prior, style: Format
+    model: Model,
+    codes: Tensor,
+    chosen: Tensor,
+    test: Images,
+    class_names: Sequence[str],
+    prior: Prior,
+    style: Format,
 ) -> dict:
-    plane = Plane(codes)
+    """Return the plane of the codes [n, d] of test images, of which the chosen [k] have dots."""
+    plane, dots, shown = Plane(codes), codes[chosen], test[chosen]
     low, high = plane.limits(codes, prior)
-    positions = (plane.coordinates(shown) - low) / (high - low)
+    positions = (plane.coordinates(dots) - low) / (high - low)
+    categories = model.architecture.categories
+    own = model.labels_of(shown.images, shown.labels)
+    offered = spread(range(categories.decoded), MOST_CATEGORIES)
+    if offered:
+        style = style.for_each_of(len(offered))
     if prior.latent_dim == 1:
         steps = torch.linspace(0, 1, style.line)[:, None]
         # Each class has a separate line; the density of the prior is a curve.
-        rows = torch.zeros(len(shown), 1) if labels is None else labels[:, None]
+        rows = torch.zeros(len(dots), 1) if shown.labels is None else shown.labels[:, None]
         lines = (rows + 0.5) / (int(rows.max()) + 1)
         positions = torch.cat([positions, lines], dim=1)
         edges = low + (high - low) * (torch.arange(style.line + 1) - 0.5) / (style.line - 1)
@@ -139,7 +165,11 @@ def _explore(
             (torch.from_numpy(line).float() - low) / (high - low) for line in contour_lines(density)
         ]
         grid = [style.grid, style.grid]
-    decoded = model.decode(plane.codes(low + (high - low) * steps))
+    places = plane.codes(low + (high - low) * steps)
+    decoded = model.decode(
+        places.repeat(max(1, len(offered)), 1),
+        torch.tensor(offered).repeat_interleave(len(places)) if offered else None,
+    )
     return {
         "names": plane.names,
         "low": _rounded(low),
@@ -148,7 +178,31 @@ def _explore(
         "decoded": _sheet(decoded, COLUMNS if prior.latent_dim == 1 else style.grid, style),
         "dots": _rounded(positions),
         "curves": [_rounded(curve) for curve in curves],
-        "reconstructions": _sheet(model.decode(shown), COLUMNS, style),
+        "reconstructions": _sheet(model.decode(dots, own), COLUMNS, style),
+        **({} if own is None else _choices(own, offered, categories, class_names)),
+    }
+
+
+def _choices(
+    probabilities: Tensor, offered: list[int], categories: Categories, class_names: Sequence[str]
+) -> dict:
+    """Return what can be chosen beside a position, for a decoder that takes categories.
+
+    Args:
+        probabilities: probabilities [k, K] of the categories of the images that have dots.
+        offered: the categories that can be chosen.
+        categories: what the categories are.
+        class_names: names of the classes.
+
+    Returns:
+        ``choice``: whether it is a class or a cluster; ``choices``: the names; ``chosen``: for each
+        of the images, the index of its own category among these, or None if it is not offered.
+    """
+    names, own = category_names(categories, class_names), probabilities.argmax(1).tolist()
+    return {
+        "choice": category_word(categories),
+        "choices": [names[number] for number in offered],
+        "chosen": [offered.index(number) if number in offered else None for number in own],
     }
 
 

@@ -42,7 +42,10 @@ MAX_TRAINING_DIMENSIONS = 4
 MAX_DOTS = 2000
 # The losses at the equilibrium, where the discriminator cannot tell codes from prior samples and
 # guesses. The discriminator's loss is the sum of two cross-entropies.
-EQUILIBRIA = {"discriminator_loss": 2 * np.log(2), "generator_loss": np.log(2)}
+EQUILIBRIA = {
+    "discriminator_loss": 2 * np.log(2), "generator_loss": np.log(2),
+    "category_discriminator_loss": 2 * np.log(2), "category_generator_loss": np.log(2),
+}  # fmt: skip
 LOSS_COLOURS = ("#7570b3", "#1b9e77", "#e7298a", "#66a61e", "#a6761d")
 
 
@@ -315,9 +318,12 @@ def draw_losses(histories: dict[str, pd.DataFrame]) -> Figure:
 
 
 def _draw_loss(axes: Axes, history: pd.DataFrame, name: str, colour: str, label: str) -> None:
-    epochs, validation = history["epoch"], history[f"validation_{name}"]
+    epochs, validation = history["epoch"], f"validation_{name}"
     # A single point would draw no line.
     style: dict[str, Any] = {"color": colour, "marker": "o" if len(epochs) == 1 else None}
     axes.plot(epochs, history[name], label=label, **style)
-    axes.plot(epochs, validation, linestyle="--", label=f"{label}, validation", **style)
+    if validation in history:  # with few labels, no validation image has one
+        axes.plot(
+            epochs, history[validation], linestyle="--", label=f"{label}, validation", **style
+        )
     axes.locator_params(axis="x", integer=True)

@@ -21,7 +21,12 @@ from aae.report.figures import (
     draw_training_histograms,
 )
 from aae.report.paths import straight_path, typical_images
-from aae.report.sheets import draw_decoded_prior, draw_reconstructions, draw_rows
+from aae.report.sheets import (
+    decode_samples,
+    draw_decoded_prior,
+    draw_reconstructions,
+    draw_rows,
+)
 from aae.report.titles import short
 from aae.seeding import stream
 
@@ -62,10 +67,14 @@ def draw_all(
     """
     test, (first, *_, last) = splits["test"], models
     typical = typical_images(codes[first], test.labels)
-    images = pixels(test.images[torch.tensor(typical)])
-    labels = [] if test.labels is None else test.labels[typical].tolist()
+    shown = test[torch.tensor(typical)]
+    images = pixels(shown.images)
+    labels = [] if shown.labels is None else shown.labels.tolist()
     names = [short(class_names[label]) for label in labels]
-    reconstructions = {name: model.decode(model.encode(images)) for name, model in models.items()}
+    reconstructions = {
+        name: model.decode(model.encode(images), model.labels_of(images, shown.labels))
+        for name, model in models.items()
+    }
     of_classes = {}
     if test.labels is not None:
         of_classes["generated_classes"] = _draw_generated_classes(
@@ -82,7 +91,7 @@ def draw_all(
         "codes_by_class": draw_codes_by_class(codes, test.labels, class_names, prior),
         "decoded_prior": draw_decoded_prior(models, prior),
         "reconstructions": draw_reconstructions(images, reconstructions, names),
-        "interpolations": _draw_interpolations(models[last], codes[last], typical, names),
+        "interpolations": _draw_interpolations(models[last], codes[last][typical], shown, names),
         "samples": _draw_samples(models[last], prior, splits["train"]),
     }
 
@@ -101,28 +110,33 @@ def _draw_generated_classes(
         return torch.bincount(found.int(), minlength=len(class_names)) / len(found)
 
     judged = {
-        name: shares(generation.judge.probabilities(model.decode(samples)).argmax(1))
+        name: shares(generation.judge.probabilities(decode_samples(model, samples)).argmax(1))
         for name, model in models.items()
     }
     return draw_class_shares(judged, shares(labels), class_names)
 
 
 def _draw_interpolations(
-    model: Model, codes: Tensor, typical: list[int], names: Sequence[str]
+    model: Model, codes: Tensor, typical: Images, names: Sequence[str]
 ) -> Figure:
-    """Draw paths between successive typical images, which have names if they have labels."""
+    """Draw paths between the codes [n, d] of successive typical images, named after their classes.
+
+    A decoder that takes categories also takes the path between those of the two images.
+    """
+    labels = model.labels_of(typical.images, typical.labels)
     rows = {}
     for first in range(0, min(2 * PATHS, len(typical) - 1), 2):
-        path = straight_path(codes, typical[first], typical[first + 1], STEPS)
+        path = straight_path(codes, first, first + 1, STEPS)
+        mixed = None if labels is None else straight_path(labels, first, first + 1, STEPS)
         title = f"{names[first]} to {names[first + 1]}" if names else f"Path {first // 2 + 1}"
-        rows[title] = model.decode(path)
+        rows[title] = model.decode(path, mixed)
     return draw_rows(rows)
 
 
 def _draw_samples(model: Model, prior: Prior, train: Images) -> Figure:
     """Draw decoded prior samples, and below each its nearest training image."""
     samples = prior.sample(SAMPLES, stream(0, "samples next to training images"))
-    generated = model.decode(samples)
+    generated = decode_samples(model, samples)
     nearest, _ = nearest_images(generated, train.images)
     return draw_rows(
         {"Decoded sample": generated, "Nearest training image": pixels(train.images[nearest])}

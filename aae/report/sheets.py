@@ -65,6 +65,14 @@ def draw_rows(
     return figure
 
 
+def decode_samples(model: Model, samples: Tensor) -> Tensor:
+    """Return the images [n, C, H, W] that a model decodes from prior samples [n, d].
+
+    A decoder that takes categories gets samples of their prior, always the same.
+    """
+    return model.decode(samples, model.draw_labels(len(samples), stream(0, "labels to decode")))
+
+
 def draw_decoded_prior(models: Mapping[str, Model], prior: Prior) -> Figure:
     """Draw the images that each model decodes from the prior.
 
@@ -84,7 +92,7 @@ def draw_decoded_prior(models: Mapping[str, Model], prior: Prior) -> Figure:
     figure = new_figure(11, 5.8)
     panels = figure.subplots(1, len(models), squeeze=False)[0]
     for axes, (name, model) in zip(panels, models.items(), strict=True):
-        images = model.decode(codes).unflatten(0, (GRID, GRID))  # [i, j, C, H, W]
+        images = decode_samples(model, codes).unflatten(0, (GRID, GRID))  # [i, j, C, H, W]
         if prior.latent_dim == 2:
             images = images.transpose(0, 1).flip(0)  # dimension 1 to the right, 2 upwards
         show_image(axes, images.permute(2, 0, 3, 1, 4).flatten(1, 2).flatten(2, 3))

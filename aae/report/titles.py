@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from aae.models.categories import Categories
+
 TITLES = {
     "ae": "Autoencoder",
     "aae": "Adversarial autoencoder",
@@ -24,6 +26,18 @@ def short(name: str) -> str:
         return name
     kept = MAX_NAME - 1
     return f"{name[: kept - kept // 3]}…{name[-(kept // 3) :]}"
+
+
+def category_word(categories: Categories) -> str:
+    """Return what a category is called."""
+    return "class" if categories.are_classes else "cluster"
+
+
+def category_names(categories: Categories, class_names: Sequence[str]) -> list[str]:
+    """Return a name for each category: that of the class, or the number of the cluster."""
+    if categories.are_classes:
+        return list(class_names)
+    return [str(number) for number in range(categories.count)]
 
 
 def spread(items: Sequence[int], most: int) -> list[int]:

@@ -71,7 +71,7 @@ def test_held_out_images_are_what_is_measured(evaluation, model):
     expected = {
         **evaluation.prior_test(codes),
         **measure_representation(train_codes, train.labels, codes, test.labels, SETTINGS.subset),
-        **evaluation.generation(model.decode, evaluation.prior_samples),
+        **evaluation.generation(model.decode(evaluation.prior_samples)),
         **evaluation.generation.of_reconstructions(reconstructions),
         "posterior": "deterministic",
     }
