@@ -65,6 +65,11 @@ CONTRACT = {
     "ks_statistic", "c2st_accuracy", "prior_coverage", "knn_accuracy", "generated_frechet",
     "generated_confidence", "floor", "p_value", "follows_prior",
 }  # fmt: skip
+# The measures that only models with categories have.
+OF_CATEGORIES = {
+    "class_match_ratio", "classes_following", "classification_error", "cluster_error",
+    "cluster_nmi", "cluster_ari", "categories_used", "asked_class_accuracy",
+}  # fmt: skip
 
 
 def make_prior(name: str, arguments: dict, latent_dim: int = 2) -> Prior:

@@ -3,7 +3,8 @@
 The measures answer four questions: do the codes follow the prior
 (:mod:`aae.evaluation.two_sample`), do they keep what the images show
 (:mod:`aae.evaluation.representation`), are images decoded from the prior realistic, and are they
-copies (:mod:`aae.evaluation.generation`)? :mod:`aae.evaluation.measures` names all measures.
+copies (:mod:`aae.evaluation.generation`)? A model with categories answers more
+(:mod:`aae.evaluation.categories`). :mod:`aae.evaluation.measures` names all measures.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from aae.data import Images, check_counts
+from aae.evaluation.categories import asked_class_accuracy, measure_categories, measure_parts
 from aae.evaluation.generation import GenerationTest, mixture_samples
 from aae.evaluation.measures import MEASURES
 from aae.evaluation.representation import measure_representation
@@ -53,7 +55,7 @@ class Evaluation:
         progress: ShowProgress = silent,
     ) -> None:
         check_counts(splits)
-        self.splits, self.few = splits, settings.subset
+        self.splits, self.prior, self.few = splits, prior, settings.subset
         count, self.seed = len(splits["test"]), seed
         self.generation = GenerationTest(splits, len(class_names), settings, seed, progress)
         self.prior_samples = prior.sample(count, stream(seed, "prior samples to decode"))
@@ -65,24 +67,52 @@ class Evaluation:
 
         Returns:
             All measures by key, in the order of the register, without those that need labels if
-            the images have none; then ``floor`` and ``p_value`` of
-            :class:`aae.evaluation.two_sample.PriorTest`, and the kind of ``posterior``. Codes that
-            are compared with the prior are samples of the posterior; all others are its means.
+            the images have none, and those of categories that the model does not have; then
+            ``floor`` and ``p_value`` of :class:`aae.evaluation.two_sample.PriorTest`, ``by_class``
+            of :func:`aae.evaluation.categories.measure_parts`, and the kind of ``posterior``. Codes
+            that are compared with the prior are samples of the posterior; all others are its means.
         """
         test, train = self.splits["test"], self.splits["train"]
         codes, train_codes = model.encode(test.images), model.encode(train.images)
         reconstructions = model.decode(codes, model.labels_of(test.images, test.labels))
-        samples = self.posterior_samples(model)
+        samples, asked = self.posterior_samples(model), self.drawn_labels(model)
+        generated = model.decode(self.prior_samples, asked)
         found = {
             "reconstruction_mse": squared_errors(reconstructions, test.images).mean().item(),
             **self.prior_test(samples),
             **measure_representation(train_codes, train.labels, codes, test.labels, self.few),
-            **self.generation(model.decode(self.prior_samples, self.drawn_labels(model))),
+            **self.generation(generated),
             **self.generation.of_reconstructions(reconstructions),
+            **self._of_categories(model, samples, generated, asked),
         }
-        calibration = {key: found.pop(key) for key in ("floor", "p_value")}
+        nested = {key: found.pop(key) for key in ("floor", "p_value", "by_class") if key in found}
         assert found.keys() <= MEASURES.keys(), f"{found.keys() - MEASURES.keys()} not registered"
-        return in_order(found) | calibration | {"posterior": model.architecture.posterior.kind}
+        return in_order(found) | nested | {"posterior": model.architecture.posterior.kind}
+
+    def _of_categories(
+        self, model: Model, samples: Tensor, generated: Tensor, asked: Tensor | None
+    ) -> dict:
+        """Return the measures of the categories that a model has.
+
+        Args:
+            model: the model.
+            samples: samples of its posteriors [n, d].
+            generated: images [n, C, H, W] that it decodes from prior samples.
+            asked: the category [n] with which it decodes each of them; None if it takes none.
+        """
+        test, categories = self.splits["test"], model.architecture.categories
+        found: dict = {}
+        if categories.encoded:
+            found |= measure_categories(model, test, self.splits["validation"])
+        if test.labels is None:
+            return found
+        if categories.judged:
+            settings, count = self.prior_test.settings, categories.count
+            found |= measure_parts(samples, test.labels, self.prior, count, settings, self.seed)
+        if asked is not None and categories.are_classes:
+            judge = self.generation.judge
+            found["asked_class_accuracy"] = asked_class_accuracy(judge, generated, asked)
+        return found
 
     def posterior_samples(self, model: Model) -> Tensor:
         """Return one sample of the posterior q(z|x) [n, d] for each test image."""

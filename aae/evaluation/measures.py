@@ -80,6 +80,14 @@ QUESTIONS = (
                     "also finds a dependence between dimensions"),
             Measure("c2st_accuracy", "Classifier two-sample accuracy", 3, "lower",
                     "how often a classifier tells codes from prior samples; 0.5 is guessing"),
+            Measure("class_match_ratio", "Match ratio, class by class", 2, "lower",
+                    "of the codes of a class and its own part of the prior; the median over the "
+                    "classes",
+                    needs_labels=True),
+            Measure("classes_following", "Classes whose codes follow their part", 0, "higher",
+                    "number of classes whose codes the tests cannot tell from samples of their own "
+                    "part of the prior; on average, one in twenty perfect classes fails",
+                    needs_labels=True),
         ),
     ),
     Question(
@@ -106,10 +114,34 @@ QUESTIONS = (
                     "share of test images whose ten nearest training codes vote for their class",
                     needs_labels=True),
             Measure("probe_accuracy", "Linear-probe accuracy", 3, "higher",
-                    "share of test images whose codes a linear classifier assigns to their class",
+                    "share of test images whose codes a linear classifier assigns to their class; "
+                    "near chance if the decoder is given the class and the code keeps only the "
+                    "style",
                     needs_labels=True),
             Measure("silhouette", "Silhouette", 3, "higher",
                     "how well the classes are separated, from -1 to 1", needs_labels=True),
+        ),
+    ),
+    Question(
+        "Do the categories say what the images show?",
+        "",
+        (
+            Measure("classification_error", "Classification error", 4, "lower",
+                    "share of test images whose most probable class is not theirs",
+                    headline="error", needs_labels=True),
+            Measure("cluster_error", "Clustering error", 4, "lower",
+                    "the same if each cluster stands for the class of the validation image that is "
+                    "most probable in it",
+                    headline="cluster error", needs_labels=True),
+            Measure("cluster_nmi", "Normalised mutual information", 3, "higher",
+                    "of clusters and classes: 1 if they are the same, 0 if they are independent",
+                    needs_labels=True),
+            Measure("cluster_ari", "Adjusted Rand index", 3, "higher",
+                    "of pairs of images that clusters and classes both put together or apart; 1 if "
+                    "they are the same, 0 by chance",
+                    needs_labels=True),
+            Measure("categories_used", "Categories in use", 0, "higher",
+                    "number of classes or clusters that are the most probable one of a test image"),
         ),
     ),
     Question(
@@ -131,6 +163,10 @@ QUESTIONS = (
                     needs_labels=True),
             Measure("generated_entropy", "Entropy of the classes", 3, "higher",
                     "in nats; the logarithm of the number of classes if all are equally frequent",
+                    needs_labels=True),
+            Measure("asked_class_accuracy", "Share of the class that was asked for", 3, "higher",
+                    "share of decoded pairs of a class and a prior sample that the classifier "
+                    "assigns to this class",
                     needs_labels=True),
             Measure("generated_precision", "Precision", 3, "higher",
                     "share of decoded prior samples that lie among real images"),

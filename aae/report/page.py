@@ -83,18 +83,21 @@ def render(
 def _measured_questions(measured: Mapping[str, Mapping[str, Any]]) -> list[Question]:
     """Return the questions with those of their measures that a model has."""
     found = set().union(*measured.values())
-    return [
+    questions = [
         replace(question, measures=tuple(x for x in question.measures if x.key in found))
         for question in QUESTIONS
     ]
+    return [question for question in questions if question.measures]
 
 
 def _reference(
     models: Mapping[str, Mapping[str, Any]], real: Mapping[str, float], key: str
 ) -> float | None:
     """Return the score of prior samples or of real images; None if the measure has neither."""
-    if key == "match_ratio":
+    if key in ("match_ratio", "class_match_ratio"):
         return 1.0
+    if key == "asked_class_accuracy":
+        return real.get("judge_accuracy")
     floor = next(iter(models.values()))["floor"]
     return float(floor[key]["mean"]) if key in floor else real.get(key)
 

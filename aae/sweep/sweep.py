@@ -253,11 +253,18 @@ def _end_left(store: Store, trials: list[str]) -> None:
 
 
 def draw(table: pd.DataFrame) -> Table:
-    """Return the table for a terminal, without the reasons for failed trials."""
+    """Return the table for a terminal, without the reasons for failed trials.
+
+    Measures that no trial has are left out: those of categories, unless the models have these.
+    """
+    failed = table["error"].notna()
+    trained = table[~failed]
+    names = [name for name in table.columns[:-1] if failed.all() or trained[name].notna().any()]
     shown = Table(show_edge=False)
-    for name in table.columns[:-1]:
+    for name in names:
         shown.add_column(HEADLINES.get(name, name), overflow="fold")
-    for *cells, _ in table.itertuples(index=False):
+    rows = table[names].itertuples(index=False)
+    for cells, without in zip(rows, failed.map({True: "failed", False: ""}), strict=True):
         texts = [f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in cells]
-        shown.add_row(*("failed" if text == "nan" else text for text in texts))
+        shown.add_row(*(without if text in ("nan", "None") else text for text in texts))
     return shown

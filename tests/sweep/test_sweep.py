@@ -15,7 +15,7 @@ import ray
 from projects import SMALL, copy_project, run, runs, start
 from ray import cluster_utils
 from rich.console import Console
-from support import write_params
+from support import OF_CATEGORIES, write_params
 
 from aae.cli import main
 from aae.evaluation.measures import HEADLINES
@@ -98,11 +98,12 @@ def test_what_cannot_be_run_is_named_before_anything_starts(
 
 
 def test_the_table_fits_into_80_columns():
+    names, measures = ["experiment", "prior", "seed"], HEADLINES.keys() - OF_CATEGORIES
     table = pd.DataFrame(
         [["trial-2", "student_t", "0", False, 2.691, 0.3265, 0.07009, 75.96, None],
          ["trial-1", "gamma", "1", math.nan, math.nan, math.nan, math.nan, math.nan, "it broke"]],
-        columns=["experiment", "prior", "seed", *HEADLINES, "error"],
-    )  # fmt: skip
+        columns=[*names, *(key for key in HEADLINES if key in measures), "error"],
+    ).reindex(columns=[*names, *HEADLINES, "error"])  # fmt: skip
     console = Console(width=80, record=True)
     console.print(draw(table))
     heading, _, first, second = (
@@ -112,6 +113,23 @@ def test_the_table_fits_into_80_columns():
     assert heading == ["experiment", "prior", "seed", "follows", "match", "KS", "MSE", "Fréchet"]
     assert first == ["trial-2", "student_t", "0", "False", "2.691", "0.3265", "0.07009", "75.96"]
     assert second == ["trial-1", "gamma", "1", *["failed"] * 5]
+
+
+def test_a_measure_that_only_some_models_have_is_empty_for_the_others():
+    table = pd.DataFrame(
+        [["trial-1", "none", 1.5, math.nan, math.nan, None],
+         ["trial-2", "semi-supervised", 1.25, 0.034, math.nan, None],
+         ["trial-3", "semi-supervised", math.nan, math.nan, math.nan, "it broke"]],
+        columns=[
+            "experiment", "labels.use", "match_ratio", "classification_error", "cluster_error",
+            "error",
+        ],
+    )  # fmt: skip
+    shown = draw(table)
+    assert [column.header for column in shown.columns][2:] == ["match", "error"]
+    assert [list(column.cells) for column in shown.columns][2:] == [
+        ["1.5", "1.25", "failed"], ["", "0.034", "failed"],
+    ]  # fmt: skip
 
 
 def test_outside_of_a_commit_there_is_nothing_to_start_from(tmp_path, monkeypatch):
