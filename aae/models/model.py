@@ -199,6 +199,20 @@ class Model(nn.Module):
         assert labels is not None
         return one_hot(labels, categories.decoded)
 
+    def placed(self, codes: Tensor, labels: Tensor) -> Tensor:
+        """Return what a decoder with places sees: codes in units, plus the places of categories.
+
+        Args:
+            codes: the codes [N, d].
+            labels: probabilities [N, K] of their categories.
+
+        Returns:
+            Sums [N, k]: Makhzani et al. 2015, section 7.
+        """
+        places = self.decoder.places
+        assert places is not None
+        return apply(lambda z, y: self.units.to_units(z) + places(y), self.device, codes, labels)
+
     def draw_labels(self, count: int, generator: torch.Generator) -> Tensor | None:
         """Draw categories [count] from their prior; None if the decoder takes none."""
         categories = self.architecture.categories.decoded

@@ -65,6 +65,7 @@ class Panel {
     this.plane = root.querySelector("svg");
     this.canvas = root.querySelector(".decoded");
     this.output = root.querySelector("output");
+    this.choice = root.querySelector("select"); // only if the decoder takes a class or a cluster
     this.sliders = [...root.querySelectorAll("input")];
     const place = ([x, y]) => `${(100 * x).toFixed(2)} ${(100 - 100 * y).toFixed(2)}`;
     for (const curve of model.curves) svg(this.plane, "path", { class: "curve", d: `M${curve.map(place).join("L")}` });
@@ -106,6 +107,7 @@ class Panel {
       else return;
       event.preventDefault();
     });
+    this.choice?.addEventListener("change", () => this.moveTo(this.position));
     this.sliders.forEach((slider, k) => slider.addEventListener("input", () => {
       this.moveTo(this.position.map((share, other) => (other === k ? Number(slider.value) : share)));
     }));
@@ -121,7 +123,10 @@ class Panel {
   moveTo(position) {
     if (!this.decoded) return;
     this.position = position.map(clamp);
-    drawBlend(this.canvas, this.decoded, neighbours(this.model.grid, this.position));
+    const [columns, rows] = this.model.grid;
+    const first = columns * rows * (this.choice?.selectedIndex ?? 0); // each choice has a grid of its own
+    const parts = neighbours(this.model.grid, this.position).map(([index, weight]) => [first + index, weight]);
+    drawBlend(this.canvas, this.decoded, parts);
     const { low, high } = this.model;
     const code = low.map((end, k) => (end + (high[k] - end) * this.position[k]).toFixed(2));
     this.output.textContent = `(${code.join(", ")})`;
@@ -144,6 +149,8 @@ function pick(index) {
   if (LABELLED) shown.querySelector(".class").textContent = data.class_names[labelOf(index)];
   for (const panel of panels) {
     drawBlend(shown.querySelector(`.${panel.root.dataset.model}`), panel.reconstructions, [[index, 1]]);
+    const own = panel.model.chosen?.[index] ?? null;
+    if (own !== null) panel.choice.selectedIndex = own;
     panel.moveTo(panel.model.dots[index]);
     panel.dots.forEach((dot, other) => dot.classList.toggle("picked", other === index));
     panel.plane.append(panel.dots[index], panel.cross); // in front of the others

@@ -38,6 +38,10 @@ DPI = 110
 # Nobody can read more panels of histograms than these.
 MAX_PANELS = 16
 MAX_TRAINING_DIMENSIONS = 4
+# Side of a cell of a table in inches, and of a table with many cells, which then have no numbers.
+LARGEST_CELL, MOST_INCHES = 0.38, 12.0
+# Nobody can read more names at a side of a table than these.
+MOST_NAMES = 30
 # More dots than these would hide each other in a plane of codes.
 MAX_DOTS = 2000
 # The losses at the equilibrium, where the discriminator cannot tell codes from prior samples and
@@ -203,6 +207,42 @@ def draw_codes_by_class(
     return figure
 
 
+def draw_codes_by_part(
+    codes: Tensor, labels: Tensor, class_names: Sequence[str], prior: Prior
+) -> Figure:
+    """Draw codes over the parts of the prior that belong to their classes, in the same colours.
+
+    A shaded area encloses 95 % of the part of a class: Makhzani et al. 2015, figure 3.
+
+    Args:
+        codes: codes [n, 2].
+        labels: classes [n].
+        class_names: names of the classes.
+        prior: a prior that has a part for each class.
+    """
+    figure = new_figure(7, 5.5)
+    axes, plane, count = figure.subplots(), Plane(codes), len(class_names)
+    low, high = plane.limits(codes, prior)
+    drawn, handles = plane.coordinates(codes[:MAX_DOTS]), []
+    for label, colour in enumerate(class_colours(count)):
+        part = plane_density(prior.part(label, count), plane, low, high)
+        for level in part.levels[:1]:
+            axes.contourf(
+                part.x, part.y, part.density, [level, np.inf], colors=colour, alpha=0.25, zorder=0
+            )
+        x, y = drawn[labels[: len(drawn)] == label].T.numpy()
+        handles.append(axes.scatter(x, y, s=6, color=colour))
+    axes.set(
+        xlabel=plane.names[0], ylabel=plane.names[1], aspect="equal",
+        xlim=(low[0].item(), high[0].item()), ylim=(low[1].item(), high[1].item()),
+    )  # fmt: skip
+    named = spread(range(count), MAX_CLASSES)
+    names = [short(class_names[label]) for label in named]
+    shown = [handles[label] for label in named]
+    figure.legend(shown, names, loc="outside right center", title="class", markerscale=2)
+    return figure
+
+
 def _show_prior(axes: Axes, codes: Tensor, plane: Plane, prior: Prior) -> None:
     low, high = plane.limits(codes, prior)
     axes.set_xlim(low[0].item(), high[0].item())
@@ -288,6 +328,39 @@ def draw_class_shares(
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.set(xlabel="class", ylabel="share of the images")
     axes.legend(fontsize="small")
+    return figure
+
+
+def draw_contingency(
+    counts: NDArray[np.int64], rows: Sequence[str], columns: Sequence[str], xlabel: str
+) -> Figure:
+    """Draw how many images of each class are in each category; shades are shares of the class.
+
+    Args:
+        counts: counts [r, c].
+        rows: names of the classes.
+        columns: names of the categories.
+        xlabel: what the categories are.
+    """
+    side = min(LARGEST_CELL, MOST_INCHES / max(counts.shape))
+    height, width = (max(3.0, side * count + 1.2) for count in counts.shape)
+    figure = new_figure(width + 0.6, height)
+    axes = figure.subplots()
+    shares = counts / counts.sum(1, keepdims=True).clip(min=1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if side == LARGEST_CELL:
+        for row, column in np.argwhere(counts):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(
+                column, row, f"{counts[row, column]}", color=colour, fontsize="x-small",
+                ha="center", va="center",
+            )  # fmt: skip
+    for axis, names in ((axes.xaxis, columns), (axes.yaxis, rows)):
+        named = spread(range(len(names)), MOST_NAMES)
+        axis.set_ticks(named, [short(names[k]) for k in named])
+    if max(map(len, columns)) > 3:
+        axes.tick_params(axis="x", rotation=90)
+    axes.set(xlabel=xlabel, ylabel="class")
     return figure
 
 

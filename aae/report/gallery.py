@@ -11,6 +11,7 @@ from aae.evaluation.generation import GenerationTest, nearest_images
 from aae.models import Model
 from aae.models.networks import pixels
 from aae.priors import Prior
+from aae.report.categories import draw_categories
 from aae.report.figures import (
     Figure,
     draw_class_shares,
@@ -52,7 +53,8 @@ def draw_all(
 ) -> dict[str, Figure]:
     """Draw all figures and return them by name.
 
-    Without labels, there is no figure of the classes of generated images.
+    Without labels, there is no figure of the classes of generated images, and what the last model
+    does not know of categories has no figure, see :mod:`aae.report.categories`.
 
     Args:
         models: the models. The first has no prior; the last is the subject of the page.
@@ -80,6 +82,7 @@ def draw_all(
         of_classes["generated_classes"] = _draw_generated_classes(
             models, class_names, test.labels, prior, generation
         )
+    of_classes |= draw_categories(last, models[last], codes[last], splits, class_names, prior)
     return of_classes | {
         "autoencoder_codes": draw_codes_by_class(
             {first: codes[first]}, test.labels, class_names, None

@@ -15,8 +15,8 @@ from aae.report.titles import MAX_CLASSES, TITLES
 
 # The numbers on the page depend on these parameters and libraries.
 PARAMETERS = {
-    "seed", "data", "latent_dim", "network", "posterior", "augment", "precision", "device",
-    "train_ae", "train_aae", "eval_latent",
+    "seed", "data", "latent_dim", "network", "posterior", "labels", "augment", "precision",
+    "device", "train_ae", "train_aae", "eval_latent",
 }  # fmt: skip
 LIBRARIES = (
     "torch", "numpy", "scipy", "scikit-learn", "matplotlib", "pillow", "mlxtend",
@@ -65,6 +65,7 @@ def render(
         reference=lambda key: _reference(models, metrics["real"], key),
         images={name: base64.b64encode(png).decode() for name, png in figures.items()},
         explorer=explorer,
+        choice=next((x["choice"] for x in explorer["models"].values() if "choice" in x), None),
         data=provenance["data"],
         params=params,
         parameters=flatten(

@@ -10,13 +10,15 @@ from torch import Tensor
 from aae.models import Model
 from aae.priors import Prior
 from aae.report.figures import Figure, new_figure
-from aae.report.titles import TITLES
+from aae.report.titles import TITLES, short
 from aae.seeding import stream
 
 # Number of points on each axis of the grid of prior quantiles.
 GRID = 15
 # The width of an image, divided by this, is the margin on either side of it.
 MARGIN = 10
+# Width in inches of an image in a grid, and the largest number of columns.
+COLUMN, MOST_COLUMNS = 0.55, 30
 # Smallest and largest height of an image in a row as a multiple of the width that it takes.
 FLATTEST, STEEPEST = 0.5, 2.0
 
@@ -62,6 +64,30 @@ def draw_rows(
             centres = [width * (k + 0.5) - 0.5 for k in range(count)]
             axes.set_xticks(centres, captions[title], fontsize="small")
             axes.tick_params(length=0)
+    return figure
+
+
+def draw_grid(images: Tensor, rows: Sequence[str], columns: Sequence[str], xlabel: str) -> Figure:
+    """Draw a grid of images with a column for each category.
+
+    Args:
+        images: images [r, k, C, H, W] from 0 to 1.
+        rows: names of the rows.
+        columns: names of the columns.
+        xlabel: what the columns are.
+    """
+    (count, across, _, *size), names = images.shape, [short(name) for name in columns]
+    steepness = max(FLATTEST, min(STEEPEST, size[0] / size[1]))
+    row_height = COLUMN * steepness
+    figure = new_figure(max(3.0, COLUMN * across + 1.2), max(2.0, row_height * count + 0.9))
+    axes = figure.subplots()
+    show_image(axes, images.permute(2, 0, 3, 1, 4).flatten(1, 2).flatten(2, 3))
+    for axis, titles, side in ((axes.yaxis, rows, size[0]), (axes.xaxis, names, size[1])):
+        axis.set_ticks([side * (k + 0.5) - 0.5 for k in range(len(titles))], titles)
+    axes.tick_params(length=0)
+    if max(map(len, names)) > 5:
+        axes.tick_params(axis="x", rotation=90)
+    axes.set_xlabel(xlabel)
     return figure
 
 
