@@ -50,6 +50,19 @@ EXPLORER = {
     "image_size": [28, 28], "columns": 25, "labels": [0], "class_names": ["none"],
     "colours": ["#123456"], "originals": "data:,", "models": {"ae": PANEL, "aae": PANEL},
 }  # fmt: skip
+# What the page of a model with categories has in addition, by the model's ``labels.use``.
+OF_PARTS = {
+    "class_match_ratio": 1.35,
+    "classes_following": 1.0,
+    "by_class": {"0": {"match_ratio": 1.35, "p_value": 0.125, "follows_prior": True}},
+}
+FIGURES_OF = {
+    "prior": ["codes_by_part"],
+    "decoder": ["styles"],
+    "semi-supervised": ["styles", "contingency"],
+    "clusters": ["styles", "clusters", "placed_codes", "contingency"],
+}
+CHOICES = {"choice": "class", "choices": ["none"], "chosen": [0]}
 PROVENANCE = {
     "prior": {"univariate": True, "by_ranks": False},
     "data": {"source": "mnist-5k", "counts": {"train": 3600, "validation": 400, "test": 1000}},

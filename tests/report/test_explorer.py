@@ -22,6 +22,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from aae.data import Images
 from aae.models import Architecture, Model
+from aae.models.categories import Categories
 from aae.priors import Prior
 from aae.priors.distributions import make_distribution
 from aae.report.explorer import GRID, LEVELS, LINE, explorer_data
@@ -37,10 +38,11 @@ ROUNDING = 0.5 / (LEVELS - 1) + 1 / 255
 class Example:
     """Two small models of the same images, and the data of their explorer.
 
-    The images are grey noise with labels, or smooth colours without.
+    The images are grey noise with labels, or smooth colours without. The second model may have
+    three categories.
     """
 
-    def __init__(self, latent_dim: int, labelled: bool = True) -> None:
+    def __init__(self, latent_dim: int, labelled: bool = True, use: str = "none") -> None:
         self.labelled = labelled
         self.prior = Prior(make_distribution("Normal", {"loc": 0.0, "scale": 5.0}), latent_dim)
         generator = stream(0, "images")
@@ -53,23 +55,29 @@ class Example:
         shape = tuple(images.shape[1:])
         architecture = Architecture(image_shape=shape, latent_dim=latent_dim, hidden=(16,))
         self.models = {"ae": Model(architecture, seed=1), "aae": Model(architecture, seed=2)}
+        if use != "none":
+            categories = Categories(use=use, count=3)
+            own = architecture.model_copy(update={"categories": categories})
+            self.models["aae"] = Model(own, seed=2)
         for model in self.models.values():  # makes codes as wide as the prior, and images different
             last, first = model.encoder.layers[-1], model.decoder.layers[0]
             with torch.no_grad():
                 last.weight *= 60
                 last.bias *= 60
                 first.weight *= 2
+                first.weight[:, latent_dim:] *= 4  # those of categories
         self.codes = {k: model.encode(images) for k, model in self.models.items()}
         names = NAMES if labelled else ()
         self.data = explorer_data(self.models, self.codes, self.test, names, self.prior)
 
-    def decoded(self, name: str, position: list[float]) -> np.ndarray:
+    def decoded(self, name: str, position: list[float], category: int | None = None) -> np.ndarray:
         """The image [28, 28] that a model decodes from a position in the plane of its codes."""
         found = self.data["models"][name]
         low, high = torch.tensor(found["low"]), torch.tensor(found["high"])
         place = low + (high - low) * torch.tensor(position[: len(low)])
         code = Plane(self.codes[name]).codes(place[None])
-        return self.models[name].decode(code)[0, 0].numpy()
+        label = None if category is None else torch.tensor([category])
+        return self.models[name].decode(code, label)[0, 0].numpy()
 
 
 def read_sheet(address: str, columns: int) -> np.ndarray:
@@ -112,6 +120,39 @@ def test_dots_are_codes_and_sheets_their_images(example):
         reconstructions = read_sheet(found["reconstructions"], 25)
         expected = model.decode(example.codes[name])[:, 0]
         np.testing.assert_allclose(reconstructions[:60], expected, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("latent_dim", [1, 2])
+def test_each_category_of_a_decoder_has_a_grid_of_its_own(latent_dim):
+    example = Example(latent_dim, use="decoder")
+    found = example.data["models"]["aae"]
+    assert found["choices"] == NAMES
+    assert found["choice"] == "class"
+    assert "choices" not in example.data["models"]["ae"]
+    columns, rows = found["grid"]
+    sheet = read_sheet(found["decoded"], 25 if latent_dim == 1 else columns)
+    for category in range(3):
+        for i, j in ((0, 0), (7, rows - 1), (columns - 1, rows // 2)):
+            position = [i / (columns - 1), j / max(1, rows - 1)]
+            index = category * columns * rows + j * columns + i
+            expected = example.decoded("aae", position, category)
+            np.testing.assert_allclose(sheet[index], expected, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("use", ["decoder", "semi-supervised", "clusters"])
+def test_a_dot_has_its_own_category_and_the_reconstruction_of_it(use):
+    example = Example(2, use=use)
+    model, found = example.models["aae"], example.data["models"]["aae"]
+    labels = example.test.labels
+    if use != "decoder":
+        labels = model.classify(example.test.images)
+        assert len(set(found["chosen"])) > 1
+    own = labels.argmax(1) if labels.ndim == 2 else labels
+    assert found["chosen"] == own.tolist()
+    assert found["choices"] == (["0", "1", "2"] if use == "clusters" else NAMES)
+    expected = model.decode(example.codes["aae"], labels)[:, 0]
+    reconstructions = read_sheet(found["reconstructions"], 25)[:60]
+    np.testing.assert_allclose(reconstructions, expected, atol=ROUNDING)
 
 
 @pytest.fixture(scope="module")
@@ -284,6 +325,36 @@ def test_a_class_can_be_shown_alone(open_page, example):
     assert page.locator("#picked .class").text_content() == "one"
     button.click()
     assert faint.count() == 0
+
+
+def test_the_class_that_is_decoded_can_be_chosen_by_keyboard(open_page):
+    example = Example(2, use="decoder")
+    page = open_page(example)
+    assert page.locator("#explore-ae select").count() == 0
+    choice = page.locator("#explore-aae label select")
+    images = [shown(page, "#explore-aae .decoded")]
+    for category, key in enumerate((None, "ArrowDown", "ArrowDown")):
+        if key:
+            choice.focus()
+            page.keyboard.press(key)
+            images.append(shown(page, "#explore-aae .decoded"))
+        assert choice.locator("option:checked").inner_text() == NAMES[category]
+        expected = example.decoded("aae", position(page, "aae"), category)
+        # The grid of each class is coarser than that of a decoder without classes.
+        assert np.abs(images[-1] - expected).mean() < 0.03
+        others = [x for x in range(3) if x != category]
+        for other in others:
+            wrong = example.decoded("aae", position(page, "aae"), other)
+            assert np.abs(images[-1] - wrong).mean() > 0.03
+    page.locator("#explore-aae svg").focus()
+    page.keyboard.press("Enter")  # a dot has its own class
+    dots = np.array(example.data["models"]["aae"]["dots"])
+    index = int(np.linalg.norm(dots - 0.5, axis=1).argmin())
+    assert choice.locator("option:checked").inner_text() == NAMES[index % 3]
+    own = example.models["aae"].decode(
+        example.codes["aae"][index : index + 1], example.test.labels[index : index + 1]
+    )
+    np.testing.assert_allclose(shown(page, "#picked .aae"), own[0, 0], atol=ROUNDING)
 
 
 @pytest.mark.parametrize("latent_dim", [1, 8])

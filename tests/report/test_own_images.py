@@ -13,6 +13,7 @@ from aae.data.splits import FEWEST
 from aae.evaluation.generation import GenerationTest
 from aae.evaluation.histograms import latent_histogram
 from aae.models import Architecture, Model
+from aae.models.categories import Categories
 from aae.params import EvalLatent
 from aae.priors import Prior, make_distribution
 from aae.report.explorer import explorer_data
@@ -115,20 +116,39 @@ def test_of_many_classes_the_most_frequent_have_bars():
     np.testing.assert_allclose(heights, real[80:] / 2)
 
 
+@pytest.mark.parametrize("clusters", [0, 10, 30, 200])
+@pytest.mark.parametrize("latent_dim", [1, 2])
+@pytest.mark.parametrize("shape", [(1, 32, 32), (3, 48, 48)])
+def test_the_explorer_of_many_clusters_stays_small(shape, latent_dim, clusters):
+    data = explore_noise(shape, clusters, latent_dim)
+    assert len(json.dumps(data)) < LIMIT
+    choices = data["models"]["aae"].get("choices", [])
+    assert len(choices) == min(clusters, 30)
+    assert "choices" not in data["models"]["ae"]
+
+
 @pytest.mark.parametrize("shape", [(3, 64, 64), (3, 48, 48), (1, 128, 96)])
 def test_the_explorer_stays_small_whatever_the_images(shape):
-    """Noise is what compresses worst."""
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (300, *shape), generator=generator).to(torch.uint8)
-    models = make_models(shape)
-    for model in models.values():
-        with torch.no_grad():  # makes the decoded images noise, too
-            model.decoder.layers[-2].bias.normal_(0, 2, generator=generator)
-    codes = {name: model.encode(images) for name, model in models.items()}
-    prior = Prior(make_distribution("Normal", {"loc": 0.0, "scale": 1.0}), 2)
-    data = explorer_data(models, codes, Images(images, None), (), prior)
+    data = explore_noise(shape)
     assert len(json.dumps(data)) < LIMIT
     assert max(data["image_size"][:2]) == 48
     assert data["image_size"][2:] == ([3] if shape[0] == 3 else [])
     assert data["class_names"] == data["labels"] == []
     assert len(data["colours"]) == 1
+
+
+def explore_noise(shape: tuple[int, int, int], clusters: int = 0, latent_dim: int = 2) -> dict:
+    """Return the explorer's data for noise, which is what compresses worst."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (500, *shape), generator=generator).to(torch.uint8)
+    models = make_models(shape, latent_dim)
+    if clusters:
+        categories = Categories(use="clusters", count=clusters)
+        own = models["ae"].architecture.model_copy(update={"categories": categories})
+        models["aae"] = Model(own, seed=1)
+    for model in models.values():
+        with torch.no_grad():  # makes the decoded images noise, too
+            model.decoder.layers[-2].bias.normal_(0, 2, generator=generator)
+    codes = {name: model.encode(images) for name, model in models.items()}
+    prior = Prior(make_distribution("Normal", {"loc": 0.0, "scale": 1.0}), latent_dim)
+    return explorer_data(models, codes, Images(images, None), (), prior)

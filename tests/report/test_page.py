@@ -2,7 +2,18 @@ import base64
 from html.parser import HTMLParser
 
 import pytest
-from page_example import EXPLORER, FIGURES, METRICS, MODEL, PROVENANCE, TESTED
+from page_example import (
+    CHOICES,
+    EXPLORER,
+    FIGURES,
+    FIGURES_OF,
+    METRICS,
+    MODEL,
+    OF_PARTS,
+    PANEL,
+    PROVENANCE,
+    TESTED,
+)
 
 from aae.report.page import render
 
@@ -131,3 +142,76 @@ def test_the_page_says_which_of_many_classes_it_shows(make_params):
 
 def test_parameters_without_a_value_are_null_as_in_their_file(make_params):
     assert "data.size null" in text_of(Page(make_page(make_params({}))))
+
+
+def page_of(make_params, use: str, choice: str | None = None, **found: float) -> Page:
+    """The page of a model with categories: its figures, and the measures that it has."""
+    names = [*FIGURES, *FIGURES_OF[use]]
+    panel = PANEL | (CHOICES | {"choice": choice} if choice else {})
+    return Page(
+        make_page(
+            make_params({"labels.use": use, "labels.clusters": 12}),
+            figures={name: name.encode() for name in names},
+            metrics=METRICS | {"aae": MODEL | found},
+            explorer=EXPLORER | {"models": {"ae": PANEL, "aae": panel}},
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("use", "choice", "variant", "figure"),
+    [
+        ("prior", None, "each class has its own part of the prior", "own part of the prior; the"),
+        ("decoder", "class", "Its decoder is also given the class", "and the class along a column"),
+        ("semi-supervised", "class", "finds the class of an image", "Right answers are on the"),
+        ("clusters", "cluster", "one of 12 clusters, without any", "the head of each cluster"),
+    ],
+)  # fmt: skip
+def test_the_page_says_first_what_the_variant_is_and_shows_its_figures(
+    make_params, use, choice, variant, figure
+):
+    page = page_of(make_params, use, choice)
+    text = text_of(page)
+    assert variant in text[: text.index("Here the prior is")]
+    assert f"labels.use: {use}" in text
+    assert figure in text
+    shown = {base64.b64decode(x.split(",")[1]).decode() for x in page.addresses if "image/png" in x}
+    assert shown == {*FIGURES, *FIGURES_OF[use]}
+    assert page.tags.count("select") == bool(choice)
+    if choice:
+        assert f"also takes a {choice}, which you choose below its plane" in text
+
+
+def test_a_model_without_categories_has_no_word_of_them_on_the_page(page):
+    text = text_of(page)
+    text = text[: text.index("How to repeat this")]
+    for part in ("The adversarial autoencoder of this page", "Class by class", "styles", "cluster",
+                 "Do the categories say", "which you choose", "drawn at random for"):  # fmt: skip
+        assert part not in text
+    assert "select" not in page.tags
+
+
+def test_measures_of_categories_are_in_the_table_of_a_model_that_has_them(make_params):
+    found = {"classification_error": 0.0345, "asked_class_accuracy": 0.932}
+    text = text_of(page_of(make_params, "semi-supervised", "class", **found))
+    for part in ("Do the categories say what the images show?", "Classification error 0.0345"):
+        assert part in text
+    # The reference is how often the judge is right about real images.
+    assert "Share of the class that was asked for 0.932 0.961" in text
+    assert "Clustering error" not in text
+
+
+def test_the_page_has_the_verdict_of_each_class(make_params):
+    text = text_of(page_of(make_params, "prior", **OF_PARTS))
+    assert "Match ratio, class by class 1.35 1.00" in text
+    assert "Classes whose codes follow their part 1 number of classes" in text
+    assert "none 1.35 yes (p = 0.125)" in text
+
+
+def test_the_page_says_how_many_labels_the_training_has_seen(make_params):
+    for count, expected in ((100, "100"), (None, "all")):
+        params = make_params(
+            {"labels.use": "decoder", **({"labels.count": count} if count else {})}
+        )
+        text = text_of(Page(make_page(params)))
+        assert f"It has seen the labels of {expected} training images." in text
