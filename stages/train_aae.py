@@ -33,8 +33,8 @@ def main(params: Params) -> None:
     """Train the model and record every epoch."""
     check_writable(MODEL, HISTORY, HISTOGRAMS, METRICS)
     train, validation = read_prepared("train"), read_prepared("validation")
-    classes = len(prepared_meta()["class_names"])
-    known = known_labels(train, validation, classes, params.labels, params.seed)
+    class_names = prepared_meta()["class_names"]
+    known = known_labels(train, validation, class_names, params.labels, params.seed)
     prior, autoencoder = chosen_prior(params), load_model(AUTOENCODER, params.network.kind)
     training = adversarial_training(params, train.images, validation.images, autoencoder, known)
     model = training.averaged

@@ -1,5 +1,6 @@
 """The labels that a training may see."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -15,18 +16,22 @@ class KnownLabels(NamedTuple):
     """Labels that a training may see; all others are erased.
 
     Attributes:
-        classes: number of classes.
+        class_names: names of the classes, in the order of the labels.
         train: the label [N] of each training image, or -1.
         validation: the label [M] of each validation image, or -1.
     """
 
-    classes: int
+    class_names: tuple[str, ...]
     train: Tensor
     validation: Tensor
 
 
 def known_labels(
-    train: Images, validation: Images, classes: int, settings: Labels, seed: int
+    train: Images,
+    validation: Images,
+    class_names: Sequence[str],
+    settings: Labels,
+    seed: int,
 ) -> KnownLabels | None:
     """Return the labels that a training may see; None if it uses none.
 
@@ -36,26 +41,27 @@ def known_labels(
     Args:
         train: the training images.
         validation: the validation images.
-        classes: number of classes.
+        class_names: names of the classes, in the order of the labels.
         settings: the section ``labels`` of params.yaml.
         seed: the seed of params.yaml.
 
     Raises:
         ParameterError: see :func:`check_labels`.
     """
+    names, classes = tuple(class_names), len(class_names)
     check_labels(train.labels, classes, settings)
     if settings.use in ("none", "clusters"):
         return None
     assert train.labels is not None
     assert validation.labels is not None
     if settings.count is None:
-        return KnownLabels(classes, train.labels.long(), validation.labels.long())
+        return KnownLabels(names, train.labels.long(), validation.labels.long())
     order = torch.randperm(len(train), generator=stream(seed, "known labels"))
     shuffled, each = train.labels[order], settings.count // classes
     chosen = torch.cat([order[shuffled == label][:each] for label in range(classes)])
     known = torch.full((len(train),), -1)
     known[chosen] = train.labels[chosen].long()
-    return KnownLabels(classes, known, torch.full((len(validation),), -1))
+    return KnownLabels(names, known, torch.full((len(validation),), -1))
 
 
 def check_labels(labels: Tensor | None, classes: int, settings: Labels) -> None:

@@ -1,9 +1,10 @@
 """Categories: what the networks know of the classes of images, or of clusters that they find."""
 
-from typing import Annotated, Literal
+import operator
+from typing import Annotated, Literal, Self
 
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 
@@ -15,6 +16,7 @@ class Categories(BaseModel):
         count: number of categories K.
         places: whether a decoder adds the learnt place of a category to the units, instead of
             having the category as additional inputs: Makhzani et al. 2015, section 7.
+        names: names of the classes, in the order of their labels; empty for clusters.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -22,6 +24,18 @@ class Categories(BaseModel):
     use: Literal["none", "prior", "decoder", "semi-supervised", "clusters"]
     count: Annotated[int, Field(ge=0, le=1000)]
     places: bool = False
+    names: tuple[str, ...] = Field(default=(), exclude_if=operator.not_)
+
+    @model_validator(mode="after")
+    def _named_all_or_none(self) -> Self:
+        if self.names and len(self.names) != self.count:
+            raise ValueError(f"{len(self.names)} names of {self.count} categories")
+        return self
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What a user calls the categories: the names of classes, or else their numbers."""
+        return self.names or tuple(map(str, range(self.count)))
 
     @property
     def encoded(self) -> int:
@@ -51,6 +65,7 @@ def one_hot(numbers: Tensor, count: int) -> Tensor:
     """Return rows [..., count] for numbers [...], with a 1 at the number, or only zeros for -1.
 
     Example:
+        >>> import torch
         >>> one_hot(torch.tensor([1, -1]), 3)
         tensor([[0., 1., 0.],
                 [0., 0., 0.]])

@@ -62,8 +62,9 @@ def adversarial_training(
     prior, settings, labels = chosen_prior(params), params.train_aae, params.labels
     categories = NO_CATEGORIES
     if labels.use != "none":
-        count = known.classes if known else labels.clusters
-        categories = Categories(use=labels.use, count=count, places=labels.places)
+        names = known.class_names if known else ()
+        count = len(names) or labels.clusters
+        categories = Categories(use=labels.use, count=count, places=labels.places, names=names)
         if categories.judged and not prior.parts(count):
             raise ParameterError(
                 f"labels.use: 'prior' needs a prior with {count} parts, one for each class: "
