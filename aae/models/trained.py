@@ -1,26 +1,30 @@
-"""A trained model: images to codes and back, samples, and how unusual an image is."""
+"""A trained model: images to codes, classes and back, samples, and how unusual an image is."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from aae.errors import DataError, ModelError
 from aae.models.checkpoints import load_model
+from aae.models.inputs import (
+    Codes,
+    Images,
+    Labels,
+    checked_codes,
+    checked_labels,
+    checked_values,
+    needed,
+    shaped_images,
+)
 from aae.models.model import Architecture, Model
 from aae.models.networks import CHUNK, pixels
 from aae.priors import Prior
 from aae.seeding import stream
-
-# Images as an array, or the paths of picture files.
-Images: TypeAlias = Tensor | NDArray[Any] | str | Path | Sequence[str | Path]
-Codes: TypeAlias = Tensor | NDArray[Any]
 
 
 class Scores(NamedTuple):
@@ -53,8 +57,13 @@ class TrainedModel:
     resized, and converted to grey or colour, as the training images were. All results are tensors
     on the CPU, or on the device of the tensor that was given, with one entry for each image.
 
-    All methods raise one-line errors: :class:`aae.errors.DataError` for images or codes that do not
-    fit, with what was given and what is needed.
+    Labels are given as the name of a category (see :attr:`class_names`), or its number from 0 on:
+    a list or an array with one for each image or code, or a single one for all. Probabilities
+    [N, K], as :meth:`classify` returns them, do as well. A decoder that takes no categories takes
+    no labels.
+
+    All methods raise one-line errors: :class:`aae.errors.DataError` for images, codes or labels
+    that do not fit, with what was given and what is needed.
 
     Args:
         model: the model, which is moved to the device.
@@ -69,7 +78,7 @@ class TrainedModel:
         ...     prior={"name": "gaussian", "distribution": "Normal", "loc": 0.0, "scale": 5.0},
         ... )
         >>> model = TrainedModel(Model(architecture, seed=0))
-        >>> images = np.zeros((3, 1, 4, 4), np.uint8)
+        >>> images = torch.zeros(3, 1, 4, 4, dtype=torch.uint8)
         >>> model.encode(images).shape
         torch.Size([3, 2])
     """
@@ -97,6 +106,11 @@ class TrainedModel:
         """Dimensions d of a code."""
         return self.architecture.latent_dim
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the K classes, or else the numbers of the clusters; empty if there are none."""
+        return self.architecture.categories.labels
+
     @cached_property
     def prior(self) -> Prior | None:
         """The prior that the codes follow; None for a plain autoencoder."""
@@ -122,35 +136,107 @@ class TrainedModel:
         """
         return self._join(images, self.model.encode, (self.latent_dim,))
 
-    def decode(self, codes: Codes) -> Tensor:
+    def style(self, images: Images) -> Tensor:
+        """Return the styles [N, d] of images: what their classes do not say.
+
+        A style is the code that :meth:`encode` returns, under the paper's name for the code of a
+        decoder that also takes the class (Makhzani et al. 2015, sections 4 and 5). If the decoder
+        takes no class, the code also holds the class.
+
+        Args:
+            images: see the class.
+
+        Raises:
+            DataError: if the images do not fit, or a picture cannot be read.
+
+        Example:
+            >>> categories = {"use": "decoder", "count": 2, "names": ["cat", "dog"]}
+            >>> sizes = Architecture(
+            ...     image_shape=(1, 4, 4), latent_dim=2, hidden=(8,), categories=categories
+            ... )
+            >>> model, images = TrainedModel(Model(sizes, seed=0)), torch.rand(5, 1, 4, 4)
+            >>> torch.equal(model.style(images), model.encode(images))
+            True
+        """
+        return self.encode(images)
+
+    def classify(self, images: Images) -> Tensor:
+        """Return the probabilities [N, K] of the classes, or clusters, of images.
+
+        Args:
+            images: see the class.
+
+        Returns:
+            The probabilities, in the order of :attr:`class_names`.
+
+        Raises:
+            ModelError: if the encoder does not find the class of an image.
+            DataError: if the images do not fit, or a picture cannot be read.
+
+        Example:
+            >>> categories = {"use": "semi-supervised", "count": 2, "names": ["cat", "dog"]}
+            >>> sizes = Architecture(
+            ...     image_shape=(1, 4, 4), latent_dim=2, hidden=(8,), categories=categories
+            ... )
+            >>> model = TrainedModel(Model(sizes, seed=0))
+            >>> probabilities = model.classify(torch.rand(5, 1, 4, 4))
+            >>> probabilities.shape
+            torch.Size([5, 2])
+            >>> likeliest = [model.class_names[k] for k in probabilities.argmax(1)]
+        """
+        categories = self.architecture.categories
+        if not categories.encoded:
+            raise ModelError(
+                "the model does not find the class of an image; one that is trained with "
+                "labels.use: semi-supervised or clusters does"
+            )
+        return self._join(images, self.model.classify, (categories.encoded,))
+
+    def decode(self, codes: Codes, labels: Labels | None = None) -> Tensor:
         """Return the images [N, C, H, W] of codes, with values from 0 to 1.
 
         Args:
             codes: numbers of shape [N, d], or [d] for a single code.
+            labels: the class of each image, see the class; needed if the decoder takes classes.
 
         Raises:
-            DataError: if the codes do not fit, or are not finite.
+            DataError: if the codes do not fit, or are not finite; if labels are missing, the
+                decoder takes none, or there is no such class.
 
         Example:
-            >>> sizes = Architecture(image_shape=(1, 4, 4), latent_dim=2, hidden=(8,))
-            >>> model = TrainedModel(Model(sizes, seed=0))
-            >>> model.decode(np.array([[0.0, 0.0], [1.0, -1.0]])).shape
-            torch.Size([2, 1, 4, 4])
+            >>> categories = {"use": "decoder", "count": 2, "names": ["cat", "dog"]}
+            >>> sizes = Architecture(
+            ...     image_shape=(1, 4, 4), latent_dim=2, hidden=(8,), categories=categories
+            ... )
+            >>> model, codes = TrainedModel(Model(sizes, seed=0)), torch.zeros(3, 2)
+            >>> model.decode(codes, ["cat", "dog", "dog"]).shape
+            torch.Size([3, 1, 4, 4])
+            >>> torch.equal(model.decode(codes, "dog"), model.decode(codes, 1))
+            True
+            >>> model.decode(codes)
+            Traceback (most recent call last):
+            aae.errors.DataError: labels are needed, because the decoder takes classes: cat, dog
         """
-        checked = self._checked_codes(codes)
+        checked = checked_codes(codes, self.latent_dim)
+        given = self._labels(labels, len(checked))
         if not len(checked):
             return checked.new_empty(0, *self.image_shape)
-        return self.model.decode(checked)
+        return self.model.decode(checked, given)
 
-    def sample(self, n: int, seed: int = 0) -> Tensor:
+    def sample(self, n: int, seed: int = 0, labels: Labels | None = None) -> Tensor:
         """Return the decoded images [n, C, H, W] of prior samples, with values from 0 to 1.
 
         Args:
             n: number of images.
-            seed: seed of the samples; the same seed gives the same images.
+            seed: seed of the samples; the same seed and labels give the same images. Other labels
+                with the same seed give images of the same styles.
+            labels: the class of each image, see the class. If the decoder takes classes, they are
+                by default random ones, all with the same probability. If each class has a part of
+                the prior, the samples are from these parts.
 
         Raises:
             ModelError: if the model has no prior, or n is negative.
+            DataError: if the model was trained without classes, or there is no such class.
 
         Example:
             >>> prior = {"name": "gaussian", "distribution": "Normal", "loc": 0.0, "scale": 5.0}
@@ -164,38 +250,61 @@ class TrainedModel:
             )
         if n < 0:
             raise ModelError(f"n: {n} samples; 0 or more are needed")
-        return self.decode(self.prior.sample(n, stream(seed, "samples of a trained model")))
+        generator = stream(seed, "samples of a trained model")
+        categories = self.architecture.categories
+        if categories.judged and labels is not None:
+            numbers = checked_labels(labels, n, self.class_names)
+            if numbers.ndim > 1:
+                raise DataError(
+                    "labels are probabilities, but each sample is from the part of one class; "
+                    "names or numbers of classes are needed"
+                )
+            return self.decode(self.prior.sample_parts(numbers, categories.count, generator))
+        codes = self.prior.sample(n, generator)
+        if labels is None:
+            generator = stream(seed, "categories of samples of a trained model")
+            labels = self.model.draw_labels(n, generator)
+        return self.decode(codes, labels)
 
-    def reconstruct(self, images: Images) -> Tensor:
+    def reconstruct(self, images: Images, labels: Labels | None = None) -> Tensor:
         """Return the decoded codes [N, C, H, W] of images, with values from 0 to 1.
 
         Args:
             images: see the class.
+            labels: the class that the decoder is given with each code, see the class; by default
+                what the encoder finds. Needed if the decoder takes classes that the encoder does
+                not find.
 
         Raises:
-            DataError: if the images do not fit, or a picture cannot be read.
+            DataError: if the images do not fit, or a picture cannot be read; if labels are missing,
+                the decoder takes none, or there is no such class.
 
         Example:
             >>> sizes = Architecture(image_shape=(1, 4, 4), latent_dim=2, hidden=(8,))
             >>> TrainedModel(Model(sizes, seed=0)).reconstruct(torch.rand(5, 4, 4)).shape
             torch.Size([5, 1, 4, 4])
         """
-        return self._join(images, self._reconstruct, self.image_shape)
+        images, checked = self._labelled(images, labels)
+        return self._join(images, self._reconstruct, self.image_shape, checked)
 
-    def interpolate(self, a: Images, b: Images, steps: int) -> Tensor:
+    def interpolate(self, a: Images, b: Images, steps: int, labels: Labels | None = None) -> Tensor:
         """Return the images on the straight path between the codes of two images.
+
+        If the encoder finds classes, the path also leads from the probabilities of one image to
+        those of the other.
 
         Args:
             a: the images that the paths start from.
             b: the images that they lead to; as many as ``a``, or one of both is a single image.
             steps: number of images on a path, at least 2: the first is the reconstruction of the
                 image in ``a``, the last that of the image in ``b``.
+            labels: the class of each path, which all its images have: see :meth:`reconstruct`.
 
         Returns:
             Images [N, steps, C, H, W] with values from 0 to 1.
 
         Raises:
-            DataError: if the images do not fit, or a picture cannot be read.
+            DataError: as for :meth:`reconstruct`.
 
         Example:
             >>> sizes = Architecture(image_shape=(1, 4, 4), latent_dim=2, hidden=(8,))
@@ -213,16 +322,23 @@ class TrainedModel:
             )
         share = torch.linspace(0, 1, steps, device=start.device)[:, None]
         paths = torch.lerp(start[:, None], end[:, None], share)
-        return self.decode(paths.flatten(0, 1)).unflatten(0, (-1, steps))
+        chosen = self._labels(labels, len(paths), found=True)
+        if chosen is not None:
+            chosen = chosen.repeat_interleave(steps, 0)
+        elif self.architecture.categories.encoded:
+            start, end = self.classify(a), self.classify(b)
+            chosen = torch.lerp(start[:, None], end[:, None], share).flatten(0, 1)
+        return self.decode(paths.flatten(0, 1), chosen).unflatten(0, (-1, steps))
 
-    def score(self, images: Images) -> Scores:
+    def score(self, images: Images, labels: Labels | None = None) -> Scores:
         """Return how unusual images are: see :class:`Scores`.
 
         Args:
             images: see the class.
+            labels: the class of each image, for its reconstruction: see :meth:`reconstruct`.
 
         Raises:
-            DataError: if the images do not fit, or a picture cannot be read.
+            DataError: as for :meth:`reconstruct`.
 
         Example:
             >>> prior = {"name": "gaussian", "distribution": "Normal", "loc": 0.0, "scale": 5.0}
@@ -231,39 +347,91 @@ class TrainedModel:
             >>> scores.reconstruction_error.shape, scores.typicality.shape
             (torch.Size([2]), torch.Size([2]))
         """
-        rows = self._join(images, self._score, (2,))
+        images, checked = self._labelled(images, labels)
+        rows = self._join(images, self._score, (2,), checked)
         return Scores(rows[:, 0], rows[:, 1])
 
-    def _reconstruct(self, images: Tensor) -> Tensor:
-        return self.model.decode(self.model.encode(images))
+    def _reconstruct(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        return self.model.decode(self.model.encode(images), self._categories(images, labels))
 
-    def _score(self, images: Tensor) -> Tensor:
+    def _score(self, images: Tensor, labels: Tensor | None) -> Tensor:
         """Return reconstruction error and typicality [n, 2]."""
         codes = self.model.encode(images)
         wanted = pixels(images) if images.dtype == torch.uint8 else images
-        error = (self.model.decode(codes) - wanted).square().flatten(1).mean(1)
+        reconstructions = self.model.decode(codes, self._categories(images, labels))
+        error = (reconstructions - wanted).square().flatten(1).mean(1)
         if self.prior is None:
             typicality = torch.full_like(error, torch.nan)
         else:
             typicality = self.prior.typicality(codes.cpu()).to(error.device)
         return torch.stack([error, typicality], dim=1)
 
+    def _categories(self, images: Tensor, labels: Tensor | None) -> Tensor | None:
+        """Return given labels, or else what the encoder finds."""
+        return self.model.labels_of(images, None) if labels is None else labels
+
+    def _labels(self, labels: Labels | None, count: int, found: bool = False) -> Tensor | None:
+        """Return checked labels for the decoder; None if it takes none or the encoder finds them.
+
+        Args:
+            labels: see the class.
+            count: number of the codes or images that they belong to.
+            found: whether labels that are not given are those that the encoder finds, if it does.
+        """
+        categories = self.architecture.categories
+        if labels is not None:
+            if not categories.decoded:
+                raise DataError("labels are given, but the model's decoder takes only codes")
+            return checked_labels(labels, count, self.class_names)
+        if categories.decoded and not (found and categories.encoded):
+            raise DataError(
+                "labels are needed, because the decoder takes classes: "
+                f"{', '.join(self.class_names)}"
+            )
+        return None
+
+    def _labelled(self, images: Images, labels: Labels | None) -> tuple[Images, Tensor | None]:
+        """Return images, and their checked labels: see :meth:`_labels`."""
+        images = self._listed(images)
+        return images, self._labels(labels, len(images), found=True)
+
     def _join(
-        self, images: Images, function: Callable[[Tensor], Tensor], shape: tuple[int, ...]
+        self,
+        images: Images,
+        function: Callable[..., Tensor],
+        shape: tuple[int, ...],
+        *labels: Tensor | None,
     ) -> Tensor:
-        """Return a function of images, batch by batch, as one tensor [N, *shape]."""
-        results = [function(batch) for batch in self._batches(images) if len(batch)]
+        """Return a function of images, and of their labels, batch by batch: one tensor [N, *shape].
+
+        Args:
+            images: see the class.
+            function: maps images [n, C, H, W], and the labels of each, to a tensor [n, *shape].
+            shape: shape of its result for one image.
+            labels: labels [N] or [N, K] or None, if the function takes them.
+        """
+        results, start = [], 0
+        for batch in self._batches(images):
+            end = start + len(batch)
+            if len(batch):
+                rows = [None if given is None else given[start:end] for given in labels]
+                results.append(function(batch, *rows))
+            start = end
         return torch.cat(results) if results else torch.empty(0, *shape)
+
+    def _listed(self, images: Images) -> Tensor | Sequence[str | Path]:
+        """Return images as [N, C, H, W], or the paths of N pictures."""
+        if isinstance(images, str | os.PathLike):
+            return [images]
+        return images if isinstance(images, Sequence) else shaped_images(images, self.image_shape)
 
     def _batches(self, images: Images) -> Iterator[Tensor]:
         """Yield checked images [n, C, H, W] in batches, uint8 or float32."""
-        if isinstance(images, str | os.PathLike):
-            images = [images]
-        if isinstance(images, Sequence):
-            yield from self._pictures(images)
-            return
-        for batch in self._shaped(_tensor(images, "images")).split(CHUNK):
-            yield _checked_values(batch)
+        listed = self._listed(images)
+        if isinstance(listed, Tensor):
+            yield from map(checked_values, listed.split(CHUNK))
+        else:
+            yield from self._pictures(listed)
 
     def _pictures(self, paths: Sequence) -> Iterator[Tensor]:
         """Yield the images of picture files in batches."""
@@ -271,7 +439,7 @@ class TrainedModel:
             if not isinstance(path, str | os.PathLike):
                 raise DataError(
                     f"a list with a {type(path).__name__}; a list of paths of picture files is "
-                    f"needed, or one array of shape {_needed('N', *self.image_shape)}"
+                    f"needed, or one array of shape {needed('N', *self.image_shape)}"
                 )
 
         from aae.data.pictures import in_batches, in_parallel
@@ -308,31 +476,6 @@ class TrainedModel:
             raise DataError(f"pictures have 1 or 3 channels, and the model's images {channels}")
         return read_picture(path, self.image_shape)
 
-    def _shaped(self, images: Tensor) -> Tensor:
-        """Return images as [N, C, H, W]."""
-        channels, height, width = self.image_shape
-        given = tuple(images.shape)
-        if given[1:] == self.image_shape and len(given) == 4:
-            return images
-        if given == self.image_shape:
-            return images[None]
-        if channels == 1 and given[-2:] == (height, width) and len(given) in (2, 3):
-            return images.reshape(-1, 1, height, width)
-        raise DataError(f"images of shape {given}; {_needed('N', *self.image_shape)} is needed")
-
-    def _checked_codes(self, codes: Codes) -> Tensor:
-        """Return codes as float32 [N, d]."""
-        found = _tensor(codes, "codes")
-        given = tuple(found.shape)
-        if len(given) not in (1, 2) or given[-1] != self.latent_dim:
-            raise DataError(f"codes of shape {given}; {_needed('N', self.latent_dim)} is needed")
-        if found.dtype == torch.bool or found.is_complex():
-            raise DataError(f"codes are {found.dtype}; floats are needed")
-        found = found.reshape(-1, self.latent_dim).float()
-        if not found.isfinite().all():
-            raise DataError("codes hold NaN or infinite values; finite numbers are needed")
-        return found
-
 
 def load_trained(
     path: str | Path, device: str | torch.device = "cpu", own: str | None = None
@@ -343,39 +486,3 @@ def load_trained(
         ModelError: if the file is missing or damaged, or there is no such device.
     """
     return TrainedModel(load_model(Path(path), own), device)
-
-
-def _needed(*shape: object) -> str:
-    return f"({', '.join(map(str, shape))})"
-
-
-def _tensor(values: object, what: str) -> Tensor:
-    """Return a tensor, or an array as a tensor."""
-    if isinstance(values, Tensor):
-        return values.detach()
-    if isinstance(values, np.ndarray):
-        try:
-            # A copy of what torch cannot share: negative strides, read-only, another byte order.
-            native = values.dtype.newbyteorder("=")
-            return torch.from_numpy(np.require(values, native, ["C", "W"]))
-        except TypeError as error:
-            raise DataError(f"{what} are an array of {values.dtype}; numbers are needed") from error
-    raise DataError(f"{what} are a {type(values).__name__}; a tensor or an array is needed")
-
-
-def _checked_values(images: Tensor) -> Tensor:
-    """Return images with values that a model can see, uint8 or float32."""
-    if images.dtype == torch.uint8:
-        return images
-    if not images.is_floating_point():
-        raise DataError(
-            f"images are {images.dtype}; uint8 from 0 to 255 or floats from 0 to 1 are needed"
-        )
-    if not images.isfinite().all():
-        raise DataError("images hold NaN or infinite values; floats from 0 to 1 are needed")
-    if images.numel() and (images.min() < 0 or images.max() > 1):
-        raise DataError(
-            f"images are floats from {images.min():g} to {images.max():g}; "
-            "floats from 0 to 1 or uint8 from 0 to 255 are needed"
-        )
-    return images.float()
