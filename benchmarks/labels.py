@@ -152,18 +152,18 @@ def table(rows: list[str], seeds: list[int], results: dict[tuple[str, int], dict
 def train(params: Params) -> dict:
     """Train an autoencoder and, from it, an adversarial one; return the measures of categories."""
     source = read_source(params.data)
-    splits, classes = in_memory(split_source(source, params.data, params.seed)), source.class_names
+    splits = in_memory(split_source(source, params.data, params.seed))
     images, validation = splits["train"], splits["validation"]
     ae = None
     if params.train_aae.init == "ae":
         training = autoencoder_training(params, images.images, validation.images)
         list(training.epochs())
         ae = training.averaged
-    known = known_labels(images, validation, len(classes), params.labels, params.seed)
+    known = known_labels(images, validation, source.class_names, params.labels, params.seed)
     training = adversarial_training(params, images.images, validation.images, ae, known)
     list(training.epochs())
     centre(training.averaged, images.images)
-    return measure_categories(training.averaged, splits)
+    return measure_categories(training.averaged, splits["test"], validation)
 
 
 if __name__ == "__main__":

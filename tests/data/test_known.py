@@ -15,7 +15,7 @@ def settings(use: str = "semi-supervised", count: int | None = None) -> Labels:
 
 
 def known(count: int | None, seed: int = 0) -> KnownLabels:
-    found = known_labels(IMAGES, IMAGES, 3, settings(count=count), seed)
+    found = known_labels(IMAGES, IMAGES, "abc", settings(count=count), seed)
     assert found is not None
     return found
 
@@ -38,7 +38,7 @@ def test_a_number_of_labels_is_equally_many_of_each_class():
 @pytest.mark.parametrize("use", ["none", "clusters"])
 def test_these_need_no_labels(use):
     unlabelled = Images(IMAGES.images, None)
-    assert known_labels(unlabelled, unlabelled, 0, settings(use, count=9), 0) is None
+    assert known_labels(unlabelled, unlabelled, (), settings(use, count=9), 0) is None
 
 
 @pytest.mark.parametrize(
@@ -57,4 +57,4 @@ def test_other_numbers_are_refused(count, message):
 @pytest.mark.parametrize("use", ["prior", "decoder", "semi-supervised"])
 def test_images_without_labels_are_refused(use):
     with pytest.raises(ParameterError, match=rf"^labels\.use: '{use}' needs images with labels"):
-        known_labels(Images(IMAGES.images, None), IMAGES, 0, settings(use), 0)
+        known_labels(Images(IMAGES.images, None), IMAGES, (), settings(use), 0)

@@ -43,7 +43,7 @@ with joined():
     categories = Categories(use="semi-supervised", count=3)
     model = Model(Architecture(**STOCHASTIC, categories=categories), seed=0)
     digits, classes = make_digits(60), torch.arange(60) % 3
-    known = KnownLabels(3, classes[:43], classes[43:])
+    known = KnownLabels(tuple("abc"), classes[:43], classes[43:])
     training = make_training("train_aae", model, params, digits[:43], digits[43:], known=known)
     step, seen = training.train_batch, []
     training.train_batch = lambda batch: seen.append(len(batch["targets"])) or step(batch)

@@ -58,7 +58,7 @@ def make(make_params, images):
 
 def make_from(params: Params, train: Images) -> Training:
     validation = Images(make_digits(15), (torch.arange(15) % 3).to(torch.uint8))
-    known = known_labels(train, validation, 3, params.labels, params.seed)
+    known = known_labels(train, validation, "abc", params.labels, params.seed)
     return adversarial_training(params, train.images, validation.images, None, known)
 
 
