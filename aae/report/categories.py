@@ -18,7 +18,7 @@ from aae.report.figures import (
     draw_contingency,
 )
 from aae.report.sheets import MOST_COLUMNS, draw_grid
-from aae.report.titles import category_names, category_word, spread
+from aae.report.titles import category_word, spread
 from aae.seeding import stream
 
 # Number of styles that are decoded in every category, and of images below the head of a cluster.
@@ -54,7 +54,7 @@ def draw_categories(
         contingency: how many test images of each class the encoder puts into each category.
     """
     categories, labels = model.architecture.categories, splits["test"].labels
-    names, word = category_names(categories, class_names), category_word(categories)
+    names, word = categories.labels, category_word(categories)
     shown = spread(range(categories.count), MOST_COLUMNS)
     columns = [names[number] for number in shown]
     figures = {}

@@ -27,7 +27,7 @@ from aae.models.networks import pixels
 from aae.priors import Prior
 from aae.report.figures import class_colours, contour_lines
 from aae.report.plane import Plane, plane_density
-from aae.report.titles import TITLES, category_names, category_word, spread
+from aae.report.titles import TITLES, category_word, spread
 from aae.seeding import stream
 
 # Decoded images along each side of a plane, and along a line of one-dimensional codes.
@@ -120,7 +120,7 @@ def explorer_data(
         "labels": [] if shown.labels is None else shown.labels.tolist(),
         "originals": _sheet(pixels(shown.images), COLUMNS, style),
         "models": {
-            name: _explore(model, codes[name], chosen, test, class_names, prior, style)
+            name: _explore(model, codes[name], chosen, test, prior, style)
             | {"title": TITLES[name]}
             for name, model in models.items()
         },
@@ -132,7 +132,6 @@ def _explore(
     codes: Tensor,
     chosen: Tensor,
     test: Images,
-    class_names: Sequence[str],
     prior: Prior,
     style: Format,
 ) -> dict:
@@ -179,26 +178,23 @@ def _explore(
         "dots": _rounded(positions),
         "curves": [_rounded(curve) for curve in curves],
         "reconstructions": _sheet(model.decode(dots, own), COLUMNS, style),
-        **({} if own is None else _choices(own, offered, categories, class_names)),
+        **({} if own is None else _choices(own, offered, categories)),
     }
 
 
-def _choices(
-    probabilities: Tensor, offered: list[int], categories: Categories, class_names: Sequence[str]
-) -> dict:
+def _choices(probabilities: Tensor, offered: list[int], categories: Categories) -> dict:
     """Return what can be chosen beside a position, for a decoder that takes categories.
 
     Args:
         probabilities: probabilities [k, K] of the categories of the images that have dots.
         offered: the categories that can be chosen.
         categories: what the categories are.
-        class_names: names of the classes.
 
     Returns:
         ``choice``: whether it is a class or a cluster; ``choices``: the names; ``chosen``: for each
         of the images, the index of its own category among these, or None if it is not offered.
     """
-    names, own = category_names(categories, class_names), probabilities.argmax(1).tolist()
+    names, own = categories.labels, probabilities.argmax(1).tolist()
     return {
         "choice": category_word(categories),
         "choices": [names[number] for number in offered],

@@ -33,13 +33,6 @@ def category_word(categories: Categories) -> str:
     return "class" if categories.are_classes else "cluster"
 
 
-def category_names(categories: Categories, class_names: Sequence[str]) -> list[str]:
-    """Return a name for each category: that of the class, or the number of the cluster."""
-    if categories.are_classes:
-        return list(class_names)
-    return [str(number) for number in range(categories.count)]
-
-
 def spread(items: Sequence[int], most: int) -> list[int]:
     """Return at most ``most`` items of a sequence, at equal distances from each other."""
     count = min(most, len(items))

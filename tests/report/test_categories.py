@@ -26,9 +26,10 @@ NAMES = ["none", "one", "two"]
 
 
 def make_model(use: str, count: int = 3, places: bool = False, channels: int = 1) -> Model:
+    names = tuple(NAMES) if use not in ("none", "clusters") else ()
     architecture = Architecture(
         image_shape=(channels, 4, 4), latent_dim=2, hidden=(8,), discriminator_hidden=(8,),
-        categories=Categories(use=use, count=count, places=places),
+        categories=Categories(use=use, count=count, places=places, names=names),
     )  # fmt: skip
     return Model(architecture, seed=0)
 

@@ -56,7 +56,8 @@ class Example:
         architecture = Architecture(image_shape=shape, latent_dim=latent_dim, hidden=(16,))
         self.models = {"ae": Model(architecture, seed=1), "aae": Model(architecture, seed=2)}
         if use != "none":
-            categories = Categories(use=use, count=3)
+            names = () if use == "clusters" else tuple(NAMES)
+            categories = Categories(use=use, count=3, names=names)
             own = architecture.model_copy(update={"categories": categories})
             self.models["aae"] = Model(own, seed=2)
         for model in self.models.values():  # makes codes as wide as the prior, and images different
