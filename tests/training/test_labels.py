@@ -140,6 +140,13 @@ def test_a_decoder_is_given_the_known_labels_only(make, images):
     assert few.sum(0).tolist() == [2, 2, 2]
 
 
+@pytest.mark.parametrize("use", ["decoder", "semi-supervised", "clusters"])
+def test_a_decoder_that_takes_categories_starts_from_random_weights(make, use):
+    chosen = make(use, train_aae__init="ae").model.state_dict()
+    scratch = make(use, train_aae__init="scratch").model.state_dict()
+    assert all(torch.equal(chosen[name], scratch[name]) for name in scratch)
+
+
 @pytest.mark.parametrize("use", VARIANTS)
 def test_a_training_is_the_same_each_time_also_after_a_kill(make, use):
     whole, again, killed = make(use), make(use), make(use)
