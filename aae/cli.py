@@ -91,6 +91,18 @@ _PATHS = click.argument(
 )
 
 
+def _label(text: str) -> Any:
+    """Return the option for the class of pictures."""
+    return click.option("--label", metavar="CLASS", help=text)
+
+
+# For the commands that reconstruct pictures.
+_LABEL_OF_PICTURES = _label(
+    "Class that the pictures are decoded with, for a model whose decoder takes classes; by default "
+    "the one that the encoder finds, if it finds any."
+)
+
+
 def _output(text: str, kind: Any = None) -> Any:
     """Return the option for the output of a command."""
     return click.option(
@@ -103,8 +115,8 @@ def _output(text: str, kind: Any = None) -> Any:
 @_output("File for the codes; `-` is the standard output.", str)
 @click.option(
     "--format", "kind", type=click.Choice(["csv", "npy"]),
-    help="csv: columns file, z1, z2, … · npy: an array [N, d] in the same order. By default npy if "
-    "the output ends in .npy, else csv.",
+    help="csv: columns file, class (if the encoder finds it), z1, z2, … · npy: an array [N, d] in "
+    "the same order. By default npy if the output ends in .npy, else csv.",
 )  # fmt: skip
 @_for_a_model
 def encode(paths: tuple[Path, ...], output: str, kind: str | None, model: str, device: str) -> None:
@@ -125,23 +137,50 @@ def encode(paths: tuple[Path, ...], output: str, kind: str | None, model: str, d
 
 
 @main.command()
+@_PATHS
+@_output("CSV file for the classes; `-` is the standard output.", str)
+@_for_a_model
+def classify(paths: tuple[Path, ...], output: str, model: str, device: str) -> None:
+    """Write the classes of pictures, or their clusters.
+
+    PATHS are as for `aae encode`, and the files stay in their order. The columns are: file; class,
+    the likeliest one; probability, that of this class; and one column for each class, with its
+    probability. A model of labels.use: semi-supervised finds classes, and one of clusters finds
+    clusters, which are numbered from 0 on.
+
+    \b
+    Examples:
+      aae classify pictures -o classes.csv
+      aae classify one.png two.jpg -o -
+    """
+    from aae import commands
+
+    commands.classify(model, device, paths, output)
+
+
+@main.command()
 @click.argument("codes", metavar="CODES")
+@_label(
+    "Class of all pictures, for a model whose decoder takes classes; instead of a column class."
+)
 @_output("Folder for the pictures; it must not exist, or be empty.")
 @_for_a_model
-def decode(codes: str, output: Path, model: str, device: str) -> None:
+def decode(codes: str, label: str | None, output: Path, model: str, device: str) -> None:
     """Write the pictures that codes decode to.
 
     CODES is a CSV file with columns z1, z2, … in full precision, as `aae encode` writes it, or an
     array [N, d] in an .npy file; `-` is CSV from the standard input. The pictures have the names in
-    the column `file`, with the suffix .png; without that column, they are numbered.
+    the column `file`, with the suffix .png; without that column, they are numbered. A decoder that
+    takes classes needs the column `class`, or --label.
 
     \b
-    Example:
+    Examples:
       aae decode codes.csv -o decoded
+      aae decode codes.csv --label 3 -o threes
     """
     from aae import commands
 
-    commands.decode(model, device, codes, output)
+    commands.decode(model, device, codes, label, output)
 
 
 @main.command()
@@ -149,28 +188,43 @@ def decode(codes: str, output: Path, model: str, device: str) -> None:
     "-n", default=64, show_default=True, type=click.IntRange(min=1), help="Number of pictures."
 )
 @click.option("--seed", default=0, show_default=True, help="Seed of the samples.")
-@click.option("--grid", is_flag=True, help="Write one picture of all samples.")
+@_label("Class of the samples, for a model that is trained with classes; by default random ones.")
+@click.option(
+    "--grid",
+    is_flag=True,
+    help="Write one picture of all samples. If the model is trained with classes and there is no "
+    "--label, each row is one class, and -n is rounded up to whole rows.",
+)
 @_output("Folder for the pictures, which must not exist or be empty; with --grid a PNG file.")
 @_for_a_model
-def sample(n: int, seed: int, grid: bool, output: Path, model: str, device: str) -> None:
+def sample(
+    n: int, seed: int, label: str | None, grid: bool, output: Path, model: str, device: str
+) -> None:
     """Write pictures that are decoded from samples of the prior.
+
+    The same seed gives the same styles for every class, and so each column of a grid of classes has
+    one style.
 
     \b
     Examples:
       aae sample -n 64 --grid -o grid.png
       aae sample -n 1000 --seed 1 -o samples
+      aae sample -n 10 --label 3 -o threes
     """
     from aae import commands
 
-    commands.sample(model, device, n, seed, grid, output)
+    commands.sample(model, device, n, seed, label, grid, output)
 
 
 @main.command()
 @_PATHS
+@_LABEL_OF_PICTURES
 @click.option("--grid", is_flag=True, help="Write one picture: each with its reconstruction.")
 @_output("Folder for the pictures, which must not exist or be empty; with --grid a PNG file.")
 @_for_a_model
-def reconstruct(paths: tuple[Path, ...], grid: bool, output: Path, model: str, device: str) -> None:
+def reconstruct(
+    paths: tuple[Path, ...], label: str | None, grid: bool, output: Path, model: str, device: str
+) -> None:
     """Write the pictures that the codes of pictures decode to.
 
     PATHS are as for `aae encode`. The output has the same folders and names, with the suffix .png.
@@ -182,14 +236,15 @@ def reconstruct(paths: tuple[Path, ...], grid: bool, output: Path, model: str, d
     """
     from aae import commands
 
-    commands.reconstruct(model, device, paths, grid, output)
+    commands.reconstruct(model, device, paths, label, grid, output)
 
 
 @main.command()
 @_PATHS
+@_LABEL_OF_PICTURES
 @_output("CSV file for the scores; `-` is the standard output.", str)
 @_for_a_model
-def score(paths: tuple[Path, ...], output: str, model: str, device: str) -> None:
+def score(paths: tuple[Path, ...], label: str | None, output: str, model: str, device: str) -> None:
     """Write how unusual pictures are.
 
     PATHS are as for `aae encode`. The picture with the highest reconstruction error is first. The
@@ -204,7 +259,7 @@ def score(paths: tuple[Path, ...], output: str, model: str, device: str) -> None
     """
     from aae import commands
 
-    commands.score(model, device, paths, output)
+    commands.score(model, device, paths, label, output)
 
 
 @main.command()
@@ -213,12 +268,16 @@ def score(paths: tuple[Path, ...], output: str, model: str, device: str) -> None
 @click.option(
     "--steps", default=9, show_default=True, type=click.IntRange(min=2), help="Pictures in the row."
 )
+@_LABEL_OF_PICTURES
 @_output("PNG file for the row.")
 @_for_a_model
-def interpolate(a: Path, b: Path, steps: int, output: Path, model: str, device: str) -> None:
+def interpolate(
+    a: Path, b: Path, steps: int, label: str | None, output: Path, model: str, device: str
+) -> None:
     """Write a row of pictures from one picture to another.
 
-    They are decoded from codes on the straight path between the codes of A and B.
+    They are decoded from codes on the straight path between the codes of A and B, and, if the
+    encoder finds classes, between their probabilities.
 
     \b
     Example:
@@ -226,7 +285,7 @@ def interpolate(a: Path, b: Path, steps: int, output: Path, model: str, device: 
     """
     from aae import commands
 
-    commands.interpolate(model, device, a, b, steps, output)
+    commands.interpolate(model, device, a, b, steps, label, output)
 
 
 @main.command()

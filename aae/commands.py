@@ -86,38 +86,73 @@ def encode(model: str, device: str, paths: Sequence[Path], output: str, kind: st
         raise OutputError("an array cannot be written to the standard output; name a file")
     _check_file(output)
     pictures, trained = Pictures.find(paths), aae.load(model, device)
-    files, codes = [], []
+    files, codes, classes = [], [], []
     for names, images in pictures.read(trained, "encode"):
         files += names
         codes.append(trained.encode(images))
+        if trained.architecture.categories.encoded:
+            classes += _likeliest(trained, trained.classify(images))
     values = torch.cat(codes).numpy()
     if as_array:
         with replacing(Path(output)) as temporary, temporary.open("wb") as file:
             np.save(file, values)
     else:
         table = pd.DataFrame(values, columns=_names(values.shape[1]))
+        if classes:
+            table.insert(0, "class", classes)
         table.insert(0, "file", [str(path) for path in files])
         _write_table(output, table)
     pictures.exit()
 
 
-def decode(model: str, device: str, source: str, output: Path) -> None:
+def classify(model: str, device: str, paths: Sequence[Path], output: str) -> None:
+    """Write the classes of pictures: see `aae classify`."""
+    _check_file(output)
+    pictures, trained = Pictures.find(paths), aae.load(model, device)
+    tables = []
+    for files, images in pictures.read(trained, "classify"):
+        found = trained.classify(images)
+        first = {
+            "file": [str(path) for path in files],
+            "class": _likeliest(trained, found),
+            "probability": found.amax(1).numpy(),
+        }
+        # A class may be called "file", so these are two tables side by side.
+        each = pd.DataFrame(found.numpy(), columns=trained.class_names)
+        tables.append(pd.concat([pd.DataFrame(first), each], axis=1))
+    _write_table(output, pd.concat(tables))
+    pictures.exit()
+
+
+def decode(model: str, device: str, source: str, label: str | None, output: Path) -> None:
     """Write the pictures of codes: see `aae decode`."""
     _check_folder(output)
     trained = aae.load(model, device)
-    codes, files = _read_codes(source, trained.latent_dim)
+    codes, texts = _read_codes(source, trained.latent_dim)
+    takes_classes = trained.architecture.categories.decoded
+    classes = texts.get("class") if takes_classes and label is None else None
     with _new_folder(output) as folder:
-        names = _picture_names(files if files is not None else [""] * len(codes))
+        names = _picture_names(texts.get("file", [""] * len(codes)))
         for batch in _batches(range(len(codes)), len(codes), "decode"):
-            _write_pictures(folder, [names[i] for i in batch], trained.decode(codes[batch]))
+            labels = [classes[i] for i in batch] if classes else label
+            images = trained.decode(codes[batch], labels)
+            _write_pictures(folder, [names[i] for i in batch], images)
 
 
-def sample(model: str, device: str, n: int, seed: int, grid: bool, output: Path) -> None:
+def sample(
+    model: str, device: str, n: int, seed: int, label: str | None, grid: bool, output: Path
+) -> None:
     """Write pictures of prior samples: see `aae sample`."""
     if not grid and output.suffix.lower() in SUFFIXES:
         raise OutputError(f"{output} would be a folder; one picture of all needs --grid")
     _check_file(str(output)) if grid else _check_folder(output)
-    images = aae.load(model, device).sample(n, seed)
+    trained = aae.load(model, device)
+    if grid and label is None and trained.class_names:
+        columns = math.ceil(n / len(trained.class_names))
+        rows = [trained.sample(columns, seed, name) for name in trained.class_names]
+        _write_picture(output, _grid(torch.cat(rows), columns))
+        return
+    images = trained.sample(n, seed, label)
     if grid:
         _write_picture(output, _grid(images, math.ceil(math.sqrt(n))))
         return
@@ -127,7 +162,9 @@ def sample(model: str, device: str, n: int, seed: int, grid: bool, output: Path)
             _write_pictures(folder, [names[i] for i in batch], images[batch])
 
 
-def reconstruct(model: str, device: str, paths: Sequence[Path], grid: bool, output: Path) -> None:
+def reconstruct(
+    model: str, device: str, paths: Sequence[Path], label: str | None, grid: bool, output: Path
+) -> None:
     """Write the reconstructions of pictures: see `aae reconstruct`."""
     if not grid and output.suffix.lower() in SUFFIXES:
         raise OutputError(f"{output} would be a folder; one picture of all needs --grid")
@@ -135,7 +172,7 @@ def reconstruct(model: str, device: str, paths: Sequence[Path], grid: bool, outp
     pictures, trained = Pictures.find(paths), aae.load(model, device)
     if grid:
         pairs = [
-            torch.cat([images / 255, trained.reconstruct(images)], dim=3)
+            torch.cat([images / 255, trained.reconstruct(images, label)], dim=3)
             for _, images in pictures.read(trained, "reconstruct")
         ]
         cells = torch.cat(pairs)
@@ -145,34 +182,42 @@ def reconstruct(model: str, device: str, paths: Sequence[Path], grid: bool, outp
         with _new_folder(output) as folder:
             for files, images in pictures.read(trained, "reconstruct"):
                 written = [names[file] for file in files]
-                _write_pictures(folder, written, trained.reconstruct(images))
+                _write_pictures(folder, written, trained.reconstruct(images, label))
     pictures.exit()
 
 
-def score(model: str, device: str, paths: Sequence[Path], output: str) -> None:
+def score(model: str, device: str, paths: Sequence[Path], label: str | None, output: str) -> None:
     """Write how unusual pictures are: see `aae score`."""
     _check_file(output)
     pictures, trained = Pictures.find(paths), aae.load(model, device)
     tables = []
     for files, images in pictures.read(trained, "score"):
-        found = {name: values.numpy() for name, values in trained.score(images)._asdict().items()}
+        scores = trained.score(images, label)._asdict()
+        found = {name: values.numpy() for name, values in scores.items()}
         tables.append(pd.DataFrame({"file": [str(path) for path in files], **found}))
     table = pd.concat(tables).sort_values("reconstruction_error", ascending=False, kind="stable")
     _write_table(output, table)
     pictures.exit()
 
 
-def interpolate(model: str, device: str, a: Path, b: Path, steps: int, output: Path) -> None:
+def interpolate(
+    model: str, device: str, a: Path, b: Path, steps: int, label: str | None, output: Path
+) -> None:
     """Write the pictures on the path between two pictures: see `aae interpolate`."""
     _check_file(str(output))
     trained = aae.load(model, device)
-    _write_picture(output, _grid(trained.interpolate(a, b, steps)[0], steps))
+    _write_picture(output, _grid(trained.interpolate(a, b, steps, label)[0], steps))
 
 
 def _batches(items: Iterable, total: int, title: str) -> Iterator[list]:
     """Yield items in batches, and show the progress."""
     # On the standard error, because the standard output may be a table.
     return in_batches(show_steps(items, total, title, Console(stderr=True, highlight=False)))
+
+
+def _likeliest(trained: TrainedModel, probabilities: Tensor) -> list[str]:
+    """Return the name of the likeliest class for each row of probabilities [N, K]."""
+    return [trained.class_names[k] for k in probabilities.argmax(1)]
 
 
 def _names(dimensions: int) -> list[str]:
@@ -211,8 +256,8 @@ def _write_table(output: str, table: pd.DataFrame) -> None:
         write_text(Path(output), to_csv(table))
 
 
-def _read_codes(source: str, dimensions: int) -> tuple[Tensor, list[str] | None]:
-    """Return the codes [N, d] in a file, and the names of their files if it has them.
+def _read_codes(source: str, dimensions: int) -> tuple[Tensor, dict[str, list[str]]]:
+    """Return the codes [N, d] in a file, and its columns `file` and `class` if it has them.
 
     Raises:
         DataError: if it cannot be read or lacks a dimension.
@@ -224,9 +269,9 @@ def _read_codes(source: str, dimensions: int) -> tuple[Tensor, list[str] | None]
                 raise DataError(
                     f"{source}: codes of shape {array.shape}; (N, {dimensions}) is needed"
                 )
-            return torch.from_numpy(array), None
+            return torch.from_numpy(array), {}
         text = sys.stdin if source == STANDARD else source
-        table = pd.read_csv(text, dtype={"file": str}, keep_default_na=False)
+        table = pd.read_csv(text, dtype={"file": str, "class": str}, keep_default_na=False)
         missing = [name for name in _names(dimensions) if name not in table]
         if missing:
             raise DataError(
@@ -238,7 +283,7 @@ def _read_codes(source: str, dimensions: int) -> tuple[Tensor, list[str] | None]
         raise DataError(f"{source}: {error.strerror or error}") from error
     except (ValueError, TypeError, EOFError, AttributeError) as error:  # of pandas and numpy
         raise DataError(f"{source}: {error}") from error
-    return codes, list(table["file"]) if "file" in table else None
+    return codes, {name: list(table[name]) for name in ("file", "class") if name in table}
 
 
 def _picture_names(files: Sequence[str | Path]) -> list[Path]:

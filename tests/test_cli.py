@@ -23,7 +23,15 @@ def test_alone_it_lists_the_commands_and_imports_nothing_heavy(tmp_path):
         line.split()[0] for line in (alone.stdout + alone.stderr).splitlines() if line.strip()
     }
     assert listed >= {"ui", "sync", "sweep", "regression"}
-    assert listed >= {"encode", "decode", "sample", "reconstruct", "score", "interpolate"}
+    assert listed >= {
+        "encode",
+        "decode",
+        "sample",
+        "reconstruct",
+        "score",
+        "interpolate",
+        "classify",
+    }
 
 
 @pytest.mark.parametrize("command", sorted(main.commands))

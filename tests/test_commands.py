@@ -305,3 +305,153 @@ def test_the_installed_command_uses_the_default_model(model, tmp_path):
     assert result.returncode == 1
     assert len(result.stdout.splitlines()) == 6
     assert result.stderr.splitlines()[2].startswith("error: pictures/empty.png")
+
+
+def labelled(tmp_path: Path, use: str = "semi-supervised") -> Path:
+    """Write a model with three classes, and return its file."""
+    prior = {"name": "gaussian", "distribution": "Normal", "loc": 0.0, "scale": 5.0}
+    if use == "prior":
+        prior = {"name": "roll", "distribution": "SwissRoll"}
+        prior |= {"turns": 1.5, "radius": 9.0, "noise": 0.1}
+    categories = {"use": use, "count": 3, "names": ["cat", "file", "03"]}
+    path = tmp_path / "labelled.safetensors"
+    architecture = Architecture(**SIZES | {"prior": prior, "categories": categories})
+    save_model(Model(architecture, seed=0), path)
+    return path
+
+
+def read_classes(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, dtype={"class": str})
+
+
+def test_each_picture_has_its_likeliest_class_and_the_probabilities_of_all(command, tmp_path):
+    path = labelled(tmp_path)
+    spoil(tmp_path)
+    code, output, errors = command("classify", "pictures", "-o", "classes.csv", model=path)
+    assert (code, output) == (1, "")
+    lines = errors.splitlines()
+    assert lines[0] == "classify: 7"
+    assert [line.split(": ")[1] for line in lines[1:]] == ["pictures/cut.png", "pictures/empty.png"]
+    header, *rows = (tmp_path / "classes.csv").read_text().splitlines()
+    assert header == "file,class,probability,cat,file,03"
+    assert [row.split(",")[0] for row in rows] == [f"pictures/{name}" for name in FILES]
+    files = [str(tmp_path / "pictures" / name) for name in FILES]
+    probabilities = TrainedModel(load_model(path)).classify(files)
+    table = read_classes(tmp_path / "classes.csv")
+    assert np.array_equal(table.iloc[:, 3:].to_numpy(np.float32), probabilities)
+    assert list(table["class"]) == [["cat", "file", "03"][k] for k in probabilities.argmax(1)]
+    assert np.array_equal(table["probability"].to_numpy(np.float32), probabilities.amax(1))
+
+
+def test_only_a_model_that_finds_classes_classifies(command, tmp_path):
+    code, output, errors = command("classify", "pictures", "-o", "-")
+    assert (code, output) == (1, "")
+    assert errors.splitlines()[-1].startswith("error: the model does not find the class of an imag")
+    code, output, _ = command("classify", "pictures", "-o", "-", model=labelled(tmp_path))
+    assert code == 0
+    assert len(output.splitlines()) == 6
+
+
+@pytest.mark.parametrize("use", ["semi-supervised", "decoder"])
+def test_codes_decode_with_the_classes_in_their_table_or_with_one_for_all(command, tmp_path, use):
+    path = labelled(tmp_path, use)
+    trained = TrainedModel(load_model(path))
+    assert command("encode", "pictures", "-o", "codes.csv", model=path)[0] == 0
+    table = read_classes(tmp_path / "codes.csv")
+    if use == "semi-supervised":
+        assert list(table) == ["file", "class", "z1", "z2"]
+        likeliest = trained.classify(list(table["file"])).argmax(1)
+        assert list(table["class"]) == [trained.class_names[k] for k in likeliest]
+    else:
+        assert list(table) == ["file", "z1", "z2"]
+    codes = torch.from_numpy(table[["z1", "z2"]].to_numpy(np.float32))
+    for folder, classes, options, labels in (
+        ("as-listed", ["03", "cat", "cat", "file", "03"], [], [2, 0, 0, 1, 2]),
+        ("numbers", ["03"] * 5, [], [2] * 5),
+        ("same", ["03"] * 5, ["--label", "file"], [1] * 5),
+    ):
+        table.assign(**{"class": classes}).to_csv(tmp_path / "codes.csv", index=False)
+        assert command("decode", "codes.csv", *options, "-o", folder, model=path)[0] == 0
+        for name, expected in zip(FILES, trained.decode(codes, labels), strict=True):
+            found = np.asarray(Image.open((tmp_path / folder / name).with_suffix(".png")))
+            np.testing.assert_allclose(found, expected[0] * 255, atol=0.51)
+    # A model without classes ignores the column.
+    assert command("decode", "codes.csv", "-o", "without")[0] == 0
+
+
+def test_pictures_are_reconstructed_as_the_class_that_is_named(command, tmp_path):
+    path = labelled(tmp_path, "decoder")
+    trained = TrainedModel(load_model(path))
+    for label in ("cat", "03"):
+        as_class = ["--label", label]
+        command("reconstruct", "pictures", *as_class, "-o", label, model=path)
+        found = np.asarray(Image.open(tmp_path / label / "0.png"))
+        expected = trained.reconstruct(DIGITS[0], label)[0, 0] * 255
+        np.testing.assert_allclose(found, expected, atol=0.51)
+        files = ["pictures/0.png", "pictures/1.png"]
+        command("reconstruct", files[0], *as_class, "--grid", "-o", "pair.png", model=path)
+        pair = np.asarray(Image.open(tmp_path / "pair.png"))
+        np.testing.assert_allclose(pair[:, 4:], expected, atol=0.51)
+        command("interpolate", *files, *as_class, "--steps", "2", "-o", "row.png", model=path)
+        row = np.asarray(Image.open(tmp_path / "row.png"))
+        np.testing.assert_allclose(row[:, :4], expected, atol=0.51)
+        command("score", files[0], *as_class, "-o", "scores.csv", model=path)
+        error = pd.read_csv(tmp_path / "scores.csv")["reconstruction_error"][0]
+        scores = trained.score(DIGITS[0], label)
+        assert error == pytest.approx(scores.reconstruction_error.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("use", ["prior", "decoder", "semi-supervised"])
+def test_a_grid_of_samples_has_a_row_of_each_class_in_the_same_styles(command, tmp_path, use):
+    path = labelled(tmp_path, use)
+    trained = TrainedModel(load_model(path))
+    assert command("sample", "-n", "10", "--grid", "-o", "grid.png", model=path)[0] == 0
+    grid = np.asarray(Image.open(tmp_path / "grid.png"))
+    assert grid.shape == (3 * 5 - 1, 4 * 5 - 1), "four columns: ten pictures fill no three rows"
+    for row, name in enumerate(("cat", "file", "03")):
+        assert command("sample", "-n", "4", "--label", name, "-o", name, model=path)[0] == 0
+        for column, expected in enumerate(trained.sample(4, labels=name)):
+            cell = grid[row * 5 : row * 5 + 4, column * 5 : column * 5 + 4]
+            np.testing.assert_allclose(cell, expected[0] * 255, atol=0.51)
+            single = np.asarray(Image.open(tmp_path / name / f"00000{column}.png"))
+            assert np.array_equal(single, cell)
+    same = ["--label", "file", "--grid", "-o", "same.png"]
+    assert command("sample", "-n", "4", *same, model=path)[0] == 0
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "same.png"))[:4, :9], grid[5:9, :9])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["decode", "codes.csv"], "labels are needed, because the decoder takes classes: cat, fil"),
+        (["decode", "other.csv"], "labels: 'dog' is not a category (choices: cat, file, 03)"),
+        (
+            ["decode", "codes.csv", "--label", "3"],
+            "labels: '3' is not a category; did you mean '03",
+        ),
+        (["reconstruct", "pictures"], "labels are needed, because the decoder takes classes"),
+        (["reconstruct", "pictures", "--label", "dog"], "labels: 'dog' is not a category"),
+        (["score", "pictures"], "labels are needed, because the decoder takes classes: cat"),
+        (["interpolate", "pictures/0.png", "pictures/1.png"], "labels are needed, because"),
+        (["sample", "--label", "dog"], "labels: 'dog' is not a category"),
+    ],
+)
+def test_a_missing_or_wrong_class_is_one_line_and_writes_nothing(
+    command, tmp_path, arguments, message
+):
+    path = labelled(tmp_path, "decoder")
+    (tmp_path / "codes.csv").write_text("z1,z2\n0.5,1.5\n")
+    (tmp_path / "other.csv").write_text("z1,z2,class\n0.5,1.5,dog\n")
+    before = sorted(tmp_path.rglob("*"))
+    code, output, errors = command(*arguments, "-o", "new", model=path)
+    assert (code, output) == (1, "")
+    assert message in errors.splitlines()[-1]
+    assert sum(line.startswith("error") for line in errors.splitlines()) == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_model_without_classes_takes_no_label(command):
+    for arguments in (["sample"], ["reconstruct", "pictures"], ["score", "pictures"]):
+        code, _, errors = command(*arguments, "--label", "cat", "-o", "new")
+        assert code == 1
+        assert "labels are given, but the model's decoder takes only codes" in errors
