@@ -1,4 +1,4 @@
-"""Runs the examples of docs/using-a-model.md, in order, in a folder with a small model."""
+"""Runs the examples of docs/using-a-model.md, in order, in folders with small models."""
 
 import doctest
 import json
@@ -15,48 +15,71 @@ from aae.models import Architecture, Model, TrainedModel, save_model
 from aae.models.serving import TASKS, ServedModel
 
 PAGE = (ROOT / "docs" / "using-a-model.md").read_text()
-BLOCKS = re.findall(r"(?m)^```(\w+)\n(.*?)^```", PAGE, re.DOTALL)
+# The examples of the last section need a model that was trained with classes.
+WITHOUT_CLASSES, _, WITH_CLASSES = PAGE.partition("\n## Classes and clusters\n")
+CLASSES = {"use": "semi-supervised", "count": 2, "names": ["cat", "dog"]}
+MODELS = [(WITHOUT_CLASSES, {}), (WITH_CLASSES, {"categories": CLASSES})]
+
+
+def blocks(section: str, kind: str) -> str:
+    return "\n".join(re.findall(rf"(?m)^```{kind}\n((?s:.*?))^```", section))
 
 
 @pytest.fixture
-def model(tmp_path, monkeypatch) -> Model:
-    """A small model of the default shape, in a folder with two pictures."""
+def make(tmp_path, monkeypatch):
+    """Make a small model of the default shape, in a folder with two pictures."""
     monkeypatch.chdir(tmp_path)
-    prior = {"name": "gaussian", "distribution": "Normal", "loc": 0.0, "scale": 5.0}
-    sizes = SIZES | {"image_shape": (1, 28, 28), "prior": prior}
-    model = Model(Architecture(**sizes), seed=0)
-    save_model(model, tmp_path / "models" / "aae.safetensors")
     (tmp_path / "pictures").mkdir()
     for name in ("one.png", "two.jpg"):
         pixels = np.random.default_rng(len(name)).integers(0, 255, (50, 60, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / "pictures" / name)
+    prior = {"name": "gaussian", "distribution": "Normal", "loc": 0.0, "scale": 5.0}
+
+    def model(changes: dict) -> Model:
+        sizes = SIZES | {"image_shape": (1, 28, 28), "prior": prior} | changes
+        made = Model(Architecture(**sizes), seed=0)
+        save_model(made, tmp_path / "models" / "aae.safetensors")
+        return made
+
     return model
 
 
-@pytest.mark.usefixtures("model")
-def test_the_examples_in_python_do_what_they_promise():
-    code = "\n".join(block for kind, block in BLOCKS if kind == "pycon")
-    examples = doctest.DocTestParser().get_doctest(code, {}, "using-a-model", None, 0)
-    assert len(examples.examples) > 8
-    runner = doctest.DocTestRunner()
-    assert runner.run(examples).failed == 0
+def test_the_examples_in_python_do_what_they_promise(make):
+    names: dict = {}
+    for section, changes in MODELS:
+        make(changes)
+        code = blocks(section, "pycon")
+        examples = doctest.DocTestParser().get_doctest(code, names, "using-a-model", None, 0)
+        assert len(examples.examples) > 6
+        assert doctest.DocTestRunner().run(examples, clear_globs=False).failed == 0
+        names = examples.globs
 
 
-@pytest.mark.usefixtures("model")
-def test_the_commands_write_what_they_promise(tmp_path):
-    lines = [line for kind, block in BLOCKS if kind == "sh" for line in block.splitlines()]
+@pytest.mark.parametrize(
+    ("section", "changes", "named"),
+    [
+        (*MODELS[0], {"encode", "decode", "reconstruct", "score", "sample", "interpolate"}),
+        (*MODELS[1], {"classify", "encode", "decode", "sample"}),
+    ],
+)
+def test_the_commands_write_what_they_promise(make, tmp_path, section, changes, named):
+    make(changes)
+    lines = blocks(section, "sh").splitlines()
     commands = [shlex.split(line)[1:] for line in lines if line.startswith("aae ")]
-    named = {arguments[0] for arguments in commands}
-    assert named == {"encode", "decode", "reconstruct", "score", "sample", "interpolate"}
+    assert {arguments[0] for arguments in commands} == named
     for arguments in commands:
         main(arguments, standalone_mode=False)
         assert (tmp_path / arguments[arguments.index("-o") + 1]).exists()
 
 
-def test_the_requests_are_answered(model):
-    served = ServedModel(TrainedModel(model))
-    bodies = [json.loads(body) for body in re.findall(r"-d '(.*)'", PAGE)]
-    assert len(bodies) == 2
+@pytest.mark.parametrize(("section", "changes", "count"), [(*MODELS[0], 2), (*MODELS[1], 1)])
+def test_the_requests_are_answered(make, section, changes, count):
+    served = ServedModel(TrainedModel(make(changes)))
+    bodies = [json.loads(body) for body in re.findall(r"-d '(.*)'", section)]
+    assert len(bodies) == count
     for body in bodies:
         assert served.predict(body["inputs"], body.get("params")).shape[1:] == (1, 28, 28)
-    assert re.findall(r"(?m)^\| `(\w+)` \|", PAGE)[1:] == list(TASKS)
+
+
+def test_the_page_has_all_tasks():
+    assert re.findall(r"(?m)^\| `(\w+)` \|", WITHOUT_CLASSES)[1:] == list(TASKS)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from aae.errors import ModelError, unknown
 from aae.models.model import Architecture
@@ -20,9 +21,12 @@ TASKS = {
     "reconstruct": "images to the images that their codes decode to",
     "score": "images to reconstruction_error [N] and typicality [N]",
     "sample": "no inputs, []: n decoded samples of the prior, which the seed determines",
+    "classify": "images to the probabilities [N] of each class, under its name",
 }
+# Tasks with the parameter `label`, the name of a class, for a decoder that takes classes.
+LABELLED = ("decode", "reconstruct", "score", "sample")
 # The parameters of a request with their defaults.
-DEFAULTS: dict[str, Any] = {"task": "decode", "n": 16, "seed": 0}
+DEFAULTS: dict[str, Any] = {"task": "decode", "n": 16, "seed": 0, "label": ""}
 WEIGHTS = "model.safetensors"
 
 
@@ -49,46 +53,72 @@ class ServedModel:
         """Return what a task makes of inputs: see :data:`TASKS`.
 
         Args:
-            inputs: codes, or images with values from 0 to 1; also uint8 arrays from 0 to 255.
+            inputs: codes, or images with values from 0 to 1; also uint8 arrays from 0 to 255. A
+                table of codes may have a column "class".
             params: other values than :data:`DEFAULTS`.
 
         Returns:
-            An array; for "score" a list of numbers for each score, with None for a typicality that
-            the model cannot have.
+            An array; for "score" and "classify" a list of numbers for each score or class, with
+            None for a typicality that the model cannot have.
 
         Raises:
-            ModelError: if there is no such task, or the model has no prior to draw samples from.
-            DataError: if the inputs do not fit.
+            ModelError: if there is no such task, the model has no prior to draw samples from, or
+                it does not find classes.
+            DataError: if the inputs or the label do not fit.
         """
         chosen = DEFAULTS | (params or {})
         task = chosen["task"]
         if task not in TASKS:
             raise ModelError(f"task: {unknown(task, TASKS, 'a task')}")
+        label = chosen["label"] or None
         if task == "sample":
-            return self.model.sample(int(chosen["n"]), int(chosen["seed"])).numpy()
+            return self.model.sample(int(chosen["n"]), int(chosen["seed"]), label).numpy()
+        if isinstance(inputs, pd.DataFrame) and "class" in inputs:
+            label = label or inputs["class"].astype(str).tolist()
+            inputs = inputs.drop(columns="class")
         array = np.asarray(inputs)
         if array.dtype != np.uint8:
             array = array.astype(np.float32)
         if task == "score":
-            scores = self.model.score(array)._asdict()
+            scores = self.model.score(array, label)._asdict()
             return {
                 name: [None if np.isnan(x) else x for x in values.tolist()]
                 for name, values in scores.items()
             }
-        return getattr(self.model, task)(array).numpy()
+        if task == "classify":
+            probabilities = self.model.classify(array).T.tolist()
+            return dict(zip(self.model.class_names, probabilities, strict=True))
+        if task == "encode":
+            return self.model.encode(array).numpy()
+        return getattr(self.model, task)(array, label).numpy()
+
+
+def tasks_of(architecture: Architecture) -> dict[str, str]:
+    """Return the tasks among :data:`TASKS` that a model of an architecture can carry out.
+
+    Args:
+        architecture: whether the model has a prior, and finds classes.
+    """
+    possible = {"sample": architecture.prior, "classify": architecture.categories.encoded}
+    return {task: text for task, text in TASKS.items() if possible.get(task, True)}
 
 
 def requests(architecture: Architecture) -> dict[str, dict[str, Any]]:
-    """Return the body of a request for each task, as JSON has it.
+    """Return the body of a request for each task that the model can carry out, as JSON has it.
 
     Args:
-        architecture: sizes of the codes and images.
+        architecture: sizes of the codes and images, and classes.
     """
     codes, image = [[0.0] * architecture.latent_dim], np.zeros((1, *architecture.image_shape))
     inputs = {"decode": codes, "sample": []}
+    categories = architecture.categories
+    label = categories.labels[0] if categories.decoded else ""
     return {
-        task: {"inputs": inputs.get(task, image.tolist()), "params": DEFAULTS | {"task": task}}
-        for task in TASKS
+        task: {
+            "inputs": inputs.get(task, image.tolist()),
+            "params": DEFAULTS | {"task": task, "label": label if task in LABELLED else ""},
+        }
+        for task in tasks_of(architecture)
     }
 
 

@@ -25,7 +25,7 @@ import aae
 from aae.errors import StoreAwayError, TrackingError, without_password
 from aae.files import replacing
 from aae.models import Architecture, Own
-from aae.models.serving import DEFAULTS, TASKS, WEIGHTS, requests
+from aae.models.serving import DEFAULTS, WEIGHTS, requests, tasks_of
 from aae.tracking.address import (
     check_database,
     check_folder,
@@ -367,11 +367,13 @@ class SavedModel:
         params = [ParamSpec(name, kinds[type(x)], x) for name, x in DEFAULTS.items()]
         # No package index has the label of a local build (2.13.0+cpu).
         versions = {name: version(name).split("+")[0] for name in MODEL_REQUIREMENTS}
+        examples = requests(sizes)
+        codes = np.zeros((2, sizes.latent_dim), np.float32)
         with TemporaryDirectory() as folder:
             data = Path(folder, "model")
             (data / "examples").mkdir(parents=True)
             shutil.copyfile(self.weights, data / WEIGHTS)
-            for task, request in requests(sizes).items():
+            for task, request in examples.items():
                 (data / "examples" / f"{task}.json").write_text(json.dumps(request))
             Model.log(
                 artifact_path=None,
@@ -386,8 +388,8 @@ class SavedModel:
                 # MLflow tries the example, and cannot load a user's own networks.
                 input_example=None
                 if isinstance(sizes.network, Own)
-                else (np.zeros((2, sizes.latent_dim), np.float32), DEFAULTS),
-                metadata={"tasks": TASKS},
+                else (codes, examples["decode"]["params"]),
+                metadata={"tasks": tasks_of(sizes), "class_names": list(sizes.categories.labels)},
             )
 
 

@@ -17,6 +17,7 @@ import aae
 from aae.errors import TrackingError
 from aae.files import file_digest
 from aae.models import Architecture, Model, save_model
+from aae.models.categories import Categories
 from aae.tracking.run import evaluation_run
 from aae.tracking.spool import load_spooled, remove_spooled, save_spooled, sync
 from aae.tracking.store import End, Image, RunInfo, SavedModel
@@ -201,42 +202,59 @@ def test_images_are_a_series_over_epochs():
     ]  # fmt: skip
 
 
+def log(architecture: Architecture, folder: Path) -> tuple[Model, str]:
+    """Log a model; return it, and the address under which MLflow has it."""
+    path = folder / "model.safetensors"
+    model = Model(architecture, seed=0)
+    save_model(model, path)
+    with training_run("train_aae", "gamma", 0, {}) as tracked:
+        tracked.log_model(path, architecture)
+    (found,) = newest().outputs.model_outputs
+    return model, f"models:/{found.model_id}"
+
+
 @pytest.fixture
 def logged(tmp_path) -> tuple[Model, str]:
     """A model with a prior, and the address under which MLflow has it."""
-    path = tmp_path / "model.safetensors"
-    model = Model(ARCHITECTURE, seed=0)
-    save_model(model, path)
-    with training_run("train_aae", "gamma", 0, {}) as tracked:
-        tracked.log_model(path, ARCHITECTURE)
-    (found,) = newest().outputs.model_outputs
-    return model, f"models:/{found.model_id}"
+    return log(ARCHITECTURE, tmp_path)
+
+
+@pytest.fixture
+def serve(tmp_path, processes):
+    """Serve a logged model, and return the address of the server.
+
+    It runs outside of the project, because the model must be logged with everything that it needs.
+    """
+
+    def address(uri: str) -> str:
+        port = free_port()
+        command = ["mlflow", "models", "serve", "--model-uri", uri, "--env-manager", "local"]
+        store = {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(), "PYTHONPATH": None}
+        server = start([*command, "--port", str(port)], tmp_path, **store)
+        processes.append(server)
+        wait_for_line(server.stderr, "Uvicorn running")
+        return f"http://127.0.0.1:{port}"
+
+    return address
 
 
 def post(address: str, body: dict) -> requests.Response:
     return requests.post(f"{address}/invocations", json=body, timeout=60)
 
 
-def test_a_logged_model_serves_all_its_tasks(logged, tmp_path, processes):
+def test_a_logged_model_serves_all_its_tasks(logged, serve):
     model, uri = logged
     info = mlflow.models.get_model_info(uri)
     assert info.signature.outputs.to_dict()[0]["tensor-spec"]["shape"] == (-1, 1, 4, 4)
     defaults = {param.name: param.default for param in info.signature.params.params}
-    assert defaults == {"task": "decode", "n": 16, "seed": 0}
+    assert defaults == {"task": "decode", "n": 16, "seed": 0, "label": ""}
     assert set(info.metadata["tasks"]) == {"decode", "encode", "reconstruct", "score", "sample"}
     assert info.saved_input_example_info is not None
     requirements = Path(mlflow.pyfunc.get_model_dependencies(uri)).read_text()
     assert "torch==2.13.0" in requirements.splitlines()
     assert "+" not in requirements, "a local build is in no package index"
 
-    # Outside of the project, because the model must be logged with everything that it needs.
-    port = free_port()
-    command = ["mlflow", "models", "serve", "--model-uri", uri, "--env-manager", "local"]
-    store = {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(), "PYTHONPATH": None}
-    server = start([*command, "--port", str(port)], tmp_path, **store)
-    processes.append(server)
-    wait_for_line(server.stderr, "Uvicorn running")
-    address = f"http://127.0.0.1:{port}"
+    address = serve(uri)
 
     def served(inputs: list, **params: object) -> object:
         answer = post(address, {"inputs": inputs} | ({"params": params} if params else {}))
@@ -270,8 +288,59 @@ def test_a_logged_model_serves_all_its_tasks(logged, tmp_path, processes):
         ({"inputs": codes, "params": {"task": "paint"}}, "task: 'paint' is not a task"),
         ({"inputs": [[[[255] * 4] * 4]], "params": {"task": "score"}}, "floats from 255 to 255"),
         ({"inputs": [[None, 0.0, 0.0]]}, "codes hold NaN or infinite values"),
+        ({"inputs": codes, "params": {"label": "cat"}}, "the model's decoder takes only codes"),
+        ({"inputs": images.tolist(), "params": {"task": "classify"}}, "does not find the class"),
     ):
         answer = post(address, body)
+        assert answer.status_code == 400
+        assert message in answer.text
+    for request in Path(mlflow.artifacts.download_artifacts(uri)).rglob("data/**/*.json"):
+        assert post(address, json.loads(request.read_text())).status_code == 200
+
+
+def test_a_logged_model_serves_its_classes(serve, tmp_path):
+    categories = {"use": "semi-supervised", "count": 3, "names": ["cat", "dog", "03"]}
+    architecture = ARCHITECTURE.model_copy(update={"categories": Categories(**categories)})
+    _, uri = log(architecture, tmp_path)
+    metadata = mlflow.models.get_model_info(uri).metadata
+    assert metadata["class_names"] == ["cat", "dog", "03"]
+    assert "classify" in metadata["tasks"]
+    address, trained = serve(uri), aae.load(uri)
+    codes, images = [[0.0, 1.0, 2.0], [0.5, 0.5, 0.5]], make_digits(2) / 255
+
+    def served(inputs: list, **params: object) -> object:
+        answer = post(address, {"inputs": inputs, "params": params})
+        assert answer.status_code == 200, answer.text
+        return answer.json()["predictions"]
+
+    found = served(images.tolist(), task="classify")
+    assert list(found) == ["cat", "dog", "03"]
+    np.testing.assert_allclose(
+        np.transpose(list(found.values())), trained.classify(images), atol=1e-5
+    )
+    code = np.array(codes)
+    for found, expected in (
+        (served(codes, label="dog"), trained.decode(code, "dog")),
+        (served(codes, label="03"), trained.decode(code, 2)),
+        (served(images.tolist(), task="reconstruct"), trained.reconstruct(images)),
+        (served(images.tolist(), task="reconstruct", label="dog"), trained.reconstruct(images, 1)),
+        (served([], task="sample", n=3, label="dog"), trained.sample(3, labels=1)),
+        (served([], task="sample", n=3), trained.sample(3)),
+    ):
+        torch.testing.assert_close(torch.tensor(found), expected, atol=1e-5, rtol=1e-5)
+    scores = served(images.tolist(), task="score", label="dog")
+    expected = trained.score(images, "dog").reconstruction_error
+    np.testing.assert_allclose(scores["reconstruction_error"], expected, atol=1e-5)
+    columns = ["z1", "z2", "z3", "class"]
+    table = {"columns": columns, "data": [[*codes[0], "03"], [*codes[1], "cat"]]}
+    for params, labels in (({}, [2, 0]), ({"label": "dog"}, [1, 1])):
+        answer = post(address, {"dataframe_split": table, "params": params}).json()["predictions"]
+        torch.testing.assert_close(torch.tensor(answer), trained.decode(code, labels))
+    for params, message in (
+        ({}, "labels are needed, because the decoder takes classes: cat, dog, 03"),
+        ({"label": "dgo"}, "labels: 'dgo' is not a category; did you mean 'dog'?"),
+    ):
+        answer = post(address, {"inputs": codes, "params": params})
         assert answer.status_code == 400
         assert message in answer.text
     for request in Path(mlflow.artifacts.download_artifacts(uri)).rglob("data/**/*.json"):
