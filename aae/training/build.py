@@ -82,8 +82,8 @@ def adversarial_training(
         categories=categories,
     )
     model = Model(architecture, params.seed)
-    # The autoencoder's codes say of which class an image is. A decoder that starts from there goes on
-    # to read the class from the code, and ignores the one that it is given.
+    # The autoencoder's codes say of which class an image is. A decoder that starts from there goes
+    # on to read the class from the code, and ignores the one that it is given.
     if settings.init == "ae" and not categories.decoded:
         assert autoencoder is not None
         initialise(model, prior, autoencoder, images)
