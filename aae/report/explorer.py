@@ -120,8 +120,7 @@ def explorer_data(
         "labels": [] if shown.labels is None else shown.labels.tolist(),
         "originals": _sheet(pixels(shown.images), COLUMNS, style),
         "models": {
-            name: _explore(model, codes[name], chosen, test, prior, style)
-            | {"title": TITLES[name]}
+            name: _explore(model, codes[name], chosen, test, prior, style) | {"title": TITLES[name]}
             for name, model in models.items()
         },
     }
