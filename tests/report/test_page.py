@@ -150,7 +150,7 @@ def page_of(make_params, use: str, choice: str | None = None, **found: float) ->
     panel = PANEL | (CHOICES | {"choice": choice} if choice else {})
     return Page(
         make_page(
-            make_params({"labels.use": use, "labels.clusters": 12}),
+            make_params({"labels.use": use, "labels.clusters": 12, "prior": "swiss_roll"}),
             figures={name: name.encode() for name in names},
             metrics=METRICS | {"aae": MODEL | found},
             explorer=EXPLORER | {"models": {"ae": PANEL, "aae": panel}},
