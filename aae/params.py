@@ -279,6 +279,11 @@ def parse_params(values: Mapping[str, Any]) -> Params:
     if kind not in ("mlp", "conv") and not re.fullmatch(OWN_KIND, kind):
         kinds = ("mlp", "conv", "the dotted name of a function")
         raise ParameterError(f"network.kind: {unknown(kind, kinds, 'a kind')}")
+    if params.labels.count and params.labels.use in ("none", "clusters"):
+        raise ParameterError(
+            f"labels.count: {params.labels.count} labels, but labels.use is {params.labels.use!r} "
+            "and uses none; choose 'prior', 'decoder' or 'semi-supervised'"
+        )
     if params.labels.places and params.labels.use not in ("semi-supervised", "clusters"):
         raise ParameterError(
             f"labels.places: true needs a category that the encoder finds, and labels.use is "

@@ -5,11 +5,11 @@
     .venv/bin/python benchmarks/labels.py --source mnist-5k --set train_aae.epochs=50
 
 FOLDER has MNIST/raw/ in it. Trains with the parameters of params.yaml and the changes in
-:data:`COMMON` and :data:`ROWS`: one autoencoder for each seed, if the training starts from it, and
-one adversarial autoencoder for each row and seed. The errors are those of all test images. Each
-training has one thread, and one training per core runs in parallel. With --keep, the results are
-appended to a file of JSON lines, and results in it for the same code and parameters are not
-computed again, so that a run of hours can be interrupted.
+:data:`COMMON` and :data:`ROWS`: one adversarial autoencoder for each row and seed, from random
+weights. The errors are those of all test images. Each training has one thread, and one training per
+core runs in parallel. With --keep, the results are appended to a file of JSON lines, and results in
+it for the same code and parameters are not computed again, so that a run of hours can be
+interrupted.
 """
 
 import argparse
@@ -32,11 +32,11 @@ from aae.errors import ParameterError
 from aae.evaluation.categories import measure_categories
 from aae.params import Params
 from aae.sweep.combinations import changed_params
-from aae.training import adversarial_training, autoencoder_training, centre
+from aae.training import adversarial_training, centre
 
 ROOT = Path(__file__).resolve().parent.parent
 # The changes of all rows.
-COMMON = ["latent_dim=10", "network.hidden=[500,500]", "train_ae.epochs=10", "train_aae.epochs=30"]
+COMMON = ["latent_dim=10", "network.hidden=[500,500]", "train_aae.epochs=30"]
 
 
 class Row(NamedTuple):
@@ -150,17 +150,12 @@ def table(rows: list[str], seeds: list[int], results: dict[tuple[str, int], dict
 
 
 def train(params: Params) -> dict:
-    """Train an autoencoder and, from it, an adversarial one; return the measures of categories."""
+    """Train an adversarial autoencoder; return the measures of its categories."""
     source = read_source(params.data)
     splits = in_memory(split_source(source, params.data, params.seed))
     images, validation = splits["train"], splits["validation"]
-    ae = None
-    if params.train_aae.init == "ae":
-        training = autoencoder_training(params, images.images, validation.images)
-        list(training.epochs())
-        ae = training.averaged
     known = known_labels(images, validation, source.class_names, params.labels, params.seed)
-    training = adversarial_training(params, images.images, validation.images, ae, known)
+    training = adversarial_training(params, images.images, validation.images, None, known)
     list(training.epochs())
     centre(training.averaged, images.images)
     return measure_categories(training.averaged, splits["test"], validation)

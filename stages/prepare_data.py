@@ -22,8 +22,8 @@ def main(params: Params) -> None:
     """Prepare the data."""
     source = read_source(params.data, show_steps)
     check_source(source)
-    check_labels(source.train.labels, len(source.class_names), params.labels)
     splits = split_source(source, params.data, params.seed)
+    check_labels(splits["train"].labels, len(source.class_names), params.labels)
     check_counts(splits)
     write_prepared(splits, source)
     show_source(params.data)

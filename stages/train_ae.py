@@ -7,7 +7,7 @@ reports/metrics/train_ae.json.
 from pathlib import Path
 
 from aae.pipeline.stage import run_stage
-from aae.data import read_prepared
+from aae.data import check_labels, prepared_meta, read_prepared
 from aae.files import check_writable, write_csv, write_json
 from aae.models import save_model
 from aae.params import Params
@@ -23,8 +23,10 @@ METRICS = Path("reports/metrics/train_ae.json")
 def main(params: Params) -> None:
     """Train the model and record every epoch."""
     check_writable(MODEL, HISTORY, METRICS)
-    images, validation = read_prepared("train").images, read_prepared("validation").images
-    training = autoencoder_training(params, images, validation)
+    train, validation = read_prepared("train"), read_prepared("validation")
+    # This training uses no labels, but the next one, which needs them, would refuse only then.
+    check_labels(train.labels, len(prepared_meta()["class_names"]), params.labels)
+    training = autoencoder_training(params, train.images, validation.images)
 
     if not is_leader():
         follow(training)

@@ -160,7 +160,7 @@ def make_training(
         return Training(model, phases, batches, params.train_ae, precision)
     batches = Batches(
         images, validation_images, model, params.augment, params.seed, chosen_prior(params),
-        params.train_aae.discriminator_steps, known, params.labels.use == "semi-supervised",
+        params.train_aae.discriminator_steps, known,
     )  # fmt: skip
     phases = adversarial_phases(model, params.train_aae, params.labels)
     return Training(model, phases, batches, params.train_aae, precision)

@@ -36,7 +36,6 @@ class Batches:
         prior: the distribution that the codes should follow; None for an autoencoder.
         discriminator_steps: number of sets of prior samples in a batch.
         known: the labels that the training may see; None if it uses none.
-        labelled: whether a batch has as many labelled images, for the classification phase.
     """
 
     def __init__(
@@ -49,7 +48,6 @@ class Batches:
         prior: Prior | None = None,
         discriminator_steps: int = 1,
         known: KnownLabels | None = None,
-        labelled: bool = False,
     ) -> None:
         self.device, self.model, self.prior = model.device, model, prior
         self.categories = model.architecture.categories
@@ -59,17 +57,19 @@ class Batches:
         self.regularisation_augment = scaled(augment, augment.regularisation)
         self.sets = discriminator_steps
         purposes = ["batch order", "augmentation", "posterior noise"]
-        self.known, self.labelled = known, labelled
+        # Known labels of an encoder that emits categories are for the classification phase.
+        self.known, self.labelled = known, known is not None and self.categories.encoded > 0
         if known:
             self.labels = known.train.to(self.device)
             self.validation_labels = known.validation.to(self.device)
             self.labelled_rows = (known.train >= 0).nonzero().squeeze(1).to(self.device)
-            purposes += ["labelled images", "augmentation, classification phase"]
         if prior:
             self.prior = prior.to(self.device)
             purposes += [f"{purpose}, regularisation phase" for purpose in purposes[1:]]
             purposes += ["prior samples"]
             purposes += ["category samples"] * (self.categories.encoded > 0)
+            if self.labelled:
+                purposes += ["labelled images", "augmentation, classification phase"]
             count = len(validation_images)
             generator = stream(seed, "prior samples for validation")
             labels = self.validation_labels if known else None

@@ -7,7 +7,7 @@ from aae.errors import ParameterError
 from aae.models import Architecture, Model
 from aae.models.categories import NO_CATEGORIES, Categories
 from aae.models.kinds import chosen_kind
-from aae.params import Params
+from aae.params import DETERMINISTIC, Params
 from aae.priors import chosen_prior
 from aae.training.batches import Batches
 from aae.training.devices import training_device
@@ -71,6 +71,10 @@ def adversarial_training(
                 f"labels.use: 'prior' needs a prior with {count} parts, one for each class: "
                 f"GaussianRing(components={count}), or SwissRoll"
             )
+    posterior = params.posterior
+    if categories.judged and posterior.fixed_variance:
+        # In units, parts of the prior are narrower than the noise.
+        posterior = DETERMINISTIC
     architecture = Architecture(
         image_shape=_image_shape(images),
         latent_dim=params.latent_dim,
@@ -78,7 +82,7 @@ def adversarial_training(
         discriminator_hidden=params.network.discriminator_hidden,
         prior={"name": params.prior, **params.priors[params.prior].model_dump()},
         units="gaussian" if settings.standardise else "codes",
-        posterior=params.posterior,
+        posterior=posterior,
         categories=categories,
     )
     model = Model(architecture, params.seed)
@@ -91,7 +95,6 @@ def adversarial_training(
     batches = Batches(
         images, validation_images, model, params.augment, params.seed, prior,
         settings.discriminator_steps, known,
-        labels.use == "semi-supervised",
     )  # fmt: skip
     phases = adversarial_phases(model, settings, labels)
     return Training(model, phases, batches, settings, params.precision)

@@ -13,6 +13,7 @@ progress bar and page then show its loss by its name.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -57,18 +58,19 @@ class Step:
 
     def run(self, network: nn.Module, *inputs: Tensor | None) -> Tensor:
         """Return a network's float32 outputs, computed in the precision of the training."""
-        if self.precision != "bf16":
-            return network(*inputs)
-        with torch.autocast(self.model.device.type, torch.bfloat16):
+        with self._in_precision():
             return network(*inputs).float()
 
     def encode(self, images: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the codes [B, k] in units, and the logits [B, K] of the categories."""
-        if self.precision != "bf16":
-            return self.model.encoder.heads(images, noise)
-        with torch.autocast(self.model.device.type, torch.bfloat16):
+        with self._in_precision():
             codes, logits = self.model.encoder.heads(images, noise)
         return codes.float(), logits.float()
+
+    def _in_precision(self) -> AbstractContextManager:
+        if self.precision != "bf16":
+            return nullcontext()
+        return torch.autocast(self.model.device.type, torch.bfloat16)
 
     @property
     def codes(self) -> Tensor:

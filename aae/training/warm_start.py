@@ -17,8 +17,7 @@ def initialise(model: Model, prior: Prior, autoencoder: Model, images: Tensor) -
     Encoder and decoder become those of the trained autoencoder, with units that have mean 0 and
     covariance I, as the prior has. This does not change the reconstructions. A network that has
     more inputs or outputs than the autoencoder's keeps its own weights for these: the
-    noise of a universal posterior, which is the last of the inputs, a learnt variance, and
-    categories.
+    noise of a universal posterior, which is the last of the inputs, and a learnt variance.
 
     Args:
         model: changed in place.
@@ -36,7 +35,6 @@ def initialise(model: Model, prior: Prior, autoencoder: Model, images: Tensor) -
         map_codes(trained, torch.diag(prior.scale), prior.mean)
     for part in ("encoder", "decoder"):
         weights, started = getattr(trained, part).state_dict(), getattr(model, part).state_dict()
-        started.pop("places.weight", None)
         for name in weights.keys() | started.keys():
             old = weights[name].shape if name in weights else ()
             new = started[name].shape if name in started else ()
@@ -59,11 +57,14 @@ def centre(model: Model, images: Tensor) -> None:
     slightly wider codes than images that the model has not seen.)
 
     Args:
-        model: changed in place, if it has Gaussian units and its encoder emits means.
+        model: changed in place, if it has Gaussian units, its encoder emits means, and the classes
+            of images have no parts of the prior.
         images: uint8 training images [N, C, H, W].
     """
-    universal = model.architecture.posterior.kind == "universal"  # its noise may have another mean
-    if model.architecture.units != "gaussian" or universal:
+    a = model.architecture
+    universal = a.posterior.kind == "universal"  # its noise may have another mean
+    # With a part of the prior for each class, the mean depends on how frequent the classes are.
+    if a.units != "gaussian" or universal or a.categories.judged:
         return
     size = chunk(model.architecture.image_shape)
     mean = apply(model.encoder, model.device, images, size=size).mean(0).to(model.device)

@@ -48,7 +48,9 @@ def test_an_experiment_trains_measures_and_shows_a_variant(tmp_path_factory, tmp
 def test_a_variant_that_needs_labels_is_refused_before_a_training(tmp_path_factory, tmp_path):
     made = made_once(tmp_path_factory, "made", SMALL)
     project = Path(shutil.copytree(made, tmp_path / "project"))
-    changes = ["-S", "labels.use=semi-supervised", "-S", "labels.count=99999"]
-    result = run(["dvc", "exp", "run", *changes], project, check=False)
+    changes = ["latent_dim=3", "labels.use=semi-supervised", "labels.count=99999"]
+    words = [word for change in changes for word in ("-S", change)]
+    result = run(["dvc", "exp", "run", *words], project, check=False)
     assert result.returncode != 0
+    assert "train_ae 1/3" not in result.stdout, "though its parameters have changed"
     assert "error: labels.count: 99999 labels, equally many of each class" in result.stderr

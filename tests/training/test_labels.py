@@ -10,7 +10,7 @@ from support import UNCHANGED, make_digits, make_training
 from aae.data import Images, known_labels
 from aae.errors import ParameterError
 from aae.params import Params
-from aae.training import Training, adversarial_training
+from aae.training import Training, adversarial_training, centre
 from aae.training.phases import Step
 
 SMALL = {"network.hidden": [32], "network.discriminator_hidden": [32], "labels.clusters": 4}
@@ -213,6 +213,22 @@ def test_a_prior_without_a_part_for_each_class_is_refused(make):
         make("prior", prior="gaussian_mixture")
     with pytest.raises(ParameterError, match=r"labels\.use: 'prior' needs .*Normal"):
         make("prior", prior="gaussian")
+
+
+def test_with_parts_of_the_prior_codes_have_no_fixed_noise_and_are_not_centred(make, images):
+    model = make("prior").model
+    assert model.architecture.posterior.kind == "deterministic"
+    assert (
+        make("prior", posterior__kind="universal").model.architecture.posterior.kind
+        != "deterministic"
+    )
+    before = copy.deepcopy(model.state_dict())
+    centre(model, images.images)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    with_code_alone = make("decoder").model
+    centre(with_code_alone, images.images)
+    units = with_code_alone.units.to_units(with_code_alone.encode(images.images))
+    torch.testing.assert_close(units.mean(0), torch.zeros(2), atol=1e-4, rtol=0)
 
 
 def test_places_are_learnt_and_added_to_the_style(make):
