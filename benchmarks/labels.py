@@ -13,19 +13,17 @@ interrupted.
 """
 
 import argparse
-import json
 import statistics
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from priors import read_results, result_key, set_up
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.table import Table
+from runs import ROOT, Runs, progress_bar, set_up
 
 from aae.data import in_memory, known_labels, read_source, split_source
 from aae.errors import ParameterError
@@ -34,7 +32,6 @@ from aae.params import Params
 from aae.sweep.combinations import changed_params
 from aae.training import adversarial_training, centre
 
-ROOT = Path(__file__).resolve().parent.parent
 # The changes of all rows.
 COMMON = ["latent_dim=10", "network.hidden=[500,500]", "train_aae.epochs=30"]
 
@@ -105,26 +102,19 @@ def main() -> None:
         }
     except ParameterError as error:
         parser.error(str(error))
-    keys = {run: result_key(params[run], "test") for run in runs}
-    kept = read_results(options.keep)
-    results = {run: kept[key] for run, key in keys.items() if key in kept}
-    missing = [run for run in runs if run not in results]
+    kept = Runs(params, "test", options.keep)
+    missing, results = kept.missing, kept.results
     console, start = Console(width=120), time.monotonic()
-    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeElapsedColumn())
     with (
         ProcessPoolExecutor(options.jobs, get_context("spawn"), set_up) as pool,
-        Progress(*columns, console=console) as progress,
+        progress_bar(console) as progress,
     ):
         trainings = {pool.submit(train, params[run]): run for run in missing}
-        for future in progress.track(
-            as_completed(trainings), len(trainings), description="trainings"
-        ):
-            run = trainings[future]
-            results[run] = result = future.result()
-            progress.print(f"{run[0]}, seed {run[1]}: {100 * result[ROWS[run[0]].measure]:.2f} %")
-            if options.keep:
-                with options.keep.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps({"key": keys[run], **result}) + "\n")
+        kept.collect(
+            trainings, progress, "trainings",
+            lambda run, found: f"{run[0]}, seed {run[1]}: "
+            f"{100 * found[ROWS[run[0]].measure]:.2f} %",
+        )  # fmt: skip
     minutes = (time.monotonic() - start) / 60
     print(
         f"{', '.join([*COMMON, *options.set])}: {len(missing)} trainings in {minutes:.0f} minutes"

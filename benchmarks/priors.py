@@ -16,8 +16,6 @@ an hour can be interrupted.
 """
 
 import argparse
-import hashlib
-import json
 import statistics
 import tempfile
 import time
@@ -28,22 +26,19 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.table import Table
+from runs import ROOT, Runs, progress_bar, set_up
 
-from aae.pipeline.stage import set_arithmetic
 from aae.data import Images, in_memory, read_source, split_source
 from aae.data.images import Part
 from aae.errors import ParameterError
 from aae.evaluation.evaluation import Evaluation
-from aae.files import tree_digest
 from aae.models import Model, load_model, save_model
 from aae.params import Params
 from aae.priors import chosen_prior
 from aae.sweep.combinations import changed_params
 from aae.training import adversarial_training, autoencoder_training, centre
 
-ROOT = Path(__file__).resolve().parent.parent
 # Versions of three priors that are far from zero, far from one in scale, or peaked at an edge.
 MOVED = ("gaussian:loc=100,scale=0.1", "uniform:low=0,high=1", "gamma:concentration=0.5")
 # These changes give the article's recipe; see docs/recipe.md.
@@ -89,17 +84,14 @@ def main() -> None:
         params = {run: chosen_params(*run, changes) for run in runs}
     except ParameterError as error:
         parser.error(str(error))
-    keys = {run: result_key(params[run], options.images) for run in runs}
-    kept = read_results(options.keep)
-    results = {run: kept[key] for run, key in keys.items() if key in kept}
-    missing = [run for run in runs if run not in results]
+    kept = Runs(params, options.images, options.keep)
+    missing, results = kept.missing, kept.results
     console = Console(width=140)
     start = time.monotonic()
-    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeElapsedColumn())
     with (
         tempfile.TemporaryDirectory() as folder,
         ProcessPoolExecutor(options.jobs, get_context("spawn"), set_up) as pool,
-        Progress(*columns, console=console) as progress,
+        progress_bar(console) as progress,
     ):
         autoencoders = {seed: Path(folder) / f"{seed}.safetensors" for _, seed in missing}
         of_seed = {seed: params[run] for run in missing for seed in [run[1]]}
@@ -115,17 +107,11 @@ def main() -> None:
             pool.submit(train_aae, params[run], options.images, autoencoders[run[1]]): run
             for run in missing
         }
-        for future in progress.track(
-            as_completed(trainings), len(trainings), description="adversarial autoencoders"
-        ):
-            run = trainings[future]
-            results[run] = result = future.result()
-            progress.print(
-                f"{run[0]} seed {run[1]}: match ratio {result['aae']['match_ratio']:.2f}"
-            )
-            if options.keep:
-                with options.keep.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps({"key": keys[run], **result}) + "\n")
+        kept.collect(
+            trainings, progress, "adversarial autoencoders",
+            lambda run, found: f"{run[0]} seed {run[1]}: match ratio "
+            f"{found['aae']['match_ratio']:.2f}",
+        )  # fmt: skip
 
     recipe = ", ".join([f"{options.recipe} recipe", *options.set, f"{options.images} images"])
     print(f"{recipe}: {len(missing)} trainings in {(time.monotonic() - start) / 60:.0f} minutes")
@@ -183,12 +169,6 @@ def medians(priors: list[str], seeds: list[int], results: dict[tuple[str, int], 
     return table
 
 
-def set_up() -> None:
-    """Set up the arithmetic of a stage in a process of the pool."""
-    torch.set_num_threads(1)
-    set_arithmetic()
-
-
 def chosen_params(prior: str, seed: int, changes: list[str]) -> Params:
     """Return the parameters with another prior, seed and other changes."""
     name, _, arguments = prior.partition(":")
@@ -198,24 +178,6 @@ def chosen_params(prior: str, seed: int, changes: list[str]) -> Params:
         *(f"++{change}" for change in changes),
     ]  # fmt: skip
     return changed_params(ROOT / "params.yaml", overrides)
-
-
-def result_key(params: Params, images: str) -> str:
-    """Return a digest of everything that determines a result: code, packages and parameters."""
-    apart = {"priors", "tracking", "snapshots", "regression"}
-    digest = hashlib.sha256(params.model_dump_json(exclude=apart).encode())
-    digest.update(params.priors[params.prior].model_dump_json().encode())
-    rooms = [ROOT / "aae" / room for room in ("data", "evaluation", "models", "priors", "training")]
-    digest.update(f"{images} {tree_digest(*rooms, ROOT / 'requirements.lock')}".encode())
-    return digest.hexdigest()
-
-
-def read_results(path: Path | None) -> dict[str, dict]:
-    """Return the results in a file by their keys; no results if there is no file."""
-    if path is None or not path.exists():
-        return {}
-    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-    return {row["key"]: row for row in rows}
 
 
 def train_ae(params: Params, images: str, path: Path) -> None:
