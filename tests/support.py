@@ -1,8 +1,9 @@
 """Small parts of tests: parameters with changes, images, priors, trainings."""
 
+import copy
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,31 @@ def make_training(
     )  # fmt: skip
     phases = adversarial_phases(model, params.train_aae, params.labels)
     return Training(model, phases, batches, params.train_aae, precision)
+
+
+def weights(training: Training) -> dict[str, bytes]:
+    """The bytes of the averaged weights, which are the result of a training."""
+    averaged = training.averaged.state_dict()
+    return {name: value.numpy().tobytes() for name, value in averaged.items()}
+
+
+def check_same_bytes_also_after_a_kill(make: Callable[[], Training], step: int) -> None:
+    """Check that a training has the same result each time, also if it resumes from a step."""
+    whole, again, killed = make(), make(), make()
+    list(whole.epochs())
+    list(again.epochs())
+    assert weights(whole) == weights(again)
+    states = []
+
+    def keep() -> None:
+        if killed.step == step:
+            states.append(copy.deepcopy(killed.state_dict()))
+
+    list(killed.epochs(keep))
+    resumed = make()
+    resumed.load_state_dict(states[0])
+    list(resumed.epochs())
+    assert weights(resumed) == weights(whole)
 
 
 def all_axes(figure: Any) -> list:

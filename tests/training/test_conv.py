@@ -1,10 +1,8 @@
 """Trainings of convolutional networks."""
 
-import copy
-
 import pytest
 import torch
-from support import SIZES, UNCHANGED, make_digits
+from support import SIZES, UNCHANGED, check_same_bytes_also_after_a_kill, make_digits
 from support import make_training as make
 
 from aae.models import Architecture, Conv, Model
@@ -24,11 +22,6 @@ GAMMA = {"name": "gamma", "distribution": "Gamma", "concentration": 2.0, "rate":
 def make_model(seed: int, **more) -> Model:
     sizes = {name: size for name, size in SIZES.items() if name != "hidden"}
     return Model(Architecture(**sizes, network=Conv(channels=(8,)), **more), seed)
-
-
-def weights(training: Training) -> dict[str, bytes]:
-    averaged = training.averaged.state_dict()
-    return {name: value.numpy().tobytes() for name, value in averaged.items()}
 
 
 @pytest.fixture
@@ -59,21 +52,7 @@ def test_an_autoencoder_learns_the_digits(make_params):
 
 
 def test_a_training_is_the_same_each_time_also_after_a_kill(make_training):
-    whole, again, killed = make_training(), make_training(), make_training()
-    list(whole.epochs())
-    list(again.epochs())
-    assert weights(whole) == weights(again)
-    states = []
-
-    def keep() -> None:
-        if killed.step == 5:
-            states.append(copy.deepcopy(killed.state_dict()))
-
-    list(killed.epochs(keep))
-    resumed = make_training()
-    resumed.load_state_dict(states[0])
-    list(resumed.epochs())
-    assert weights(resumed) == weights(whole)
+    check_same_bytes_also_after_a_kill(make_training, step=5)
 
 
 @pytest.mark.parametrize("posterior", [NONE, FIXED, LEARNT, UNIVERSAL])

@@ -5,7 +5,13 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from support import UNCHANGED, make_digits, make_training
+from support import (
+    UNCHANGED,
+    check_same_bytes_also_after_a_kill,
+    make_digits,
+    make_training,
+    weights,
+)
 
 from aae.data import Images, known_labels
 from aae.errors import ParameterError
@@ -60,11 +66,6 @@ def make_from(params: Params, train: Images) -> Training:
     validation = Images(make_digits(15), (torch.arange(15) % 3).to(torch.uint8))
     known = known_labels(train, validation, "abc", params.labels, params.seed)
     return adversarial_training(params, train.images, validation.images, None, known)
-
-
-def weights(training: Training) -> dict[str, bytes]:
-    averaged = training.averaged.state_dict()
-    return {name: value.numpy().tobytes() for name, value in averaged.items()}
 
 
 @pytest.mark.parametrize(("use", "name"), EACH_PHASE)
@@ -149,21 +150,7 @@ def test_a_decoder_that_takes_categories_starts_from_random_weights(make, use):
 
 @pytest.mark.parametrize("use", VARIANTS)
 def test_a_training_is_the_same_each_time_also_after_a_kill(make, use):
-    whole, again, killed = make(use), make(use), make(use)
-    list(whole.epochs())
-    list(again.epochs())
-    assert weights(whole) == weights(again)
-    states = []
-
-    def keep() -> None:
-        if killed.step == 4:
-            states.append(copy.deepcopy(killed.state_dict()))
-
-    list(killed.epochs(keep))
-    resumed = make(use)
-    resumed.load_state_dict(states[0])
-    list(resumed.epochs())
-    assert weights(resumed) == weights(whole)
+    check_same_bytes_also_after_a_kill(lambda: make(use), step=4)
 
 
 @pytest.mark.parametrize("use", ["prior", "decoder", "semi-supervised"])
