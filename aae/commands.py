@@ -109,6 +109,7 @@ def classify(model: str, device: str, paths: Sequence[Path], output: str) -> Non
     """Write the classes of pictures: see `aae classify`."""
     _check_file(output)
     pictures, trained = Pictures.find(paths), aae.load(model, device)
+    trained.classify(_no_pictures(trained))  # refuses a model that finds no classes
     tables = []
     for files, images in pictures.read(trained, "classify"):
         found = trained.classify(images)
@@ -131,6 +132,9 @@ def decode(model: str, device: str, source: str, label: str | None, output: Path
     codes, texts = _read_codes(source, trained.latent_dim)
     takes_classes = trained.architecture.categories.decoded
     classes = texts.get("class") if takes_classes and label is None else None
+    if classes is None:
+        with _naming_label():
+            trained.decode(codes[:0], label)
     with _new_folder(output) as folder:
         names = _picture_names(texts.get("file", [""] * len(codes)))
         for batch in _batches(range(len(codes)), len(codes), "decode"):
@@ -152,7 +156,8 @@ def sample(
         rows = [trained.sample(columns, seed, name) for name in trained.class_names]
         _write_picture(output, _grid(torch.cat(rows), columns))
         return
-    images = trained.sample(n, seed, label)
+    with _naming_label():
+        images = trained.sample(n, seed, label)
     if grid:
         _write_picture(output, _grid(images, math.ceil(math.sqrt(n))))
         return
@@ -170,6 +175,8 @@ def reconstruct(
         raise OutputError(f"{output} would be a folder; one picture of all needs --grid")
     _check_file(str(output)) if grid else _check_folder(output)
     pictures, trained = Pictures.find(paths), aae.load(model, device)
+    with _naming_label():
+        trained.reconstruct(_no_pictures(trained), label)
     if grid:
         pairs = [
             torch.cat([images / 255, trained.reconstruct(images, label)], dim=3)
@@ -190,6 +197,8 @@ def score(model: str, device: str, paths: Sequence[Path], label: str | None, out
     """Write how unusual pictures are: see `aae score`."""
     _check_file(output)
     pictures, trained = Pictures.find(paths), aae.load(model, device)
+    with _naming_label():
+        trained.score(_no_pictures(trained), label)
     tables = []
     for files, images in pictures.read(trained, "score"):
         scores = trained.score(images, label)._asdict()
@@ -206,7 +215,25 @@ def interpolate(
     """Write the pictures on the path between two pictures: see `aae interpolate`."""
     _check_file(str(output))
     trained = aae.load(model, device)
+    with _naming_label():
+        trained.reconstruct(_no_pictures(trained), label)
     _write_picture(output, _grid(trained.interpolate(a, b, steps, label)[0], steps))
+
+
+@contextmanager
+def _naming_label() -> Iterator[None]:
+    """Name the option in an error about it.
+
+    The commands try it before they read pictures, on none of them, so that no time is lost.
+    """
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"--label: {str(error).removeprefix('labels: ')}") from error
+
+
+def _no_pictures(trained: TrainedModel) -> Tensor:
+    return torch.empty(0, *trained.image_shape, dtype=torch.uint8)
 
 
 def _batches(items: Iterable, total: int, title: str) -> Iterator[list]:

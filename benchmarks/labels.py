@@ -144,7 +144,7 @@ def train(params: Params) -> dict:
     source = read_source(params.data)
     splits = in_memory(split_source(source, params.data, params.seed))
     images, validation = splits["train"], splits["validation"]
-    known = known_labels(images, validation, source.class_names, params.labels, params.seed)
+    known = known_labels(images, validation, source.class_names, params)
     training = adversarial_training(params, images.images, validation.images, None, known)
     list(training.epochs())
     centre(training.averaged, images.images)

@@ -23,7 +23,7 @@ def main(params: Params) -> None:
     source = read_source(params.data, show_steps)
     check_source(source)
     splits = split_source(source, params.data, params.seed)
-    check_labels(splits["train"].labels, len(source.class_names), params.labels)
+    check_labels(splits["train"].labels, len(source.class_names), params)
     check_counts(splits)
     write_prepared(splits, source)
     show_source(params.data)

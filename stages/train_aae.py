@@ -34,7 +34,7 @@ def main(params: Params) -> None:
     check_writable(MODEL, HISTORY, HISTOGRAMS, METRICS)
     train, validation = read_prepared("train"), read_prepared("validation")
     class_names = prepared_meta()["class_names"]
-    known = known_labels(train, validation, class_names, params.labels, params.seed)
+    known = known_labels(train, validation, class_names, params)
     prior, autoencoder = chosen_prior(params), load_model(AUTOENCODER, params.network.kind)
     training = adversarial_training(params, train.images, validation.images, autoencoder, known)
     model = training.averaged

@@ -25,7 +25,7 @@ def main(params: Params) -> None:
     check_writable(MODEL, HISTORY, METRICS)
     train, validation = read_prepared("train"), read_prepared("validation")
     # This training uses no labels, but the next one, which needs them, would refuse only then.
-    check_labels(train.labels, len(prepared_meta()["class_names"]), params.labels)
+    check_labels(train.labels, len(prepared_meta()["class_names"]), params)
     training = autoencoder_training(params, train.images, validation.images)
 
     if not is_leader():

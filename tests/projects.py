@@ -157,8 +157,9 @@ def store(project: Path) -> str:
 
 def runs(project: Path, stage: str) -> list:
     mlflow.set_tracking_uri(store(project))
-    mlflow.set_experiment("aae")
-    return mlflow.search_runs(filter_string=f"tags.stage = '{stage}'", output_format="list")
+    return mlflow.search_runs(
+        experiment_names=["aae"], filter_string=f"tags.stage = '{stage}'", output_format="list"
+    )
 
 
 def outputs(project: Path) -> dict[str, str]:
@@ -174,11 +175,9 @@ def outputs(project: Path) -> dict[str, str]:
 
 def check_store(project: Path) -> None:
     """Check that each stage has one finished run, with every epoch, image and model once."""
-    mlflow.set_tracking_uri(f"sqlite:///{project / 'mlflow.db'}")
-    mlflow.set_experiment("aae")
-    client = mlflow.MlflowClient()
+    client = mlflow.MlflowClient(store(project))
     for stage in ("train_ae", "train_aae"):
-        (found,) = mlflow.search_runs(filter_string=f"tags.stage = '{stage}'", output_format="list")
+        (found,) = runs(project, stage)
         assert found.info.status == "FINISHED"
         history = client.get_metric_history(found.info.run_id, "reconstruction_loss")
         assert [metric.step for metric in history] == list(range(1, LONG["train_ae.epochs"] + 1))

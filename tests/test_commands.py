@@ -423,23 +423,27 @@ def test_a_grid_of_samples_has_a_row_of_each_class_in_the_same_styles(command, t
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["decode", "codes.csv"], "labels are needed, because the decoder takes classes: cat, fil"),
+        (["decode", "codes.csv"], "--label: labels are needed, because the decoder takes classes"),
         (["decode", "other.csv"], "labels: 'dog' is not a category (choices: cat, file, 03)"),
         (
             ["decode", "codes.csv", "--label", "3"],
-            "labels: '3' is not a category; did you mean '03",
+            "--label: '3' is not a category; did you mean '03",
         ),
-        (["reconstruct", "pictures"], "labels are needed, because the decoder takes classes"),
-        (["reconstruct", "pictures", "--label", "dog"], "labels: 'dog' is not a category"),
-        (["score", "pictures"], "labels are needed, because the decoder takes classes: cat"),
-        (["interpolate", "pictures/0.png", "pictures/1.png"], "labels are needed, because"),
-        (["sample", "--label", "dog"], "labels: 'dog' is not a category"),
+        (["reconstruct", "none"], "--label: labels are needed, because the decoder takes classes"),
+        (["reconstruct", "none", "--label", "dog"], "--label: 'dog' is not a category"),
+        (["score", "none"], "--label: labels are needed, because the decoder takes classes: cat"),
+        (["interpolate", "none/0.png", "none/1.png"], "--label: labels are needed, because"),
+        (["sample", "--label", "dog"], "--label: 'dog' is not a category"),
+        (["classify", "none"], "does not find the class of an image"),
     ],
 )
 def test_a_missing_or_wrong_class_is_one_line_and_writes_nothing(
     command, tmp_path, arguments, message
 ):
     path = labelled(tmp_path, "decoder")
+    (tmp_path / "none").mkdir()
+    for number in range(2):  # pictures that cannot be read: the class is checked before them
+        (tmp_path / "none" / f"{number}.png").write_bytes(b"nothing")
     (tmp_path / "codes.csv").write_text("z1,z2\n0.5,1.5\n")
     (tmp_path / "other.csv").write_text("z1,z2,class\n0.5,1.5,dog\n")
     before = sorted(tmp_path.rglob("*"))
@@ -454,4 +458,4 @@ def test_a_model_without_classes_takes_no_label(command):
     for arguments in (["sample"], ["reconstruct", "pictures"], ["score", "pictures"]):
         code, _, errors = command(*arguments, "--label", "cat", "-o", "new")
         assert code == 1
-        assert "labels are given, but the model's decoder takes only codes" in errors
+        assert "--label: labels are given, but the model's decoder takes only codes" in errors

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from aae.data.images import Images
 from aae.errors import ParameterError
-from aae.params import Labels
+from aae.params import Params
+from aae.priors import chosen_prior
 from aae.seeding import stream
 
 
@@ -30,8 +31,7 @@ def known_labels(
     train: Images,
     validation: Images,
     class_names: Sequence[str],
-    settings: Labels,
-    seed: int,
+    params: Params,
 ) -> KnownLabels | None:
     """Return the labels that a training may see; None if it uses none.
 
@@ -42,21 +42,20 @@ def known_labels(
         train: the training images.
         validation: the validation images.
         class_names: names of the classes, in the order of the labels.
-        settings: the section ``labels`` of params.yaml.
-        seed: the seed of params.yaml.
+        params: all parameters.
 
     Raises:
         ParameterError: see :func:`check_labels`.
     """
-    names, classes = tuple(class_names), len(class_names)
-    check_labels(train.labels, classes, settings)
+    names, classes, settings = tuple(class_names), len(class_names), params.labels
+    check_labels(train.labels, classes, params)
     if settings.use in ("none", "clusters"):
         return None
     assert train.labels is not None
     assert validation.labels is not None
     if settings.count is None:
         return KnownLabels(names, train.labels.long(), validation.labels.long())
-    order = torch.randperm(len(train), generator=stream(seed, "known labels"))
+    order = torch.randperm(len(train), generator=stream(params.seed, "known labels"))
     shuffled, each = train.labels[order], settings.count // classes
     chosen = torch.cat([order[shuffled == label][:each] for label in range(classes)])
     known = torch.full((len(train),), -1)
@@ -64,23 +63,30 @@ def known_labels(
     return KnownLabels(names, known, torch.full((len(validation),), -1))
 
 
-def check_labels(labels: Tensor | None, classes: int, settings: Labels) -> None:
-    """Check that there are the labels that ``labels.use`` and ``labels.count`` need.
+def check_labels(labels: Tensor | None, classes: int, params: Params) -> None:
+    """Check that ``labels.use`` has the labels, and the parts of the prior, that it needs.
 
     Args:
         labels: labels of the training images [N]; None without labels.
         classes: number of classes.
-        settings: the section ``labels`` of params.yaml.
+        params: all parameters.
 
     Raises:
-        ParameterError: if there are too few.
+        ParameterError: if there are too few labels, or if the prior does not have a part for each
+            class.
     """
+    settings = params.labels
     if settings.use in ("none", "clusters"):
         return
     if labels is None:
         raise ParameterError(
             f"labels.use: {settings.use!r} needs images with labels, and these have none; "
             "'none' and 'clusters' need no labels"
+        )
+    if settings.use == "prior" and not chosen_prior(params).parts(classes):
+        raise ParameterError(
+            f"labels.use: 'prior' needs a prior with {classes} parts, one for each class: "
+            f"GaussianRing(components={classes}), or SwissRoll"
         )
     if settings.count is None:
         return

@@ -3,7 +3,6 @@
 from torch import Tensor
 
 from aae.data import KnownLabels
-from aae.errors import ParameterError
 from aae.models import Architecture, Model
 from aae.models.categories import NO_CATEGORIES, Categories
 from aae.models.kinds import chosen_kind
@@ -57,8 +56,8 @@ def adversarial_training(
         known: the labels that the training may see; None if it uses none.
 
     Raises:
-        ParameterError: if the prior does not have a part for each class, if the device or the
-            precision is not available, or if networks of this kind cannot be made for these images.
+        ParameterError: if the device or the precision is not available, or if networks of this kind
+            cannot be made for these images.
     """
     prior, settings, labels = chosen_prior(params), params.train_aae, params.labels
     categories = NO_CATEGORIES
@@ -66,11 +65,6 @@ def adversarial_training(
         names = known.class_names if known else ()
         count = len(names) or labels.clusters
         categories = Categories(use=labels.use, count=count, places=labels.places, names=names)
-        if categories.judged and not prior.parts(count):
-            raise ParameterError(
-                f"labels.use: 'prior' needs a prior with {count} parts, one for each class: "
-                f"GaussianRing(components={count}), or SwissRoll"
-            )
     posterior = params.posterior
     if categories.judged and posterior.fixed_variance:
         # In units, parts of the prior are narrower than the noise.

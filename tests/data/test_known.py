@@ -1,31 +1,36 @@
 """Which labels a training may see."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
 from aae.data import Images, KnownLabels, known_labels
 from aae.errors import ParameterError
-from aae.params import Labels
 
 IMAGES = Images(torch.zeros(60, 1, 2, 2, dtype=torch.uint8), torch.arange(60) % 3)
 
 
-def settings(use: str = "semi-supervised", count: int | None = None) -> Labels:
-    return Labels.model_validate({"use": use, "count": count, "clusters": 4, "places": False})
+@pytest.fixture
+def known(make_params) -> Callable[..., KnownLabels | None]:
+    """Return the known labels of images of three classes, with changed parameters."""
+
+    def find(
+        count: int | None, use: str = "semi-supervised", images: Images = IMAGES, **changes: object
+    ) -> KnownLabels | None:
+        changes |= {"labels.use": use} | ({"labels.count": count} if count else {})
+        params = make_params(changes)
+        return known_labels(images, IMAGES, "abc", params)
+
+    return find
 
 
-def known(count: int | None, seed: int = 0) -> KnownLabels:
-    found = known_labels(IMAGES, IMAGES, "abc", settings(count=count), seed)
-    assert found is not None
-    return found
-
-
-def test_without_a_number_all_labels_are_known():
+def test_without_a_number_all_labels_are_known(known):
     assert torch.equal(known(None).train, IMAGES.labels)
     assert torch.equal(known(None).validation, IMAGES.labels)
 
 
-def test_a_number_of_labels_is_equally_many_of_each_class():
+def test_a_number_of_labels_is_equally_many_of_each_class(known):
     few = known(9)
     chosen = few.train >= 0
     assert few.train[chosen].bincount().tolist() == [3, 3, 3]
@@ -36,9 +41,8 @@ def test_a_number_of_labels_is_equally_many_of_each_class():
 
 
 @pytest.mark.parametrize("use", ["none", "clusters"])
-def test_these_need_no_labels(use):
-    unlabelled = Images(IMAGES.images, None)
-    assert known_labels(unlabelled, unlabelled, (), settings(use, count=9), 0) is None
+def test_these_need_no_labels(known, use):
+    assert known(None, use, Images(IMAGES.images, None)) is None
 
 
 @pytest.mark.parametrize(
@@ -49,12 +53,21 @@ def test_these_need_no_labels(use):
         (63, "63 labels, equally many of each class; there are at most 60"),
     ],
 )
-def test_other_numbers_are_refused(count, message):
+def test_other_numbers_are_refused(known, count, message):
     with pytest.raises(ParameterError, match=rf"^labels\.count: {message}"):
         known(count)
 
 
 @pytest.mark.parametrize("use", ["prior", "decoder", "semi-supervised"])
-def test_images_without_labels_are_refused(use):
+def test_images_without_labels_are_refused(known, use):
+    prior = "swiss_roll" if use == "prior" else "gaussian"
     with pytest.raises(ParameterError, match=rf"^labels\.use: '{use}' needs images with labels"):
-        known_labels(Images(IMAGES.images, None), IMAGES, (), settings(use), 0)
+        known(None, use, Images(IMAGES.images, None), prior=prior)
+
+
+def test_each_class_needs_a_part_of_the_prior(known):
+    assert known(None, "prior", prior="swiss_roll") is not None
+    with pytest.raises(ParameterError, match=r"^labels\.use: .* with 3 parts, one for each class"):
+        known(None, "prior", prior="gaussian_mixture")
+    with pytest.raises(ParameterError, match=r"labels\.use: 'prior' needs .*Normal"):
+        known(None, "prior", prior="gaussian")

@@ -35,7 +35,7 @@ SMALL = {
 def test_a_trained_model_knows_the_names_of_the_classes(make_params, use, names, labels):
     params = make_params(SMALL | {"labels.use": use})
     digits = Images(make_digits(60), (torch.arange(60) % 3).to(torch.uint8))
-    known = known_labels(digits, digits, list(NAMES), params.labels, params.seed)
+    known = known_labels(digits, digits, list(NAMES), params)
     training = adversarial_training(params, digits.images, digits.images, None, known)
     categories = training.model.architecture.categories
     assert categories.names == names

@@ -463,6 +463,7 @@ def test_no_password_is_printed(server, repository, monkeypatch, capfd):
         assert "secret" not in path.read_text()
 
 
+@pytest.mark.slow
 def test_processes_that_meet_a_new_store_at_once_all_succeed(repository):
     """Without a lock, they create its tables or the experiment twice, and some of them fail."""
     program = (

@@ -7,10 +7,12 @@ import urllib.request
 from contextlib import ExitStack
 
 import mlflow
+import pytest
 from projects import run, start
 from servers import wait_for_line
 
 
+@pytest.mark.slow
 def test_the_ui_opens_on_loopback_at_a_free_port_each_time(repository):
     addresses: set[str] = set()
     with ExitStack() as stack:

@@ -102,7 +102,10 @@ def torchrun(*options: str) -> list[str]:
     return ["python", "-m", "torch.distributed.run", *options]
 
 
-@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "processes",
+    [pytest.param(2, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.long)],
+)
 def test_several_processes_train_as_one_does_and_the_same_each_time(tmp_path, processes):
     alone, every_image, _ = train(tmp_path / "alone", ["python"])
     several = torchrun("--standalone", "--nproc-per-node", str(processes))

@@ -14,7 +14,6 @@ from support import (
 )
 
 from aae.data import Images, known_labels
-from aae.errors import ParameterError
 from aae.params import Params
 from aae.training import Training, adversarial_training, centre
 from aae.training.phases import Step
@@ -64,7 +63,7 @@ def make(make_params, images):
 
 def make_from(params: Params, train: Images) -> Training:
     validation = Images(make_digits(15), (torch.arange(15) % 3).to(torch.uint8))
-    known = known_labels(train, validation, "abc", params.labels, params.seed)
+    known = known_labels(train, validation, "abc", params)
     return adversarial_training(params, train.images, validation.images, None, known)
 
 
@@ -193,13 +192,6 @@ def test_a_step_has_all_of_its_tensors_on_the_device_of_the_model(make, make_par
     training = make_training("train_aae", model, params, *images, known=known)
     losses = training.train_batch(training.batches.draw(torch.arange(20))) | training.validate()
     assert {loss.device.type for loss in losses.values()} == {"meta"}
-
-
-def test_a_prior_without_a_part_for_each_class_is_refused(make):
-    with pytest.raises(ParameterError, match=r"GaussianRing\(components=3\), or SwissRoll"):
-        make("prior", prior="gaussian_mixture")
-    with pytest.raises(ParameterError, match=r"labels\.use: 'prior' needs .*Normal"):
-        make("prior", prior="gaussian")
 
 
 def test_with_parts_of_the_prior_codes_have_no_fixed_noise_and_are_not_centred(make, images):
