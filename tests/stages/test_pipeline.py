@@ -127,7 +127,7 @@ def test_models_carry_what_rebuilds_them(project):
         "image_shape": [1, 28, 28], "latent_dim": 2, "network": {"kind": "mlp", "hidden": [64]},
         "discriminator_hidden": [64],
         "prior": {"name": "gaussian", "distribution": "Normal", "loc": 0.0, "scale": 5.0},
-        "units": "gaussian", "posterior": {"kind": "gaussian", "std": 0.3, "min_std": 0.1},
+        "units": "gaussian", "posterior": {"kind": "gaussian", "std": 0.6, "min_std": 0.1},
     }  # fmt: skip
 
 
