@@ -95,7 +95,9 @@ def test_every_defect_is_caught(gaussian, of_gaussian, defect, seed):
     assert not found["follows_prior"]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
+)
 def test_a_wide_dimension_does_not_hide_how_another_depends_on_it(seed):
     """A user's prior may have scales of 1 and 100."""
     scale = torch.tensor([1.0, 100.0])

@@ -197,7 +197,7 @@ def test_a_training_that_was_interrupted_goes_on_in_its_run(repository, done):
     check_complete()
 
 
-@pytest.mark.parametrize("away", [False, True])
+@pytest.mark.parametrize("away", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_training_that_was_killed_goes_on_in_its_run(server, repository, away):
     training = str(uuid.uuid4())
     program = f"""
@@ -284,7 +284,7 @@ def test_ctrl_c_in_an_evaluation_does_not_wait_either(server, repository, monkey
 
 @pytest.mark.usefixtures("server")
 @pytest.mark.parametrize("name", ["log_image", "log_model_artifacts"])
-@pytest.mark.parametrize("resumed", [False, True])
+@pytest.mark.parametrize("resumed", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_what_a_server_has_taken_whose_answer_was_lost_is_there_once(
     repository, monkeypatch, name, resumed
 ):

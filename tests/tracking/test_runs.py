@@ -298,6 +298,7 @@ def test_a_logged_model_serves_all_its_tasks(logged, serve):
         assert post(address, json.loads(request.read_text())).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_logged_model_serves_its_classes(serve, tmp_path):
     categories = {"use": "semi-supervised", "count": 3, "names": ["cat", "dog", "03"]}
     architecture = ARCHITECTURE.model_copy(update={"categories": Categories(**categories)})

@@ -119,6 +119,7 @@ def test_several_processes_train_as_one_does_and_the_same_each_time(tmp_path, pr
     assert train(tmp_path / "again", several) == (together, own_images, weights)
 
 
+@pytest.mark.slow
 def test_an_error_of_one_process_alone_is_named(tmp_path):
     script = tmp_path / "stage.py"
     script.write_text(FAILING)
