@@ -118,8 +118,8 @@ def main() -> None:
     console.print(every_run(runs, results), medians(options.priors, options.seeds, results))
     print(
         "AE: the autoencoder. Mixture: the autoencoder with ten Gaussians fitted to its codes.\n"
-        "At the start: before the training, when the codes are those of the autoencoder, with the\n"
-        "mean and covariance of the prior and noise; in brackets, with how many seeds they follow it.\n"
+        "At the start: before the training, when the codes are those of the autoencoder with the\n"
+        "prior's mean and covariance, and noise; in brackets, with how many seeds they follow it.\n"
         "p: of all tests together. Fréchet: of decoded prior samples, for the mixture of decoded "
         "samples of the mixture."
     )
