@@ -106,7 +106,7 @@ class Evaluation:
             found |= measure_categories(model, test, self.splits["validation"])
         if test.labels is None:
             return found
-        if categories.judged:
+        if categories.discriminated:
             settings, count = self.prior_test.settings, categories.count
             found |= measure_parts(samples, test.labels, self.prior, count, settings, self.seed)
         if asked is not None and categories.are_classes:

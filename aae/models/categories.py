@@ -33,7 +33,7 @@ class Categories(BaseModel):
         return self
 
     @property
-    def labels(self) -> tuple[str, ...]:
+    def titles(self) -> tuple[str, ...]:
         """What a user calls the categories: the names of classes, or else their numbers."""
         return self.names or tuple(map(str, range(self.count)))
 
@@ -53,7 +53,7 @@ class Categories(BaseModel):
         return self.use in ("prior", "decoder", "semi-supervised")
 
     @property
-    def judged(self) -> int:
+    def discriminated(self) -> int:
         """Inputs of the discriminator for the class of an image: K and "unknown", or 0."""
         return self.count + 1 if self.use == "prior" else 0
 

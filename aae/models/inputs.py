@@ -15,7 +15,7 @@ from aae.errors import DataError, unknown
 Images: TypeAlias = Tensor | NDArray[Any] | str | Path | Sequence[str | Path]
 Codes: TypeAlias = Tensor | NDArray[Any]
 # One category for all, or one for each, by name or number; or the probabilities of the categories.
-Labels: TypeAlias = str | int | Sequence[str] | Sequence[int] | Tensor | NDArray[Any]
+Classes: TypeAlias = str | int | Sequence[str] | Sequence[int] | Tensor | NDArray[Any]
 
 # Largest difference from 1 of the sum of probabilities, which may be of half precision.
 TOLERANCE = 0.01
@@ -109,7 +109,7 @@ def checked_codes(codes: Codes, latent_dim: int) -> Tensor:
     return found
 
 
-def checked_labels(labels: Labels, count: int, names: Sequence[str]) -> Tensor:
+def checked_labels(labels: Classes, count: int, names: Sequence[str]) -> Tensor:
     """Return labels as numbers of categories [N], or as probabilities of categories [N, K].
 
     Args:

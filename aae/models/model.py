@@ -124,7 +124,7 @@ class Model(nn.Module):
         self.decoder = Decoder(decoder, a.image_shape, places)
         self.discriminator = self.category_discriminator = None
         if (hidden := a.discriminator_hidden) is not None:
-            self.discriminator = Discriminator(hidden, k + c.judged, source("discriminator"))
+            self.discriminator = Discriminator(hidden, k + c.discriminated, source("discriminator"))
             if c.encoded:
                 generator = source("category discriminator")
                 self.category_discriminator = Discriminator(hidden, c.encoded, generator)

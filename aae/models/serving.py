@@ -112,7 +112,7 @@ def requests(architecture: Architecture) -> dict[str, dict[str, Any]]:
     codes, image = [[0.0] * architecture.latent_dim], np.zeros((1, *architecture.image_shape))
     inputs = {"decode": codes, "sample": []}
     categories = architecture.categories
-    label = categories.labels[0] if categories.decoded else ""
+    label = categories.titles[0] if categories.decoded else ""
     return {
         task: {
             "inputs": inputs.get(task, image.tolist()),

@@ -12,9 +12,9 @@ from torch import Tensor
 from aae.errors import DataError, ModelError
 from aae.models.checkpoints import load_model
 from aae.models.inputs import (
+    Classes,
     Codes,
     Images,
-    Labels,
     checked_codes,
     checked_labels,
     checked_values,
@@ -109,7 +109,7 @@ class TrainedModel:
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the K classes, or else the numbers of the clusters; empty if there are none."""
-        return self.architecture.categories.labels
+        return self.architecture.categories.titles
 
     @cached_property
     def prior(self) -> Prior | None:
@@ -192,7 +192,7 @@ class TrainedModel:
             )
         return self._join(images, self.model.classify, (categories.encoded,))
 
-    def decode(self, codes: Codes, labels: Labels | None = None) -> Tensor:
+    def decode(self, codes: Codes, labels: Classes | None = None) -> Tensor:
         """Return the images [N, C, H, W] of codes, with values from 0 to 1.
 
         Args:
@@ -223,7 +223,7 @@ class TrainedModel:
             return checked.new_empty(0, *self.image_shape)
         return self.model.decode(checked, given)
 
-    def sample(self, n: int, seed: int = 0, labels: Labels | None = None) -> Tensor:
+    def sample(self, n: int, seed: int = 0, labels: Classes | None = None) -> Tensor:
         """Return the decoded images [n, C, H, W] of prior samples, with values from 0 to 1.
 
         Args:
@@ -252,7 +252,7 @@ class TrainedModel:
             raise ModelError(f"n: {n} samples; 0 or more are needed")
         generator = stream(seed, "samples of a trained model")
         categories = self.architecture.categories
-        if categories.judged and labels is not None:
+        if categories.discriminated and labels is not None:
             numbers = checked_labels(labels, n, self.class_names)
             if numbers.ndim > 1:
                 raise DataError(
@@ -266,7 +266,7 @@ class TrainedModel:
             labels = self.model.draw_labels(n, generator)
         return self.decode(codes, labels)
 
-    def reconstruct(self, images: Images, labels: Labels | None = None) -> Tensor:
+    def reconstruct(self, images: Images, labels: Classes | None = None) -> Tensor:
         """Return the decoded codes [N, C, H, W] of images, with values from 0 to 1.
 
         Args:
@@ -287,7 +287,9 @@ class TrainedModel:
         images, checked = self._labelled(images, labels)
         return self._join(images, self._reconstruct, self.image_shape, checked)
 
-    def interpolate(self, a: Images, b: Images, steps: int, labels: Labels | None = None) -> Tensor:
+    def interpolate(
+        self, a: Images, b: Images, steps: int, labels: Classes | None = None
+    ) -> Tensor:
         """Return the images on the straight path between the codes of two images.
 
         If the encoder finds classes, the path also leads from the probabilities of one image to
@@ -330,7 +332,7 @@ class TrainedModel:
             chosen = torch.lerp(start[:, None], end[:, None], share).flatten(0, 1)
         return self.decode(paths.flatten(0, 1), chosen).unflatten(0, (-1, steps))
 
-    def score(self, images: Images, labels: Labels | None = None) -> Scores:
+    def score(self, images: Images, labels: Classes | None = None) -> Scores:
         """Return how unusual images are: see :class:`Scores`.
 
         Args:
@@ -370,7 +372,7 @@ class TrainedModel:
         """Return given labels, or else what the encoder finds."""
         return self.model.labels_of(images, None) if labels is None else labels
 
-    def _labels(self, labels: Labels | None, count: int, found: bool = False) -> Tensor | None:
+    def _labels(self, labels: Classes | None, count: int, found: bool = False) -> Tensor | None:
         """Return checked labels for the decoder; None if it takes none or the encoder finds them.
 
         Args:
@@ -390,7 +392,7 @@ class TrainedModel:
             )
         return None
 
-    def _labelled(self, images: Images, labels: Labels | None) -> tuple[Images, Tensor | None]:
+    def _labelled(self, images: Images, labels: Classes | None) -> tuple[Images, Tensor | None]:
         """Return images, and their checked labels: see :meth:`_labels`."""
         images = self._listed(images)
         return images, self._labels(labels, len(images), found=True)

@@ -54,11 +54,11 @@ def draw_categories(
         contingency: how many test images of each class the encoder puts into each category.
     """
     categories, labels = model.architecture.categories, splits["test"].labels
-    names, word = categories.labels, category_word(categories)
+    names, word = categories.titles, category_word(categories)
     shown = spread(range(categories.count), MOST_COLUMNS)
     columns = [names[number] for number in shown]
     figures = {}
-    if categories.judged and labels is not None:
+    if categories.discriminated and labels is not None:
         figures["codes_by_part"] = draw_codes_by_part(codes, labels, class_names, prior)
     if categories.decoded:
         samples = prior.sample(STYLES, stream(0, "styles"))

@@ -193,7 +193,7 @@ def _choices(probabilities: Tensor, offered: list[int], categories: Categories) 
         ``choice``: whether it is a class or a cluster; ``choices``: the names; ``chosen``: for each
         of the images, the index of its own category among these, or None if it is not offered.
     """
-    names, own = categories.labels, probabilities.argmax(1).tolist()
+    names, own = categories.titles, probabilities.argmax(1).tolist()
     return {
         "choice": category_word(categories),
         "choices": [names[number] for number in offered],

@@ -389,7 +389,7 @@ class SavedModel:
                 input_example=None
                 if isinstance(sizes.network, Own)
                 else (codes, examples["decode"]["params"]),
-                metadata={"tasks": tasks_of(sizes), "class_names": list(sizes.categories.labels)},
+                metadata={"tasks": tasks_of(sizes), "class_names": list(sizes.categories.titles)},
             )
 
 

@@ -176,7 +176,7 @@ class Batches:
     ) -> Tensor:
         """Return sets of prior samples in units [count, sets, k], of parts of the prior or all."""
         assert self.prior is not None
-        if self.categories.judged:
+        if self.categories.discriminated:
             assert labels is not None
             numbers = labels.repeat_interleave(sets)
             samples = self.prior.sample_parts(numbers, self.categories.count, generator)
@@ -194,7 +194,7 @@ class Batches:
         count, batch = self.categories.count, {}
         if self.categories.decoded and not self.categories.encoded:
             batch["labels"] = one_hot(labels, count)
-        if self.categories.judged:
+        if self.categories.discriminated:
             batch["classes"] = one_hot(torch.where(labels < 0, count, labels), count + 1)
         return batch
 

@@ -66,7 +66,7 @@ def adversarial_training(
         count = len(names) or labels.clusters
         categories = Categories(use=labels.use, count=count, places=labels.places, names=names)
     posterior = params.posterior
-    if categories.judged and posterior.fixed_variance:
+    if categories.discriminated and posterior.fixed_variance:
         # In units, parts of the prior are narrower than the noise.
         posterior = DETERMINISTIC
     architecture = Architecture(

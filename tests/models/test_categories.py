@@ -39,7 +39,7 @@ def test_a_trained_model_knows_the_names_of_the_classes(make_params, use, names,
     training = adversarial_training(params, digits.images, digits.images, None, known)
     categories = training.model.architecture.categories
     assert categories.names == names
-    assert categories.labels == labels
+    assert categories.titles == labels
 
 
 def metadata(path) -> dict:
