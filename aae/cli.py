@@ -1,13 +1,18 @@
 """The command `aae`. Each command imports what it needs when it runs, so `aae --help` is quick."""
 
+import functools
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from aae.errors import AAEError, OutputError, without_password
+
+if TYPE_CHECKING:
+    from aae.commands import Load
 
 
 class _Commands(click.Group):
@@ -71,9 +76,20 @@ def sync() -> None:
         sys.exit("\n".join(f"error: {reason}" for reason in left))
 
 
-def _for_a_model(command: Any) -> Any:
-    """Add the options of all commands for a trained model."""
+def _for_a_model(command: Callable[..., None]) -> Any:
+    """Add the options that choose a trained model; the command gets a function that loads it."""
+
+    @functools.wraps(command)
+    def with_model(model: str, device: str, own: str | None, **arguments: Any) -> None:
+        import aae
+
+        command(**arguments, load=functools.partial(aae.load, model, device, own))
+
     for option in (
+        click.option(
+            "--own", metavar="FUNCTION",
+            help="Dotted name of the function that made the networks, if they are your own.",
+        ),
         click.option(
             "--device", default="cpu", show_default=True, help="cpu, cuda, or cuda:1 and so on."
         ),
@@ -82,8 +98,8 @@ def _for_a_model(command: Any) -> Any:
             help="Model file, or the address of a model in MLflow: models:/… or runs:/….",
         ),
     ):  # fmt: skip
-        command = option(command)
-    return command
+        with_model = option(with_model)
+    return with_model
 
 
 _PATHS = click.argument(
@@ -119,7 +135,7 @@ def _output(text: str, kind: Any = None) -> Any:
     "the same order. By default npy if the output ends in .npy, else csv.",
 )  # fmt: skip
 @_for_a_model
-def encode(paths: tuple[Path, ...], output: str, kind: str | None, model: str, device: str) -> None:
+def encode(paths: tuple[Path, ...], output: str, kind: str | None, load: "Load") -> None:
     """Write the codes of pictures.
 
     PATHS are picture files, or folders, which are searched with all folders in them. A picture of
@@ -133,14 +149,14 @@ def encode(paths: tuple[Path, ...], output: str, kind: str | None, model: str, d
     """
     from aae import commands
 
-    commands.encode(model, device, paths, output, kind)
+    commands.encode(load, paths, output, kind)
 
 
 @main.command()
 @_PATHS
 @_output("CSV file for the classes; `-` is the standard output.", str)
 @_for_a_model
-def classify(paths: tuple[Path, ...], output: str, model: str, device: str) -> None:
+def classify(paths: tuple[Path, ...], output: str, load: "Load") -> None:
     """Write the classes of pictures, or their clusters.
 
     PATHS are as for `aae encode`, and the files stay in their order. The columns are: file; class,
@@ -155,7 +171,7 @@ def classify(paths: tuple[Path, ...], output: str, model: str, device: str) -> N
     """
     from aae import commands
 
-    commands.classify(model, device, paths, output)
+    commands.classify(load, paths, output)
 
 
 @main.command()
@@ -163,9 +179,9 @@ def classify(paths: tuple[Path, ...], output: str, model: str, device: str) -> N
 @_label(
     "Class of all pictures, for a model whose decoder takes classes; instead of a column class."
 )
-@_output("Folder for the pictures; it must not exist, or be empty.")
+@_output("New or empty folder for the pictures.")
 @_for_a_model
-def decode(codes: str, label: str | None, output: Path, model: str, device: str) -> None:
+def decode(codes: str, label: str | None, output: Path, load: "Load") -> None:
     """Write the pictures that codes decode to.
 
     CODES is a CSV file with columns z1, z2, … in full precision, as `aae encode` writes it, or an
@@ -180,7 +196,7 @@ def decode(codes: str, label: str | None, output: Path, model: str, device: str)
     """
     from aae import commands
 
-    commands.decode(model, device, codes, label, output)
+    commands.decode(load, codes, label, output)
 
 
 @main.command()
@@ -195,11 +211,9 @@ def decode(codes: str, label: str | None, output: Path, model: str, device: str)
     help="Write one picture of all samples. If the model is trained with classes and there is no "
     "--label, each row is one class, and -n is rounded up to whole rows.",
 )
-@_output("Folder for the pictures, which must not exist or be empty; with --grid a PNG file.")
+@_output("New or empty folder for the pictures; with --grid a PNG file.")
 @_for_a_model
-def sample(
-    n: int, seed: int, label: str | None, grid: bool, output: Path, model: str, device: str
-) -> None:
+def sample(n: int, seed: int, label: str | None, grid: bool, output: Path, load: "Load") -> None:
     """Write pictures that are decoded from samples of the prior.
 
     The same seed gives the same styles for every class, and so each column of a grid of classes has
@@ -213,17 +227,17 @@ def sample(
     """
     from aae import commands
 
-    commands.sample(model, device, n, seed, label, grid, output)
+    commands.sample(load, n, seed, label, grid, output)
 
 
 @main.command()
 @_PATHS
 @_LABEL_OF_PICTURES
 @click.option("--grid", is_flag=True, help="Write one picture: each with its reconstruction.")
-@_output("Folder for the pictures, which must not exist or be empty; with --grid a PNG file.")
+@_output("New or empty folder for the pictures; with --grid a PNG file.")
 @_for_a_model
 def reconstruct(
-    paths: tuple[Path, ...], label: str | None, grid: bool, output: Path, model: str, device: str
+    paths: tuple[Path, ...], label: str | None, grid: bool, output: Path, load: "Load"
 ) -> None:
     """Write the pictures that the codes of pictures decode to.
 
@@ -236,7 +250,7 @@ def reconstruct(
     """
     from aae import commands
 
-    commands.reconstruct(model, device, paths, label, grid, output)
+    commands.reconstruct(load, paths, label, grid, output)
 
 
 @main.command()
@@ -244,7 +258,7 @@ def reconstruct(
 @_LABEL_OF_PICTURES
 @_output("CSV file for the scores; `-` is the standard output.", str)
 @_for_a_model
-def score(paths: tuple[Path, ...], label: str | None, output: str, model: str, device: str) -> None:
+def score(paths: tuple[Path, ...], label: str | None, output: str, load: "Load") -> None:
     """Write how unusual pictures are.
 
     PATHS are as for `aae encode`. The picture with the highest reconstruction error is first. The
@@ -259,7 +273,7 @@ def score(paths: tuple[Path, ...], label: str | None, output: str, model: str, d
     """
     from aae import commands
 
-    commands.score(model, device, paths, label, output)
+    commands.score(load, paths, label, output)
 
 
 @main.command()
@@ -272,7 +286,7 @@ def score(paths: tuple[Path, ...], label: str | None, output: str, model: str, d
 @_output("PNG file for the row.")
 @_for_a_model
 def interpolate(
-    a: Path, b: Path, steps: int, label: str | None, output: Path, model: str, device: str
+    a: Path, b: Path, steps: int, label: str | None, output: Path, load: "Load"
 ) -> None:
     """Write a row of pictures from one picture to another.
 
@@ -285,7 +299,7 @@ def interpolate(
     """
     from aae import commands
 
-    commands.interpolate(model, device, a, b, steps, label, output)
+    commands.interpolate(load, a, b, steps, label, output)
 
 
 @main.command()

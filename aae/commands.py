@@ -3,10 +3,11 @@
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -15,13 +16,14 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-import aae
 from aae.data.pictures import SUFFIXES, in_batches, in_parallel, pictures_in
 from aae.errors import DataError, OutputError
 from aae.files import check_writable, replacing, to_csv, write_text
 from aae.models import TrainedModel
 from aae.progress import show_steps
 
+# Loads the chosen model; the outputs are checked first.
+Load: TypeAlias = Callable[[], TrainedModel]
 STANDARD = "-"  # the standard input or output
 
 
@@ -79,13 +81,13 @@ class Pictures:
             sys.exit("\n".join(f"error: {path}: {reason}" for path, reason in self.passed_over))
 
 
-def encode(model: str, device: str, paths: Sequence[Path], output: str, kind: str | None) -> None:
+def encode(load: Load, paths: Sequence[Path], output: str, kind: str | None) -> None:
     """Write the codes of pictures: see `aae encode`."""
     as_array = (kind or Path(output).suffix.removeprefix(".")) == "npy"
     if as_array and output == STANDARD:
         raise OutputError("an array cannot be written to the standard output; name a file")
     _check_file(output)
-    pictures, trained = Pictures.find(paths), aae.load(model, device)
+    pictures, trained = Pictures.find(paths), load()
     files, codes, classes = [], [], []
     for names, images in pictures.read(trained, "encode"):
         files += names
@@ -97,7 +99,7 @@ def encode(model: str, device: str, paths: Sequence[Path], output: str, kind: st
         with replacing(Path(output)) as temporary, temporary.open("wb") as file:
             np.save(file, values)
     else:
-        table = pd.DataFrame(values, columns=_names(values.shape[1]))
+        table = pd.DataFrame(values, columns=_columns(values.shape[1]))
         if classes:
             table.insert(0, "class", classes)
         table.insert(0, "file", [str(path) for path in files])
@@ -105,10 +107,10 @@ def encode(model: str, device: str, paths: Sequence[Path], output: str, kind: st
     pictures.exit()
 
 
-def classify(model: str, device: str, paths: Sequence[Path], output: str) -> None:
+def classify(load: Load, paths: Sequence[Path], output: str) -> None:
     """Write the classes of pictures: see `aae classify`."""
     _check_file(output)
-    pictures, trained = Pictures.find(paths), aae.load(model, device)
+    pictures, trained = Pictures.find(paths), load()
     trained.classify(_no_pictures(trained))  # refuses a model that finds no classes
     tables = []
     for files, images in pictures.read(trained, "classify"):
@@ -125,10 +127,10 @@ def classify(model: str, device: str, paths: Sequence[Path], output: str) -> Non
     pictures.exit()
 
 
-def decode(model: str, device: str, source: str, label: str | None, output: Path) -> None:
+def decode(load: Load, source: str, label: str | None, output: Path) -> None:
     """Write the pictures of codes: see `aae decode`."""
     _check_folder(output)
-    trained = aae.load(model, device)
+    trained = load()
     codes, texts = _read_codes(source, trained.latent_dim)
     takes_classes = trained.architecture.categories.decoded
     classes = texts.get("class") if takes_classes and label is None else None
@@ -143,14 +145,10 @@ def decode(model: str, device: str, source: str, label: str | None, output: Path
             _write_pictures(folder, [names[i] for i in batch], images)
 
 
-def sample(
-    model: str, device: str, n: int, seed: int, label: str | None, grid: bool, output: Path
-) -> None:
+def sample(load: Load, n: int, seed: int, label: str | None, grid: bool, output: Path) -> None:
     """Write pictures of prior samples: see `aae sample`."""
-    if not grid and output.suffix.lower() in SUFFIXES:
-        raise OutputError(f"{output} would be a folder; one picture of all needs --grid")
-    _check_file(str(output)) if grid else _check_folder(output)
-    trained = aae.load(model, device)
+    _check_pictures(output, grid)
+    trained = load()
     if grid and label is None and trained.class_names:
         columns = math.ceil(n / len(trained.class_names))
         rows = [trained.sample(columns, seed, name) for name in trained.class_names]
@@ -168,13 +166,11 @@ def sample(
 
 
 def reconstruct(
-    model: str, device: str, paths: Sequence[Path], label: str | None, grid: bool, output: Path
+    load: Load, paths: Sequence[Path], label: str | None, grid: bool, output: Path
 ) -> None:
     """Write the reconstructions of pictures: see `aae reconstruct`."""
-    if not grid and output.suffix.lower() in SUFFIXES:
-        raise OutputError(f"{output} would be a folder; one picture of all needs --grid")
-    _check_file(str(output)) if grid else _check_folder(output)
-    pictures, trained = Pictures.find(paths), aae.load(model, device)
+    _check_pictures(output, grid)
+    pictures, trained = Pictures.find(paths), load()
     with _naming_label():
         trained.reconstruct(_no_pictures(trained), label)
     if grid:
@@ -193,10 +189,10 @@ def reconstruct(
     pictures.exit()
 
 
-def score(model: str, device: str, paths: Sequence[Path], label: str | None, output: str) -> None:
+def score(load: Load, paths: Sequence[Path], label: str | None, output: str) -> None:
     """Write how unusual pictures are: see `aae score`."""
     _check_file(output)
-    pictures, trained = Pictures.find(paths), aae.load(model, device)
+    pictures, trained = Pictures.find(paths), load()
     with _naming_label():
         trained.score(_no_pictures(trained), label)
     tables = []
@@ -209,15 +205,20 @@ def score(model: str, device: str, paths: Sequence[Path], label: str | None, out
     pictures.exit()
 
 
-def interpolate(
-    model: str, device: str, a: Path, b: Path, steps: int, label: str | None, output: Path
-) -> None:
+def interpolate(load: Load, a: Path, b: Path, steps: int, label: str | None, output: Path) -> None:
     """Write the pictures on the path between two pictures: see `aae interpolate`."""
     _check_file(str(output))
-    trained = aae.load(model, device)
+    trained = load()
     with _naming_label():
         trained.reconstruct(_no_pictures(trained), label)
     _write_picture(output, _grid(trained.interpolate(a, b, steps, label)[0], steps))
+
+
+def _check_pictures(output: Path, grid: bool) -> None:
+    """Check that one picture of all, or else a new folder of pictures, can be written."""
+    if not grid and output.suffix.lower() in SUFFIXES:
+        raise OutputError(f"{output} would be a folder; one picture of all needs --grid")
+    _check_file(str(output)) if grid else _check_folder(output)
 
 
 @contextmanager
@@ -247,7 +248,7 @@ def _likeliest(trained: TrainedModel, probabilities: Tensor) -> list[str]:
     return [trained.class_names[k] for k in probabilities.argmax(1)]
 
 
-def _names(dimensions: int) -> list[str]:
+def _columns(dimensions: int) -> list[str]:
     return [f"z{i + 1}" for i in range(dimensions)]
 
 
@@ -299,13 +300,13 @@ def _read_codes(source: str, dimensions: int) -> tuple[Tensor, dict[str, list[st
             return torch.from_numpy(array), {}
         text = sys.stdin if source == STANDARD else source
         table = pd.read_csv(text, dtype={"file": str, "class": str}, keep_default_na=False)
-        missing = [name for name in _names(dimensions) if name not in table]
+        missing = [name for name in _columns(dimensions) if name not in table]
         if missing:
             raise DataError(
                 f"{source}: its columns are {', '.join(map(str, table))}; "
                 f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
             )
-        codes = torch.from_numpy(table[_names(dimensions)].to_numpy(np.float32))
+        codes = torch.from_numpy(table[_columns(dimensions)].to_numpy(np.float32))
     except OSError as error:
         raise DataError(f"{source}: {error.strerror or error}") from error
     except (ValueError, TypeError, EOFError, AttributeError) as error:  # of pandas and numpy

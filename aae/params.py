@@ -120,13 +120,22 @@ class Network(_Section):
     discriminator_hidden: Layers
 
 
+# The variants with labels or clusters, see docs/labels.md.
+LabelUse = Literal["none", "prior", "decoder", "semi-supervised", "clusters"]
+
+
 class Labels(_Section):
     """What the adversarial autoencoder does with the classes of images."""
 
-    use: Literal["none", "prior", "decoder", "semi-supervised", "clusters"]
+    use: LabelUse
     count: Count | None
     clusters: Annotated[int, Field(ge=2, le=1000)]
     places: bool
+
+    @property
+    def are_needed(self) -> bool:
+        """Whether the training needs images with labels."""
+        return self.use not in ("none", "clusters")
 
 
 class TrainingSettings(_Section):
@@ -279,7 +288,7 @@ def parse_params(values: Mapping[str, Any]) -> Params:
     if kind not in ("mlp", "conv") and not re.fullmatch(OWN_KIND, kind):
         kinds = ("mlp", "conv", "the dotted name of a function")
         raise ParameterError(f"network.kind: {unknown(kind, kinds, 'a kind')}")
-    if params.labels.count and params.labels.use in ("none", "clusters"):
+    if params.labels.count and not params.labels.are_needed:
         raise ParameterError(
             f"labels.count: {params.labels.count} labels, but labels.use is {params.labels.use!r} "
             "and uses none; choose 'prior', 'decoder' or 'semi-supervised'"

@@ -48,8 +48,9 @@ def show_epochs(
 
 
 def _losses(losses: dict[str, float], letters: int | None = None) -> str:
+    """Return the training losses; each word of their names may be cut to a number of letters."""
     return " ".join(
-        f"{name.removesuffix('_loss')[:letters]} {loss:.4f}"
+        f"{'_'.join(word[:letters] for word in name.removesuffix('_loss').split('_'))} {loss:.4f}"
         for name, loss in losses.items()
         if name.endswith("_loss") and not name.startswith("validation_")
     )

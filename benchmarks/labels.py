@@ -4,12 +4,15 @@
     .venv/bin/python benchmarks/labels.py --root FOLDER --rows "1,000 labels" --seeds 0
     .venv/bin/python benchmarks/labels.py --default      every variant, at the defaults
 
-FOLDER has MNIST/raw/ in it. Trains with the parameters of params.yaml and, unless --default is
-given, the changes in :data:`PUBLISHED`: one adversarial autoencoder for each row and seed. All test
-images are measured. Each training has one thread, and one training per
+MNIST is read from FOLDER/MNIST/raw/, or downloaded to it. Trains with the parameters of params.yaml
+and, unless --default is given, the changes in :data:`COMPARABLE`: one adversarial autoencoder for
+each row and seed. All test images are measured. Each training has one thread, and one training per
 core runs in parallel. With --keep, the results are appended to a file of JSON lines, and results in
 it for the same code and parameters are not computed again, so that a run of hours can be
 interrupted.
+
+Published figures: Makhzani et al. 2015, tables 2 and 3; https://github.com/musyoku/
+adversarial-autoencoder, issue 8; https://github.com/conan7882/adversarial-autoencoders.
 """
 
 import argparse
@@ -35,11 +38,11 @@ from aae.sweep.combinations import changed_params
 from aae.training import adversarial_training, autoencoder_training, centre
 
 # The changes of all rows with which the published figures are compared.
-PUBLISHED = [
+COMPARABLE = [
     "data.source=mnist", "latent_dim=10", "network.hidden=[500,500]", "train_aae.epochs=30",
 ]  # fmt: skip
 # Measures that are shares, shown in percent.
-SHARES = ("_error", "_accuracy")
+PERCENT = ("_error", "_accuracy")
 
 
 class Row(NamedTuple):
@@ -57,17 +60,16 @@ class Row(NamedTuple):
 
 
 SEMI, CLUSTERS = "labels.use=semi-supervised", "labels.use=clusters"
-FOUND, GROUPED = ("classification_error", "asked_class_accuracy"), ("cluster_error", "cluster_nmi")
+OF_CLASSES = ("classification_error", "asked_class_accuracy")
+OF_CLUSTERS = ("cluster_error", "cluster_nmi")
 ROWS = {
-    "100 labels": Row(
-        [SEMI, "labels.count=100"], FOUND, "1.90 % (paper), 15 % (a user of musyoku's)"
-    ),
+    "100 labels": Row([SEMI, "labels.count=100"], OF_CLASSES, "1.90 % (paper), 15 % (musyoku)"),
     "1,000 labels": Row(
-        [SEMI, "labels.count=1000"], FOUND, "1.60 % (paper), 2.9 % with 1,280 (conan7882)"
+        [SEMI, "labels.count=1000"], OF_CLASSES, "1.60 % (paper), 2.9 % with 1,280 (conan7882)"
     ),
-    "all labels": Row([SEMI], FOUND, "0.85 % (paper)"),
-    "16 clusters": Row([CLUSTERS, "labels.clusters=16"], GROUPED, "9.55 % (paper)"),
-    "30 clusters": Row([CLUSTERS, "labels.clusters=30"], GROUPED, "4.10 % (paper)"),
+    "all labels": Row([SEMI], OF_CLASSES, "0.85 % (paper)"),
+    "16 clusters": Row([CLUSTERS, "labels.clusters=16"], OF_CLUSTERS, "9.55 % (paper)"),
+    "30 clusters": Row([CLUSTERS, "labels.clusters=30"], OF_CLUSTERS, "4.10 % (paper)"),
     "class for the decoder": Row(
         ["labels.use=decoder"], ("asked_class_accuracy", "probe_accuracy")
     ),
@@ -102,7 +104,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, metavar="FILE", help="file for results")
     options = parser.parse_args()
     runs = [(row, seed) for seed in options.seeds for row in options.rows]
-    common = [] if options.default else [*PUBLISHED, f"data.root={options.root.absolute()}"]
+    common = [] if options.default else [*COMPARABLE, f"data.root={options.root.absolute()}"]
     try:
         params = {
             (row, seed): changed_params(
@@ -126,25 +128,28 @@ def main() -> None:
             lambda run, found: f"{run[0]}, seed {run[1]}: {shown(run[0], [found])[0][1]}",
         )  # fmt: skip
     minutes = (time.monotonic() - start) / 60
-    print(
-        f"{', '.join([*common, *options.set])}: {len(missing)} trainings in {minutes:.0f} minutes"
-    )
-    console.print(table(options.rows, options.seeds, results))
+    changes = ", ".join([*common, *options.set]) or "default parameters"
+    print(f"{changes}: {len(missing)} trainings in {minutes:.0f} minutes")
+    console.print(table(options.rows, options.seeds, results, published=not options.default))
 
 
-def table(rows: list[str], seeds: list[int], results: dict[tuple[str, int], dict]) -> Table:
-    """Return the table: mean and range over the seeds, beside published figures."""
+def table(
+    rows: list[str], seeds: list[int], results: dict[tuple[str, int], dict], published: bool
+) -> Table:
+    """Return the table: mean and range over the seeds, with published figures if wanted."""
     found = Table(
         "", "measure", "mean", "lowest to highest", "categories used", "code follows the prior",
-        "published", title=f"seeds {', '.join(map(str, seeds))}",
+        *(["published"] if published else []), title=f"seeds {', '.join(map(str, seeds))}",
     )  # fmt: skip
     for row in rows:
         measured = [results[row, seed] for seed in seeds]
         used = [f"{one['categories_used']:.0f}" for one in measured if "categories_used" in one]
         follow = f"{sum(one['follows_prior'] for one in measured)} of {len(seeds)}"
-        for number, (title, mean, ends) in enumerate(shown(row, measured)):
-            apart = (", ".join(used), follow, ROWS[row].published) if number == 0 else ()
-            found.add_row(row if number == 0 else "", title, mean, ends, *apart)
+        of_row = [", ".join(used), follow, *([ROWS[row].published] if published else [])]
+        for name, (title, mean, ends), once in zip(
+            (row, ""), shown(row, measured), (of_row, []), strict=False
+        ):
+            found.add_row(name, title, mean, ends, *once)
     return found
 
 
@@ -152,7 +157,7 @@ def shown(row: str, measured: list[dict]) -> list[tuple[str, str, str]]:
     """Return title, mean and range of each measure of a row."""
     found = []
     for key in ROWS[row].measures:
-        percent = key.endswith(SHARES)
+        percent = key.endswith(PERCENT)
         values = [one[key] * (100 if percent else 1) for one in measured]
         unit = " %" if percent else ""
         ends = f"{min(values):.2f} to {max(values):.2f}{unit}"

@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 from runs import ROOT, Runs, progress_bar, set_up
 
-from aae.data import Images, in_memory, read_source, split_source
+from aae.data import Images, in_memory, known_labels, read_source, split_source
 from aae.data.images import Part
 from aae.errors import ParameterError
 from aae.evaluation.evaluation import Evaluation
@@ -94,7 +94,7 @@ def main() -> None:
         progress_bar(console) as progress,
     ):
         autoencoders = {seed: Path(folder) / f"{seed}.safetensors" for _, seed in missing}
-        of_seed = {seed: params[run] for run in missing for seed in [run[1]]}
+        of_seed = {seed: params[prior, seed] for prior, seed in missing}
         waiting = [
             pool.submit(train_ae, of_seed[seed], options.images, path)
             for seed, path in autoencoders.items()
@@ -119,7 +119,9 @@ def main() -> None:
     print(
         "AE: the autoencoder. Mixture: the autoencoder with ten Gaussians fitted to its codes.\n"
         "At the start: before the training, when the codes are those of the autoencoder with the\n"
-        "prior's mean and covariance, and noise; in brackets, with how many seeds they follow it.\n"
+        "prior's mean and covariance, and noise; in brackets, how many seeds follow it then.\n"
+        "Training images: match ratio of as many training images. MSE: reconstruction error per\n"
+        "pixel. k-NN: nearest-neighbour accuracy of codes.\n"
         "p: of all tests together. Fréchet: of decoded prior samples, for the mixture of decoded "
         "samples of the mixture."
     )
@@ -201,7 +203,9 @@ def train_aae(params: Params, images: str, autoencoder: Path) -> dict:
     evaluate = Evaluation(
         splits, class_names, chosen_prior(params), params.eval_latent, params.seed
     )
-    training = adversarial_training(params, train, splits["validation"].images, ae)
+    validation = splits["validation"]
+    known = known_labels(splits["train"], validation, class_names, params)
+    training = adversarial_training(params, train, validation.images, ae, known)
     aae: Model = training.averaged
     # Where noise alone lets codes follow the prior, a training proves nothing.
     at_start = evaluate.prior_test(evaluate.posterior_samples(aae))

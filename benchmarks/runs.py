@@ -69,12 +69,21 @@ def set_up() -> None:
 
 
 def result_key(params: Params, images: str) -> str:
-    """Return a digest of everything that determines a result: code, packages and parameters."""
+    """Return a digest of code, packages and parameters that determine the measures of a run."""
     apart = {"priors", "tracking", "snapshots", "regression"}
     digest = hashlib.sha256(params.model_dump_json(exclude=apart).encode())
     digest.update(params.priors[params.prior].model_dump_json().encode())
-    rooms = [ROOT / "aae" / room for room in ("data", "evaluation", "models", "priors", "training")]
-    digest.update(f"{images} {tree_digest(*rooms, ROOT / 'requirements.lock')}".encode())
+    names = (
+        "data",
+        "evaluation",
+        "models",
+        "priors",
+        "training",
+        "seeding.py",
+        "pipeline/stage.py",
+    )
+    code = [ROOT / "aae" / name for name in names]
+    digest.update(f"{images} {tree_digest(*code, ROOT / 'requirements.lock')}".encode())
     return digest.hexdigest()
 
 

@@ -20,7 +20,7 @@ STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 PARAMS = load_params(ROOT / "params.yaml")
 
 
-def test_every_room_imports_only_rooms_below_it():
+def test_every_part_imports_only_parts_below_it():
     """The contracts in pyproject.toml: the layers, and the one module of each large library."""
     command = [Path(sys.executable).parent / "lint-imports", "--no-cache"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -28,7 +28,7 @@ def test_every_room_imports_only_rooms_below_it():
     assert "0 broken" in result.stdout
 
 
-def test_every_room_says_what_lives_in_it():
+def test_every_part_says_what_lives_in_it():
     for path in (ROOT / "aae").rglob("*.py"):
         docstring = ast.get_docstring(ast.parse(path.read_text()))
         assert docstring, path

@@ -49,7 +49,7 @@ def known_labels(
     """
     names, classes, settings = tuple(class_names), len(class_names), params.labels
     check_labels(train.labels, classes, params)
-    if settings.use in ("none", "clusters"):
+    if not settings.are_needed:
         return None
     assert train.labels is not None
     assert validation.labels is not None
@@ -72,11 +72,12 @@ def check_labels(labels: Tensor | None, classes: int, params: Params) -> None:
         params: all parameters.
 
     Raises:
-        ParameterError: if there are too few labels, or if the prior does not have a part for each
-            class.
+        ParameterError: if there are no labels, or fewer of a class than ``labels.count`` needs; if
+            ``labels.count`` is not a multiple of the number of classes; if the prior does not have
+            a part for each class.
     """
     settings = params.labels
-    if settings.use in ("none", "clusters"):
+    if not settings.are_needed:
         return
     if labels is None:
         raise ParameterError(

@@ -1,11 +1,13 @@
 """Categories: what the networks know of the classes of images, or of clusters that they find."""
 
 import operator
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
+
+from aae.params import LabelUse
 
 
 class Categories(BaseModel):
@@ -21,7 +23,7 @@ class Categories(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    use: Literal["none", "prior", "decoder", "semi-supervised", "clusters"]
+    use: LabelUse
     count: Annotated[int, Field(ge=0, le=1000)]
     places: bool = False
     names: tuple[str, ...] = Field(default=(), exclude_if=operator.not_)

@@ -63,7 +63,7 @@ def load_model(path: Path, own: str | None = None) -> Model:
             raise ModelError(
                 f"{path}: its networks are made by the function {name}, which is not imported "
                 f"because only the file names it; if you trust it, use load_model(path, "
-                f"own={name!r}), or network.kind: {name} in params.yaml"
+                f"own={name!r}), network.kind: {name} in params.yaml, or aae … --own {name}"
             )
         model = Model(architecture, seed=None)
         model.load_state_dict(tensors, assign=True)

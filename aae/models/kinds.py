@@ -87,7 +87,7 @@ def make_layers(
         image_shape: channels C, height and width.
         noise: numbers of noise that are an additional input of the encoder.
         outputs: outputs of the encoder.
-        units: units k, the inputs of the decoder.
+        units: inputs of the decoder: the units k, and categories if it takes them as inputs.
         seed: the seed of params.yaml, for the initial weights; None if they are loaded afterwards.
 
     Returns:

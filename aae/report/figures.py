@@ -4,6 +4,7 @@ All figures use the same colours: the prior is black, and in a plane has contour
 every class has a separate colour.
 """
 
+import itertools
 import math
 import warnings
 from collections.abc import Sequence
@@ -372,7 +373,7 @@ def draw_losses(histories: dict[str, pd.DataFrame]) -> Figure:
     """
     figure = new_figure(11, 3.8)
     left, right = figure.subplots(1, 2)
-    colours = iter(LOSS_COLOURS)
+    colours = itertools.cycle(LOSS_COLOURS)
     for model, history in histories.items():
         for name in history.columns:
             if name == "reconstruction_loss":

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from ruamel.yaml import YAML
 
+from aae.data.published import PUBLISHED
 from aae.errors import ParameterError, SweepError
 from aae.params import PARAMS, Params, parse_params
 from aae.pipeline.parameters import read_params
@@ -43,11 +44,15 @@ def combine(overrides: Sequence[str]) -> list[list[str]]:
             data = changed_params(PARAMS, changes).data
         except ParameterError as error:
             raise ParameterError(f"{' '.join(changes)}: {error}") from error
-        if data.source != "mnist-5k" and not Path(data.root).expanduser().is_absolute():
+        if data.source == "mnist-5k":
+            continue
+        key = "data.root" if data.source in PUBLISHED else "data.source"
+        where = data.root if data.source in PUBLISHED else data.source
+        if not Path(where).expanduser().is_absolute():
             raise ParameterError(
-                f"{' '.join(changes)}: data.root: {data.root!r} is below this folder, but the "
-                f"sweep does not send images; add data.root={Path(data.root).absolute()}, or the "
-                "folder where all machines have the images"
+                f"{' '.join(changes)}: {key}: {where!r} is below this folder, but the sweep does "
+                f"not send images; add {key}={Path(where).absolute()}, or where all machines have "
+                "the images"
             )
     return combinations
 

@@ -62,8 +62,9 @@ def adversarial_training(
     prior, settings, labels = chosen_prior(params), params.train_aae, params.labels
     categories = NO_CATEGORIES
     if labels.use != "none":
+        assert known is not None or labels.use == "clusters", "the known labels are missing"
         names = known.class_names if known else ()
-        count = len(names) or labels.clusters
+        count = len(names) if known else labels.clusters
         categories = Categories(use=labels.use, count=count, places=labels.places, names=names)
     posterior = params.posterior
     if categories.discriminated and posterior.fixed_variance:

@@ -32,7 +32,7 @@ class Loss(NamedTuple):
 
     Attributes:
         value: the recorded loss.
-        penalty: a term that only the optimiser adds to the loss.
+        penalty: a term that is minimised with the loss, but not recorded.
     """
 
     value: Tensor
@@ -100,11 +100,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Phase:
-    """One update of some networks.
+    """One loss, and the updates of the networks that minimise it.
 
     Attributes:
         name: name of its loss in the history, without "_loss".
-        networks: the networks that it changes; it changes no others.
+        networks: the networks that it changes, and no others; its loss must reach all of their
+            weights.
         learning_rate: learning rate of its optimiser, before warm-up and decay.
         loss: the loss that it minimises.
         updates: number of updates in a step.
@@ -122,7 +123,7 @@ class Phase:
 def reconstruction(step: Step) -> Loss:
     """Return the squared error of the reconstructions, which trains encoder and decoder.
 
-    The decoder takes the code and, in the supervised variant (section 4), the label.
+    The decoder takes the code and, with ``labels.use: decoder`` (section 4), the label.
     """
     codes, _ = step.encode(step.batch["inputs"], step.batch.get("noise"))
     reconstructions = step.run(step.model.decoder, codes, step.batch.get("labels"))
@@ -130,7 +131,7 @@ def reconstruction(step: Step) -> Loss:
 
 
 def category_reconstruction(step: Step) -> Loss:
-    """Return the squared error of reconstructions of the code and the category (section 5)."""
+    """Return the squared error of reconstructions of code and category (sections 5 and 6)."""
     codes, logits = step.encode(step.batch["inputs"], step.batch.get("noise"))
     reconstructions = step.run(step.model.decoder, codes, logits.softmax(1))
     return Loss(reconstruction_loss(reconstructions, step.batch["targets"]))
@@ -155,7 +156,7 @@ def discrimination(step: Step, gradient_penalty: float) -> Loss:
 def category_discrimination(step: Step, gradient_penalty: float) -> Loss:
     """Return the cross-entropy of samples of the categories' prior against categories.
 
-    It trains the second discriminator (section 5); see :func:`discrimination`.
+    It trains the second discriminator (sections 5 and 6); see :func:`discrimination`.
     """
     assert step.model.category_discriminator is not None
     return _discrimination(
@@ -258,8 +259,8 @@ def adversarial_phases(model: Model, settings: TrainAAE, labels: Labels) -> list
     encoder, decoder, discriminator = model.encoder, model.decoder, model.discriminator
     assert discriminator is not None
     rates, steps = settings.learning_rate, settings.discriminator_steps
-    other = model.category_discriminator
-    reconstruct = reconstruction if other is None else category_reconstruction
+    category_discriminator = model.category_discriminator
+    reconstruct = reconstruction if category_discriminator is None else category_reconstruction
     discriminate = partial(discrimination, gradient_penalty=settings.gradient_penalty)
     phases = [
         # The paper's reconstruction phase
@@ -268,14 +269,14 @@ def adversarial_phases(model: Model, settings: TrainAAE, labels: Labels) -> list
         Phase("discriminator", (discriminator,), rates.discriminator, discriminate, steps),
         Phase("generator", (encoder,), rates.generator, generation),
     ]
-    if other is not None:
+    if category_discriminator is not None:
         # The same for the categories that the encoder emits (sections 5 and 6)
         discriminate = partial(
             category_discrimination, gradient_penalty=settings.category_gradient_penalty
         )
         rate = rates.category_discriminator
         phases += [
-            Phase("category_discriminator", (other,), rate, discriminate, steps),
+            Phase("category_discriminator", (category_discriminator,), rate, discriminate, steps),
             Phase("category_generator", (encoder,), rates.category_generator, category_generation),
         ]
     if labels.use == "semi-supervised":

@@ -14,10 +14,11 @@ from aae.priors import Prior
 def initialise(model: Model, prior: Prior, autoencoder: Model, images: Tensor) -> None:
     """Set the initial weights of an adversarial autoencoder to those of an autoencoder.
 
-    Encoder and decoder become those of the trained autoencoder, with units that have mean 0 and
-    covariance I, as the prior has. This does not change the reconstructions. A network that has
-    more inputs or outputs than the autoencoder's keeps its own weights for these: the
-    noise of a universal posterior, which is the last of the inputs, and a learnt variance.
+    Encoder and decoder become those of the trained autoencoder, with units that, together with the
+    fixed noise of the posterior, have mean 0 and covariance I, as the prior has. This does not
+    change the reconstructions. A network that has more inputs or outputs than the autoencoder's
+    keeps its own weights for these: the noise of a universal posterior, which is the last of the
+    inputs, and a learnt variance.
 
     Args:
         model: changed in place.
@@ -74,7 +75,7 @@ def centre(model: Model, images: Tensor) -> None:
 
 
 def whiten(model: Model, images: Tensor, dimensions: int, fixed_variance: float) -> None:
-    """Give the units of images mean 0 and covariance I; this does not change reconstructions.
+    """Give the units of images mean 0 and, with noise, covariance I; reconstructions stay the same.
 
     Args:
         model: changed in place.

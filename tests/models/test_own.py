@@ -7,6 +7,7 @@ import pytest
 import torch
 from support import ROOT, SIZES, make_digits
 
+from aae.cli import main
 from aae.errors import ModelError, ParameterError
 from aae.models import Architecture, Model, Own, load_model, save_model
 from aae.params import Posterior
@@ -86,19 +87,25 @@ def test_initial_weights_come_from_the_seed_alone(own):
 def test_a_file_is_refused_unless_its_function_is_named_and_nothing_is_imported(own, tmp_path):
     name = own()
     module = name.partition(".")[0]
-    model, path = make_model(name), tmp_path / "model"
+    model, path = make_model(name, prior=GAMMA), tmp_path / "model"
     save_model(model, path)
     for given in (None, "mlp", "os.system"):
         sys.modules.pop(module)
         with pytest.raises(ModelError) as error:
             load_model(path, own=given)
         assert f"made by the function {name}, which is not imported" in str(error.value)
-        assert f"load_model(path, own='{name}'), or network.kind: {name}" in str(error.value)
+        assert f"load_model(path, own='{name}'), network.kind: {name} in" in str(error.value)
         assert module not in sys.modules
         sys.modules[module] = None
     sys.modules.pop(module)
     read, images = load_model(path, own=name), make_digits(5)
     assert torch.equal(read.decode(read.encode(images)), model.decode(model.encode(images)))
+    sample = ["sample", "--grid", "-o", str(tmp_path / "grid.png"), "--model", str(path)]
+    with pytest.raises(SystemExit, match=f"--own {name}"):
+        main(sample)
+    with pytest.raises(SystemExit, match="0"):
+        main([*sample, "--own", name])
+    assert (tmp_path / "grid.png").exists()
 
 
 def changed(old: str, new: str) -> str:

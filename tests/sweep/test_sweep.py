@@ -78,6 +78,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
         (["seed=range(0"], "seed=range(0: no viable alternative at input"),
         (["dvc.yaml:seed=0"], "dvc.yaml:seed=0: only parameters of params.yaml can be set"),
         (["data.source=mnist"], "data.source=mnist: data.root: 'data/raw' is below this folder"),
+        (["data.source=photos"], "data.source=photos: data.source: 'photos' is below this folder"),
         (["seed=0", "--cpus", "0"], "--cpus 0 --gpus 0: a trial needs a core"),
         (["seed=0", "--name", "a b"], "--name: 'a b' may have only letters, digits"),
         (["seed=0", "--table", "params.yaml/x.csv"], "params.yaml/x.csv cannot be written"),
