@@ -86,7 +86,7 @@ def main() -> None:
         parser.error(str(error))
     kept = Runs(params, options.images, options.keep)
     missing, results = kept.missing, kept.results
-    console = Console(width=140)
+    console = Console(width=156)
     start = time.monotonic()
     with (
         tempfile.TemporaryDirectory() as folder,

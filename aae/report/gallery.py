@@ -91,7 +91,7 @@ def draw_all(
         "losses": draw_losses(histories),
         "training_histograms": draw_training_histograms(histograms, prior),
         "latent_histogram": draw_latent_histograms(posterior_samples, prior),
-        "codes_by_class": draw_codes_by_class(posterior_samples, test.labels, class_names, prior),
+        "codes_by_class": draw_codes_by_class(codes, test.labels, class_names, prior),
         "decoded_prior": draw_decoded_prior(models, prior),
         "reconstructions": draw_reconstructions(images, reconstructions, names),
         "interpolations": _draw_interpolations(models[last], codes[last][typical], shown, names),
