@@ -26,7 +26,7 @@ from typing import NamedTuple
 import torch
 from rich.console import Console
 from rich.table import Table
-from runs import ROOT, Runs, progress_bar, set_up
+from runs import ROOT, Runs, progress_bar, result_key, set_up
 
 from aae.data import in_memory, known_labels, read_source, split_source
 from aae.errors import ParameterError
@@ -115,7 +115,8 @@ def main() -> None:
         }
     except ParameterError as error:
         parser.error(str(error))
-    kept = Runs(params, "test", options.keep)
+    keys = {run: result_key(params[run], "test") for run in runs}
+    kept = Runs(keys, options.keep)
     missing, results = kept.missing, kept.results
     console, start = Console(width=140), time.monotonic()
     with (

@@ -27,7 +27,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.table import Table
-from runs import ROOT, Runs, progress_bar, set_up
+from runs import ROOT, Runs, progress_bar, result_key, set_up
 
 from aae.data import Images, in_memory, known_labels, read_source, split_source
 from aae.data.images import Part
@@ -84,7 +84,8 @@ def main() -> None:
         params = {run: chosen_params(*run, changes) for run in runs}
     except ParameterError as error:
         parser.error(str(error))
-    kept = Runs(params, options.images, options.keep)
+    keys = {run: result_key(params[run], options.images) for run in runs}
+    kept = Runs(keys, options.keep)
     missing, results = kept.missing, kept.results
     console = Console(width=156)
     start = time.monotonic()

@@ -1,9 +1,12 @@
-"""Runs of a benchmark: in parallel, with results that are kept in a file."""
+"""Runs of a benchmark: their processes, and their results, which are kept in a file."""
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import os
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -23,8 +26,7 @@ class Runs:
     """The results of runs; those in a file, for the same code and parameters, are not run again.
 
     Args:
-        params: the parameters of each run.
-        images: "test" or "validation", the images that are measured.
+        keys: what determines the result of each run, see :func:`result_key`.
         keep: file of JSON lines, to which results are appended; None keeps nothing.
 
     Attributes:
@@ -32,12 +34,18 @@ class Runs:
         missing: runs whose results are not in the file.
     """
 
-    def __init__(self, params: Mapping[Run, Params], images: str, keep: Path | None) -> None:
-        self.keep = keep
-        self.keys = {run: result_key(params[run], images) for run in params}
+    def __init__(self, keys: Mapping[Run, str], keep: Path | None) -> None:
+        self.keys, self.keep = keys, keep
         kept = read_results(keep)
-        self.results = {run: kept[key] for run, key in self.keys.items() if key in kept}
-        self.missing = [run for run in params if run not in self.results]
+        self.results = {run: kept[key] for run, key in keys.items() if key in kept}
+        self.missing = [run for run in keys if run not in self.results]
+
+    def add(self, run: Run, result: dict) -> None:
+        """Keep the result of a run."""
+        self.results[run] = result
+        if self.keep:
+            with self.keep.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"key": self.keys[run], **result}) + "\n")
 
     def collect(
         self,
@@ -49,11 +57,8 @@ class Runs:
         """Wait for trainings, print a line for each, and keep their results."""
         for future in progress.track(as_completed(trainings), len(trainings), description=what):
             run = trainings[future]
-            self.results[run] = result = future.result()
-            progress.print(line(run, result))
-            if self.keep:
-                with self.keep.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps({"key": self.keys[run], **result}) + "\n")
+            self.add(run, future.result())
+            progress.print(line(run, self.results[run]))
 
 
 def progress_bar(console: Console) -> Progress:
@@ -68,8 +73,14 @@ def set_up() -> None:
     set_arithmetic()
 
 
-def result_key(params: Params, images: str) -> str:
-    """Return a digest of code, packages and parameters that determine the measures of a run."""
+def result_key(params: Params, what: str) -> str:
+    """Return a digest of code, packages and parameters that determine the measures of a run.
+
+    Args:
+        params: the parameters.
+        what: everything else that determines them, such as "test" or "validation", the images that
+            are measured.
+    """
     apart = {"priors", "tracking", "snapshots", "regression"}
     digest = hashlib.sha256(params.model_dump_json(exclude=apart).encode())
     digest.update(params.priors[params.prior].model_dump_json().encode())
@@ -83,7 +94,7 @@ def result_key(params: Params, images: str) -> str:
         "pipeline/stage.py",
     )
     code = [ROOT / "aae" / name for name in names]
-    digest.update(f"{images} {tree_digest(*code, ROOT / 'requirements.lock')}".encode())
+    digest.update(f"{what} {tree_digest(*code, ROOT / 'requirements.lock')}".encode())
     return digest.hexdigest()
 
 
@@ -93,3 +104,17 @@ def read_results(path: Path | None) -> dict[str, dict]:
         return {}
     rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
     return {row["key"]: row for row in rows}
+
+
+@contextmanager
+def environment(as_stage: bool) -> Iterator[None]:
+    """Set the environment of a stage, or leave it unchanged, until the block ends."""
+    before = dict(os.environ)
+    if as_stage:
+        shown = subprocess.check_output([ROOT / "stages" / "run", "env", "-0"], cwd=ROOT, text=True)
+        os.environ.update(dict(line.split("=", 1) for line in shown.split("\0") if line))
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

@@ -16,12 +16,8 @@ finished its work.
 - **this project** is `aae.training.Training` with the adversarial phases and the parameters of
   params.yaml, set up as in a stage. The other implementations have no gradient penalty; therefore
   the benchmark times this project with and without it.
-- **textbook** is the same algorithm as tutorials write it: a DataLoader that converts one image
-  after another into a tensor, a pass of the encoder in each of three phases, `torch.optim.Adam`
-  with its default implementation, and no gradient penalty.
-- **pythae** is the epoch of its `AdversarialTrainer`, without the progress bar. It has no gradient
-  penalty and less to do: one pass of the encoder serves both phases, and encoder and decoder take
-  one step on the sum of reconstruction and adversarial loss, whereas the paper takes two.
+- **textbook** is the same algorithm as tutorials write it, and **pythae** is that library's
+  `AdversarialTrainer`, which has less to do. benchmarks/others.py describes both.
 - **bound** is the time that the machine needs for the matrix products of a step and for the memory
   traffic of its optimisers. Each product is timed alone at its shape, with all its matrices in the
   cache. The memory traffic is one pass over weights, gradients and moments of each Adam, at the
@@ -36,31 +32,38 @@ This project and the bound run in the environment of a stage (stages/run), the o
 
 import argparse
 import functools
-import importlib.util
 import itertools
-import logging
 import math
 import os
 import statistics
-import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import get_args
 
+import others
 import torch
-import torch.nn.functional as F
+from others import (
+    DECODER,
+    DISCRIMINATOR,
+    ENCODER,
+    HIDDEN,
+    IMAGE_SHAPE,
+    LATENT_DIM,
+    Tick,
+    missing_pythae,
+)
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from runs import ROOT, environment
+from torch import Tensor
 
 from aae.pipeline.stage import set_arithmetic
 from aae.data.published import read_published
@@ -71,21 +74,13 @@ from aae.sweep.combinations import changed_params
 from aae.training import adversarial_training
 from aae.training.devices import has_bf16, rounding, training_device, training_precision
 
-ROOT = Path(__file__).resolve().parent.parent
-IMAGE_SHAPE, COUNT = (1, 28, 28), 60_000
-HIDDEN, LATENT_DIM = (1000, 1000), 2
+COUNT = 60_000
 # Number of steps at the start of a turn that do not count: the caches still hold the data of
 # another process, and on a GPU the step is not recorded yet.
 WARM_UP = 5
 # Size in bytes of arrays that must not fit into a cache.
 BEYOND_CACHE = 2**26
-PYTHAE = "pythae==0.1.2"
-ENCODER = tuple(itertools.pairwise((784, *HIDDEN, LATENT_DIM)))
-DECODER = tuple(itertools.pairwise((LATENT_DIM, *HIDDEN, 784)))
-DISCRIMINATOR = tuple(itertools.pairwise((LATENT_DIM, *HIDDEN, 1)))
 
-# Called between two steps of a loop; ends the loop with an exception.
-Tick = Callable[[], None]
 # Takes a number of steps and returns the seconds per step.
 Turn = Callable[[int], float]
 
@@ -133,12 +128,11 @@ def rows(precisions: Sequence[Precision]) -> list[Row]:
         for penalty in (True, False)
         for cached in (True, False)
     ]
-    missing = "" if importlib.util.find_spec("pythae") else f"not installed: pip install {PYTHAE}"
     return [
         *projects,
         Row("textbook, with its data loading", functools.partial(textbook, True)),
         Row("textbook, batches ready", functools.partial(textbook, False)),
-        Row("pythae, with its data loading", pythae, missing=missing),
+        Row("pythae, with its data loading", pythae, missing=missing_pythae()),
         *bounds,
     ]
 
@@ -224,20 +218,6 @@ def known_precisions(device: torch.device) -> list[Precision]:
     with suppress(ParameterError):
         known.append(training_precision("tf32", device))
     return [*known, "bf16"] if has_bf16(device) else known
-
-
-@contextmanager
-def environment(as_stage: bool) -> Iterator[None]:
-    """Set the environment of a stage, or leave it unchanged, until the block ends."""
-    before = dict(os.environ)
-    if as_stage:
-        shown = subprocess.check_output([ROOT / "stages" / "run", "env", "-0"], cwd=ROOT, text=True)
-        os.environ.update(dict(line.split("=", 1) for line in shown.split("\0") if line))
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def print_table(
@@ -385,64 +365,9 @@ def project(precision: Precision, penalty: bool, folder: Path | None) -> Turn:
     return timed(lambda tick: list(training.epochs(between_steps=tick)))
 
 
-def layers(sizes: Iterable[tuple[int, int]], *last: nn.Module) -> nn.Sequential:
-    """Return linear layers with ReLU in between, followed by the ``last`` modules."""
-    modules: list[nn.Module] = []
-    for size in sizes:
-        modules += [nn.Linear(*size), nn.ReLU()]
-    return nn.Sequential(*modules[:-1], *last)
-
-
 def textbook(loading: bool, folder: Path | None) -> Turn:
     """Set up the algorithm as tutorials write it, with or without loading its images."""
-    from aae.data._torchvision import datasets
-
-    # isort: split
-    # Only after aae.data._torchvision, without which it does not load with some builds of torch.
-    from torchvision.transforms import ToTensor
-
-    class InMemory(datasets.MNIST):
-        # The constructor of torchvision's class would read files.
-        def __init__(self, images: Tensor) -> None:
-            self.data, self.targets = images[:, 0], torch.zeros(len(images), dtype=torch.long)
-            self.transform, self.target_transform = ToTensor(), None
-
-    encoder, decoder = layers(ENCODER).to(_device), layers(DECODER, nn.Sigmoid()).to(_device)
-    discriminator = layers(DISCRIMINATOR).to(_device)
-    autoencoder_weights = [*encoder.parameters(), *decoder.parameters()]
-    reconstruction = torch.optim.Adam(autoencoder_weights, lr=2.5e-4)
-    discrimination = torch.optim.Adam(discriminator.parameters(), lr=1e-3)
-    generation = torch.optim.Adam(encoder.parameters(), lr=1e-3)
-    loader: DataLoader = DataLoader(
-        InMemory(read_images(folder)), batch_size=_batch, shuffle=True, drop_last=True
-    )
-    batches = loader if loading else list(itertools.islice(loader, 50))
-    if not loading:
-        batches = [[images.to(_device), labels] for images, labels in batches]
-    real, fake = torch.ones(_batch, 1, device=_device), torch.zeros(_batch, 1, device=_device)
-
-    def epoch(tick: Tick) -> None:
-        for images, _ in batches:
-            tick()
-            inputs = images.to(_device).flatten(1)
-
-            reconstruction.zero_grad()
-            F.mse_loss(decoder(encoder(inputs)), inputs).backward()
-            reconstruction.step()
-
-            discrimination.zero_grad()
-            codes = encoder(inputs).detach()
-            prior_samples = 5 * torch.randn(_batch, LATENT_DIM, device=_device)
-            loss = F.binary_cross_entropy_with_logits(discriminator(prior_samples), real)
-            loss = loss + F.binary_cross_entropy_with_logits(discriminator(codes), fake)
-            loss.backward()
-            discrimination.step()
-
-            generation.zero_grad()
-            F.binary_cross_entropy_with_logits(discriminator(encoder(inputs)), real).backward()
-            generation.step()
-
-    return timed(forever(epoch))
+    return timed(forever(others.textbook(read_images(folder), _batch, _device, loading).epoch))
 
 
 def forever(epoch: Callable[[Tick], object]) -> Callable[[Tick], object]:
@@ -457,68 +382,7 @@ def forever(epoch: Callable[[Tick], object]) -> Callable[[Tick], object]:
 
 def pythae(folder: Path | None) -> Turn:
     """Set up pythae's AdversarialTrainer with the same networks and images."""
-    from pythae.data.datasets import BaseDataset
-    from pythae.models import Adversarial_AE, Adversarial_AE_Config
-    from pythae.models.base.base_utils import ModelOutput
-    from pythae.models.nn import BaseDecoder, BaseDiscriminator, BaseEncoder
-    from pythae.trainers import AdversarialTrainer, AdversarialTrainerConfig
-    from pythae.trainers.training_callbacks import TrainingCallback
-
-    class Encoder(BaseEncoder):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layers = layers(ENCODER)
-
-        def forward(self, images: Tensor) -> ModelOutput:
-            codes = self.layers(images.flatten(1))
-            # Pythae requires log_covariance, which has no effect on a deterministic encoder.
-            return ModelOutput(embedding=codes, log_covariance=torch.zeros_like(codes))
-
-    class Decoder(BaseDecoder):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layers = layers(DECODER, nn.Sigmoid())
-
-        def forward(self, codes: Tensor) -> ModelOutput:
-            return ModelOutput(reconstruction=self.layers(codes).unflatten(1, IMAGE_SHAPE))
-
-    class Discriminator(BaseDiscriminator):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layers = layers(DISCRIMINATOR, nn.Sigmoid())
-
-        def forward(self, codes: Tensor) -> ModelOutput:
-            return ModelOutput(embedding=self.layers(codes))
-
-    class Ticking(TrainingCallback):
-        tick: Tick
-
-        def on_train_step_end(self, *_: object, **__: object) -> None:
-            self.tick()
-
-    logging.disable(logging.INFO)
-    config = Adversarial_AE_Config(
-        input_dim=IMAGE_SHAPE, latent_dim=LATENT_DIM, deterministic_posterior=True
-    )
-    images = read_images(folder)
-    callback = Ticking()
-    trainer = AdversarialTrainer(
-        model=Adversarial_AE(config, Encoder(), Decoder(), Discriminator()),
-        train_dataset=BaseDataset(images / 255, torch.zeros(len(images))),
-        training_config=AdversarialTrainerConfig(
-            output_dir="pythae",
-            per_device_train_batch_size=_batch,
-            no_cuda=_device.type == "cpu",
-        ),
-    )
-    trainer.prepare_training()
-    trainer.callback_handler.callbacks = [callback]
-
-    def epoch(tick: Tick) -> None:
-        callback.tick = tick
-        trainer.train_step(epoch=1)
-
-    return timed(forever(epoch))
+    return timed(forever(others.pythae(read_images(folder), _batch, _device).epoch))
 
 
 def products(penalty: bool) -> Counter[tuple[str, int, int]]:
