@@ -1,10 +1,12 @@
 # Every target sets up what it needs, so that `make repro` works in a fresh clone.
 .DEFAULT_GOAL := help
-.PHONY: help setup repro experiments ui test test-slow test-long regression lint bench lock clean
+.PHONY: help setup repro experiments ui test test-slow test-long regression lint bench bench-match lock clean
 
 BIN := .venv/bin
 # One test process more than there are cores, since some tests wait for servers and queues.
 WORKERS = $(shell $(BIN)/python -c 'import os; print(os.cpu_count() + 1)')
+
+INSTALL_OTHERS = $(BIN)/pip install --quiet --constraint requirements.lock --editable '.[benchmark]'
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,10 +42,14 @@ lint: setup ## check style, formatting, types, and imports between subpackages
 	$(BIN)/lint-imports
 
 bench: setup ## measure the training step next to others, how it scales, what tracking and snapshots cost
-	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[benchmark]'
+	$(INSTALL_OTHERS)
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/tracking.py
+
+bench-match: setup ## measure for hours how long it takes until a model passes its test, here and with others
+	$(INSTALL_OTHERS)
+	$(BIN)/python benchmarks/time_to_match.py $(ARGS)
 
 # The lock must fit every build of torch, hence without its local version label (+cpu, +cu130). It must
 # not contain the project itself, which `dev` names because of an extra.

@@ -8,10 +8,10 @@ project.
   another into a tensor, a pass of the encoder in each of three phases, `torch.optim.Adam` with its
   default implementation, and no gradient penalty. Its settings are those of the article in
   docs/recipe.md: a learning rate of 10⁻³ and β₁ = 0.9 in all phases, and the prior N(0, 5²).
-- **pythae** is the epoch of its `AdversarialTrainer`, without the progress bar, with its own
-  settings and its standard Gaussian prior. It has no gradient penalty and less to do: one pass of
-  the encoder serves both phases, and encoder and decoder take one step on the sum of reconstruction
-  and adversarial loss, whereas the paper takes two.
+- **pythae** is the epoch of its `AdversarialTrainer`, without the progress bar. Learning rates,
+  weights of the losses and the standard Gaussian prior are its own. It has no gradient penalty and
+  less to do: one pass of the encoder serves both phases, and encoder and decoder take one step on
+  the sum of reconstruction and adversarial loss, whereas the paper takes two.
 """
 
 import importlib.util
