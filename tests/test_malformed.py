@@ -26,7 +26,7 @@ from aae.training.snapshots import read_snapshot, write_snapshot
 
 # Derandomised: the examples are always the same, so that tests that pass here pass everywhere.
 many = settings(
-    max_examples=100,
+    max_examples=150,
     deadline=None,
     derandomize=True,
     database=None,

@@ -28,11 +28,11 @@ def test_a_log_file_gets_a_line_every_few_epochs():
 def test_a_terminal_gets_a_bar_with_the_running_losses():
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, width=80)
-    names = ("reconstruction_loss", "category_discriminator_loss", "category_generator_loss")
+    names = ("reconstruction_loss", "discriminator_loss", "category_generator_loss")
     three = [losses | dict.fromkeys(names, 1 / 3) for losses in epochs(50)]
     assert list(show_epochs(three, 50, "train_aae", console)) == three
     last = out.getvalue().splitlines()[-2]  # the last line shows the cursor again
-    for part in ("train_aae", "━━━━━━━━", "50/50", "rec 0.3333 cat_dis 0.3333 cat_gen 0.3333"):
+    for part in ("train_aae", "━━━━━━━━", "50/50", "rec 0.3333 dis 0.3333 cat_gen 0.3333"):
         assert part in last
 
 

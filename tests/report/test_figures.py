@@ -138,6 +138,14 @@ def test_losses_are_drawn_by_epoch_with_the_equilibria():
     assert {line.get_marker() for line in left.lines} == {"o"}, "one epoch is no line"
 
 
+def test_any_number_of_losses_is_drawn():
+    names = ["reconstruction_loss", *(f"number_{k}_loss" for k in range(12))]
+    history = pd.DataFrame({"epoch": [1, 2], **{name: [2.0, 1.0] for name in names}})
+    _, right = all_axes(figures.draw_losses({"aae": history}))
+    shown = {text.get_text() for text in right.get_legend().get_texts()}
+    assert {f"Number {k}" for k in range(12)} <= shown
+
+
 def test_a_saved_figure_is_the_same_to_the_byte(tmp_path: Path):
     prior = make_prior(2)
     for name in ("a.png", "b.png"):

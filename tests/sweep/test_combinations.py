@@ -4,7 +4,7 @@ import pytest
 from support import write_params
 
 from aae.errors import ParameterError
-from aae.sweep.combinations import changed_params
+from aae.sweep.combinations import changed_params, combine
 
 
 def test_an_empty_parameter_can_be_set(tmp_path):
@@ -20,3 +20,13 @@ def test_a_new_parameter_needs_a_plus(tmp_path):
     with pytest.raises(ParameterError, match=r"^priors\.cauchy: not in .*write \+priors\.cauchy=…"):
         changed_params(path, [entry])
     assert changed_params(path, [f"+{entry}"]).priors["cauchy"].distribution == "Cauchy"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [["data.source=mnist-5k"], ["data.source=/photos"], ["data.source=mnist", "data.root=/data"]],
+)
+def test_images_that_all_machines_have_are_accepted(tmp_path, monkeypatch, changes):
+    write_params(tmp_path / "params.yaml", {})
+    monkeypatch.chdir(tmp_path)
+    assert combine(changes) == [changes]
