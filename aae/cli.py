@@ -119,11 +119,11 @@ _LABEL_OF_PICTURES = _label(
 )
 
 
-def _output(text: str, kind: Any = None) -> Any:
-    """Return the option for the output of a command."""
-    return click.option(
-        "-o", "--output", required=True, type=kind or click.Path(path_type=Path), help=text
-    )
+def _output(text: str, kind: type = Path) -> Any:
+    """Return the option for the output of a command: a path, or a str that may be `-`."""
+    # Resolved, so that the file that a link names is replaced, and not the link.
+    path = click.Path(resolve_path=True, allow_dash=kind is str, path_type=kind)
+    return click.option("-o", "--output", required=True, type=path, help=text)
 
 
 @main.command()

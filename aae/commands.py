@@ -2,9 +2,10 @@
 
 import math
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -16,7 +17,7 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-from aae.data.pictures import SUFFIXES, in_batches, in_parallel, pictures_in
+from aae.data.pictures import SUFFIXES, in_batches, in_parallel, pictures_in, refusal
 from aae.errors import DataError, OutputError
 from aae.files import check_writable, replacing, to_csv, write_text
 from aae.models import TrainedModel
@@ -25,6 +26,8 @@ from aae.progress import show_steps
 # Loads the chosen model; the outputs are checked first.
 Load: TypeAlias = Callable[[], TrainedModel]
 STANDARD = "-"  # the standard input or output
+# A folder of pictures has them here until the last one is written.
+PARTIAL = ".partial"
 
 
 @dataclass
@@ -33,7 +36,7 @@ class Pictures:
 
     Attributes:
         files: the files, in the order of the arguments, those of a folder in alphabetical order.
-        passed_over: files that cannot be read, each with the reason.
+        passed_over: files, and folders below a folder, that cannot be read, with the reasons.
     """
 
     files: list[Path]
@@ -47,15 +50,20 @@ class Pictures:
             DataError: if there are none.
         """
         found: list[Path] = []
+        passed_over: list[tuple[Path, str]] = []
+
+        def note(path: Path, error: DataError) -> None:
+            passed_over.append((path, str(error)))
+
         for path in paths:
-            if path.is_dir():
-                found += pictures_in(path)
-            else:
-                found.append(path)
+            found += pictures_in(path, note) if path.is_dir() else [path]
         if not found:
             suffixes = ", ".join(sorted(SUFFIXES))
-            raise DataError(f"no pictures in {', '.join(map(str, paths))}; they end in {suffixes}")
-        return cls(list(dict.fromkeys(found)))
+            reason = f" ({refusal(passed_over)})" if passed_over else ""
+            raise DataError(
+                f"no pictures in {', '.join(map(str, paths))}; they end in {suffixes}{reason}"
+            )
+        return cls(list(dict.fromkeys(found)), passed_over)
 
     def read(self, model: TrainedModel, title: str) -> Iterator[tuple[list[Path], Tensor]]:
         """Yield files and their images [n, C, H, W] in batches, and show the progress.
@@ -63,17 +71,17 @@ class Pictures:
         Raises:
             DataError: at the end, if no file could be read.
         """
+        errors: list[Path] = []
 
         def note(path: Path, error: DataError) -> None:
+            errors.append(path)
             self.passed_over.append((path, str(error)))
 
         images = in_parallel(lambda path: (path, model.read(path)), self.files, note)
         for batch in _batches(images, len(self.files), title):
             yield [path for path, _ in batch], torch.stack([image for _, image in batch])
-        if len(self.passed_over) == len(self.files):
-            path, reason = self.passed_over[0]
-            more = f" (and {len(self.files) - 1} more)" if len(self.files) > 1 else ""
-            raise DataError(f"no picture can be read: {path}: {reason}{more}")
+        if len(errors) == len(self.files):
+            raise DataError(f"no picture can be read: {refusal(self.passed_over)}")
 
     def exit(self) -> None:
         """Name the files that were passed over, and exit with 1 if there are any."""
@@ -259,9 +267,9 @@ def _check_file(output: str) -> None:
 
 def _check_folder(output: Path) -> None:
     """Check that a new folder can be written; one with files is somebody's work."""
-    output = output.resolve()  # so that `.` has a name
     try:
-        if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        there = {path.name for path in output.iterdir()} if output.is_dir() else set()
+        if there - {PARTIAL} or (output.exists() and not output.is_dir()):
             raise OutputError(
                 f"{output} exists and is not an empty folder; name another one or remove it"
             )
@@ -272,9 +280,24 @@ def _check_folder(output: Path) -> None:
 
 @contextmanager
 def _new_folder(output: Path) -> Iterator[Path]:
-    with replacing(output.resolve()) as folder:
-        folder.mkdir()
-        yield folder
+    """Yield a folder whose content moves into ``output`` when the block ends without an error.
+
+    An empty ``output`` is kept: it may be the folder that a shell is in, or a mounted one.
+    """
+    is_new, partial = not output.exists(), output / PARTIAL
+    try:
+        shutil.rmtree(partial, ignore_errors=True)  # what a killed command has left
+        partial.mkdir(parents=True)
+        yield partial
+        for path in partial.iterdir():
+            path.rename(output / path.name)
+    except OSError as error:
+        raise OutputError(f"{output} cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        if is_new:
+            with suppress(OSError):  # if it is not empty, all is well
+                output.rmdir()
 
 
 def _write_table(output: str, table: pd.DataFrame) -> None:

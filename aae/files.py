@@ -86,6 +86,8 @@ def check_writable(*paths: Path) -> None:
         with _naming(path):
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            if path.exists() and not path.is_file():
+                raise OutputError(f"{path} cannot be written: it is not a regular file")
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=path.parent):
                 pass

@@ -1,6 +1,7 @@
 """The commands for a trained model, with real picture files."""
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -209,7 +210,10 @@ def test_unreadable_pictures_are_named_and_passed_over(command, tmp_path, argume
     ("arguments", "message"),
     [
         (["encode", "pictures/empty.png", "-o", "new"], "no picture can be read: pictures/empty.p"),
-        (["reconstruct", "pictures/empty.png", "pictures/cut.png", "-o", "new"], "(and 1 more)"),
+        (
+            ["reconstruct", "pictures/empty.png", "pictures/cut.png", "-o", "new"],
+            "; pictures/cut.png: image",
+        ),
         (["score", "nothing", "-o", "new"], "no pictures in nothing; they end in .bmp, .jpeg, "),
         (["encode", "pictures", "-o", "nothing"], "nothing cannot be written: Is a directory"),
         (["encode", "pictures", "-o", "pictures/0.png/new"], "cannot be written: "),
@@ -284,6 +288,62 @@ def test_what_fails_half_way_leaves_the_old_output(command, tmp_path, monkeypatc
     assert (tmp_path / "codes.csv").read_text() == "old"
     assert not (tmp_path / "out").exists()
     assert left_behind(tmp_path) == []
+
+
+def test_an_empty_folder_is_filled_and_not_replaced(command, tmp_path, monkeypatch):
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    (folder / ".partial").mkdir()  # of a command that was killed
+    (folder / ".partial" / "000007.png").write_text("half a picture")
+    monkeypatch.chdir(folder)
+    number = folder.stat().st_ino
+    assert command("sample", "-n", "2", "-o", ".")[0] == 0
+    assert folder.stat().st_ino == number, "a shell may be in it, or it may be mounted"
+    assert sorted(path.name for path in folder.iterdir()) == ["000000.png", "000001.png"]
+
+
+def test_what_others_put_into_the_folder_meanwhile_stays(command, tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    decode = TrainedModel.decode
+
+    def decode_slowly(*arguments: object) -> torch.Tensor:
+        (tmp_path / "out" / "note.txt").write_text("mine")
+        return decode(*arguments)
+
+    monkeypatch.setattr(TrainedModel, "decode", decode_slowly)
+    assert command("sample", "-n", "1", "-o", "out")[0] == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["000000.png", "note.txt"]
+
+
+def test_a_link_stays_a_link_and_a_pipe_is_refused(command, tmp_path):
+    (tmp_path / "codes.csv").symlink_to("elsewhere.csv")
+    assert command("encode", "pictures", "-o", "codes.csv")[0] == 0
+    assert (tmp_path / "codes.csv").is_symlink()
+    assert len(pd.read_csv(tmp_path / "elsewhere.csv")) == 5
+    os.mkfifo(tmp_path / "pipe")
+    code, _, errors = command("encode", "pictures", "-o", "pipe")
+    assert code == 1
+    assert errors.endswith("pipe cannot be written: it is not a regular file\n")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_folders_that_are_links_are_searched_and_loops_end(command, tmp_path):
+    (tmp_path / "pictures" / "linked").symlink_to(tmp_path / "pictures" / "more")
+    (tmp_path / "pictures" / "more" / "up").symlink_to(tmp_path / "pictures")
+    code, output, _ = command("encode", "pictures", "-o", "-")
+    assert code == 0
+    files = list(pd.read_csv(io.StringIO(output))["file"])
+    names = ("0.png", "1.png", "2.png", "linked/3.png", "more/3.png", "photo.JPG")
+    assert files == [f"pictures/{name}" for name in names]
+
+
+def test_a_name_that_no_table_can_hold_is_passed_over(command, tmp_path):
+    name = os.fsdecode(b"caf\xe9.png")
+    (tmp_path / "pictures" / "0.png").rename(tmp_path / "pictures" / name)
+    code, output, errors = command("encode", "pictures", "-o", "-")
+    assert code == 1
+    assert len(pd.read_csv(io.StringIO(output))) == 4
+    assert errors.count("its name is not UTF-8") == 1
 
 
 def test_more_pictures_than_fit_in_a_batch(command, monkeypatch):

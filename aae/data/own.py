@@ -46,7 +46,14 @@ def read_folder(folder: Path, data: Data, progress: ShowProgress = silent) -> So
         DataError: if there are no pictures; if some lie beside the folders of classes; if they have
             several sizes and there is no ``data.size``.
     """
-    paths = pictures_in(folder)
+    errors: list[tuple[Path, str]] = []
+
+    def on_error(path: Path, error: DataError) -> None:
+        errors.append((path.relative_to(folder), str(error)))
+
+    paths = pictures_in(folder, on_error)
+    if errors:
+        raise DataError(f"{folder}: not all folders in it can be read: {refusal(errors)}")
     classes = [path.relative_to(folder).parts[0] for path in paths]
     beside = [path for path in paths if path.parent == folder]
     if not paths:
@@ -62,12 +69,6 @@ def read_folder(folder: Path, data: Data, progress: ShowProgress = silent) -> So
         names = ()
     numbers = {name: label for label, name in enumerate(names)}
     labels = torch.tensor([numbers[name] for name in classes]) if names else None
-
-    errors: list[tuple[Path, str]] = []
-
-    def on_error(path: Path, error: DataError) -> None:
-        errors.append((path.relative_to(folder), str(error)))
-
     shapes = dict(in_parallel(lambda path: (path, picture_shape(path)), paths, on_error))
     if not shapes:
         raise DataError(f"{folder}: no picture can be read: {refusal(errors)}")

@@ -1,5 +1,6 @@
 """Picture files: any mode and size of Pillow's formats, to uint8 images [C, H, W]."""
 
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -128,18 +129,33 @@ def in_parallel(
                     on_error(path, error)
 
 
-def pictures_in(folder: Path) -> list[Path]:
+def pictures_in(folder: Path, on_error: Callable[[Path, DataError], None]) -> list[Path]:
     """Return the paths of all pictures below a folder, in the order of their names.
 
     Hidden files and folders, and files with other suffixes than :data:`SUFFIXES`, are passed over.
+    Links to folders are followed.
+
+    Args:
+        folder: the folder.
+        on_error: is told of every folder that cannot be read.
     """
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and not path.is_dir()
-    )
+
+    def below(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
+        if folder.resolve() in above:  # a link to a folder that it is in
+            return
+        try:
+            paths = [path for path in folder.iterdir() if not path.name.startswith(".")]
+            folders = {path for path in paths if path.is_dir()}
+        except OSError as error:
+            on_error(folder, DataError(error.strerror or str(error)))
+            return
+        for path in paths:
+            if path in folders:
+                yield from below(path, above | {folder.resolve()})
+            elif path.suffix.lower() in SUFFIXES:
+                yield path
+
+    return sorted(below(folder, frozenset()))
 
 
 def in_batches(items: Iterable) -> Iterator[list]:
@@ -159,6 +175,8 @@ def refusal(errors: Sequence[tuple[Path, str]], most: int = 10) -> str:
 def _opened(path: Path) -> Iterator[Image.Image]:
     """Open a picture, and turn the errors of damaged files, which have many types, into one."""
     try:
+        if os.fsencode(path).decode(errors="ignore") != str(path):
+            raise DataError("its name is not UTF-8")  # no table could contain it
         if path.exists() and not path.is_file():
             raise DataError("it is not a regular file")  # opening a pipe would wait for a writer
         with Image.open(path) as picture:

@@ -163,6 +163,15 @@ def test_pictures_without_folders_have_no_labels(pets, tmp_path, monkeypatch):
     assert torch.equal(read_prepared("test").images, parts["test"].images)
 
 
+def test_a_class_may_be_a_link_to_a_folder(pets, tmp_path):
+    (pets / "cat").rename(tmp_path / "elsewhere")
+    (pets / "cat").symlink_to(tmp_path / "elsewhere")
+    (pets / "cat" / "pets").symlink_to(pets)  # is not followed for ever
+    source = read_source(data_settings(str(pets)))
+    assert source.class_names == ("Hündin", "cat")
+    assert source.train.labels.bincount().tolist() == [12, 12]
+
+
 def test_a_single_class_is_no_class(pets):
     shutil.rmtree(pets / "cat")
     source = read_source(data_settings(str(pets)))
