@@ -45,6 +45,12 @@ def transform(images: Tensor, transforms: Tensor) -> Tensor:
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
+def mirrored(images: Tensor, transforms: Tensor) -> Tensor:
+    """Return images [n, C, H, W], of which those are mirrored that affine maps [n, 2, 3] mirror."""
+    mirrors = torch.linalg.det(transforms[:, :, :2]) < 0
+    return torch.where(mirrors[:, None, None, None], images.flip(3), images)
+
+
 def scaled(settings: Augment, factor: float) -> Augment:
     """Return the settings with all limits multiplied by a factor; flips stay as frequent."""
     limits = ("shift", "rotate", "zoom", "shear")

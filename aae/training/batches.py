@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from aae.data import KnownLabels
-from aae.data.augmentation import random_transforms, scaled, transform
+from aae.data.augmentation import mirrored, random_transforms, scaled, transform
 from aae.models import Model
 from aae.models.categories import one_hot
 from aae.models.networks import chunk, pixels
@@ -117,16 +117,16 @@ class Batches:
             labelled_classes: their classes [b'].
         """
         count, images = len(indices), pixels(self.images[own_rows(indices)])
-        inputs = self._augmented(images, count, self.augment, "augmentation")
-        original = self.augment.target == "original"
-        batch = {"inputs": inputs, "targets": images if original else inputs}
+        inputs, originals = self._augmented(images, count, self.augment, "augmentation")
+        targets = originals if self.augment.target == "original" else inputs
+        batch = {"inputs": inputs, "targets": targets}
         # A decoder of fixed noise would blur: it is trained on the means. A variance that is learnt
         # is learnt from both phases, as in the paper.
         if not self.model.architecture.posterior.fixed_variance:
             batch |= self._noise(count, "noise", "posterior noise")
         if self.prior:
             phase = "regularisation phase"
-            batch["regularised_inputs"] = self._augmented(
+            batch["regularised_inputs"], _ = self._augmented(
                 images, count, self.regularisation_augment, f"augmentation, {phase}"
             )
             batch |= self._noise(count, "regularised_noise", f"posterior noise, {phase}")
@@ -203,18 +203,26 @@ class Batches:
         draws = self.generators["labelled images"]
         picked = torch.randint(len(self.labelled_rows), (count,), generator=draws)
         rows = own_rows(self.labelled_rows[self._moved(picked)])
-        images = self._augmented(
+        images, _ = self._augmented(
             pixels(self.images[rows]), count, self.augment, "augmentation, classification phase"
         )
         return {"labelled_inputs": images, "labelled_classes": self.labels[rows]}
 
-    def _augmented(self, images: Tensor, count: int, settings: Augment, purpose: str) -> Tensor:
-        """Return augmented copies of this process's images in a batch of ``count``."""
+    def _augmented(
+        self, images: Tensor, count: int, settings: Augment, purpose: str
+    ) -> tuple[Tensor, Tensor]:
+        """Return augmented copies of this process's images in a batch of ``count``.
+
+        Returns:
+            The copies, and their originals: the images, mirrored where the copies are. No decoder
+            could tell from a copy that it should undo this.
+        """
         if not settings.changes_images:
-            return images
+            return images, images
         shape = tuple(images.shape[1:])
         maps = random_transforms(count, shape, settings, self.generators[purpose])
-        return transform(images, self._moved(own_rows(maps)))
+        maps = self._moved(own_rows(maps))
+        return transform(images, maps), mirrored(images, maps) if settings.flip else images
 
     def _noise(self, count: int, key: str, purpose: str) -> dict[str, Tensor]:
         """Return noise for this process's images in a batch of ``count`` under a key."""

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from aae.data.augmentation import random_transforms, scaled, transform
+from aae.data.augmentation import mirrored, random_transforms, scaled, transform
 from aae.params import Augment
 
 OFF = {"shift": 0.0, "rotate": 0.0, "zoom": 0.0, "shear": 0.0, "flip": 0.0}
@@ -77,6 +77,16 @@ def test_the_share_of_flipped_images_is_that_of_the_settings():
     flipped = sum(place(image)[1] < 0 for image in found)
     # Four standard deviations of the binomial distribution
     assert abs(flipped - 500) < 4 * math.sqrt(2000 * 0.25 * 0.75)
+
+
+def test_the_original_of_a_flipped_image_is_flipped_and_nothing_else():
+    image = dot(3, 5).expand(200, -1, -1, -1)
+    drawn = maps(200, (1, 41, 41), flip=0.5, shift=1.0, rotate=10.0, zoom=0.1, shear=0.1)
+    originals = mirrored(image, drawn)
+    places = [tuple(map(round, place(one))) for one in originals]
+    assert set(places) == {(3, 5), (3, -5)}
+    moved = [place(one)[1] < 0 for one in transform(image, drawn)]
+    assert [column < 0 for _, column in places] == moved
 
 
 def test_a_rectangle_turns_without_distortion():

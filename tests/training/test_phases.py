@@ -148,6 +148,14 @@ def test_an_epoch_sees_every_image_once(make_training, digits):
     assert not torch.equal(images, digits[:45])
 
 
+def test_a_mirrored_image_is_decoded_mirrored(make_training, digits):
+    batch = make_training(augment__flip=0.5).batches.draw(torch.arange(20))
+    images = pixels(digits[:20])
+    torch.testing.assert_close(batch["inputs"], batch["targets"], atol=1e-4, rtol=0)
+    kept = [torch.equal(one, other) for one, other in zip(batch["targets"], images, strict=True)]
+    assert 0 < sum(kept) < 20
+
+
 def test_every_epoch_has_an_order_of_its_own(make_training):
     training = make_training(train_aae__epochs=2)
     seen = []
