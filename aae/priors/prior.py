@@ -6,6 +6,7 @@ codes.
 """
 
 import math
+import threading
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Self
@@ -25,6 +26,9 @@ REFERENCE_SIZE = 2**16
 CHECKED, MOST_EQUAL, LARGEST = 10_000, 0.005, 1e15
 # Number of samples that the density at a code is compared with.
 COMPARED = 10_000
+
+# Held while torch's global generator is seeded: a server draws in several threads.
+_drawing = threading.Lock()
 
 
 class Prior:
@@ -144,13 +148,14 @@ class Prior:
             read = torch.cuda.default_generators[self.device.index]
         # `torch.random.fork_rng` and `torch.manual_seed` would take seven times as long as the
         # rest of this function.
-        state = read.get_state()
-        try:
-            read.manual_seed(int(seed))
-            with torch.no_grad():
-                return draw()
-        finally:
-            read.set_state(state)
+        with _drawing:
+            state = read.get_state()
+            try:
+                read.manual_seed(int(seed))
+                with torch.no_grad():
+                    return draw()
+            finally:
+                read.set_state(state)
 
     def to(self, device: torch.device | str) -> Self:
         """Return a copy with samples, mean and scale on a device; other methods need the CPU."""

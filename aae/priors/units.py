@@ -121,8 +121,11 @@ class Sticks:
         self.transform = StickBreakingTransform()
 
     def to_chart(self, codes: Tensor) -> Tensor:
-        """Return the logits of the share that each part takes of what remains."""
-        return self.transform.inv(codes)
+        """Return the logits of the share that each part takes of what remains.
+
+        A negative share, which no code of the prior has, counts as the smallest one.
+        """
+        return self.transform.inv(codes.clamp(min=torch.finfo(codes.dtype).tiny))
 
     def from_chart(self, coordinates: Tensor) -> Tensor:
         """Return the shares."""
@@ -224,8 +227,12 @@ def gaussian_units(prior: Prior, fitted: bool = True) -> Units:
     found, d = prior.distribution, prior.latent_dim
     if isinstance(found, Normal):
         return Affine(prior.mean, torch.diag(prior.scale))
-    if isinstance(found, MultivariateNormal | LowRankMultivariateNormal):
-        covariance = found.covariance_matrix.double()
+    if isinstance(found, MultivariateNormal):
+        return Affine(prior.mean, found.scale_tril)
+    if isinstance(found, LowRankMultivariateNormal):
+        # In single precision a small diagonal would vanish beside the factor.
+        factor = found.cov_factor.double()
+        covariance = factor @ factor.T + torch.diag(found.cov_diag.double())
         return Affine(prior.mean, torch.linalg.cholesky(covariance).float())
     if hasattr(found, "to_chart"):
         return _rosenblatt(found, fitted)

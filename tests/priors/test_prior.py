@@ -1,4 +1,5 @@
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -88,6 +89,14 @@ def test_samples_are_determined_by_the_generator_and_leave_the_global_one_alone(
     assert not torch.equal(gamma.sample(10, generator), first)
     torch.manual_seed(1)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_samples_are_the_same_in_several_threads_at_once():
+    gamma = make_prior("Gamma", {"concentration": 2.0, "rate": 1.0})
+    expected = [gamma.sample(100, stream(seed, "test")) for seed in range(1000)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda seed: gamma.sample(100, stream(seed, "test")), range(1000)))
+    assert all(map(torch.equal, found, expected))
 
 
 @pytest.mark.parametrize(("name", "arguments"), WITHOUT_VALUES)

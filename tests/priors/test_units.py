@@ -91,6 +91,31 @@ def test_distant_units_stay_in_the_support():
     assert found.min() >= 0
 
 
+def test_what_is_no_share_has_units_all_the_same():
+    shares = gaussian_units(make_prior("Dirichlet", {"concentration": [0.5, 2.0, 2.0]}, 3))
+    codes = torch.tensor([[-0.1, 0.6, 0.5], [0.5, -0.1, 0.6], [0.6, 0.5, -0.1], [9.0, 9.0, 9.0]])
+    assert shares.to_units(codes).isfinite().all()
+    assert shares.to_units(codes)[0, 0] < -4, "a negative share is a very small one"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("MultivariateNormal", {"loc": [0.0, 0.0], "scale_tril": [[1.0, 0.0], [1.0, 1e-4]]}),
+        (
+            "LowRankMultivariateNormal",
+            {"loc": [0.0, 0.0], "cov_factor": [[1.0], [1.0]], "cov_diag": [1e-9, 1e-9]},
+        ),
+    ],
+)
+def test_a_gaussian_that_is_nearly_a_line_has_units(name, arguments):
+    prior = make_prior(name, arguments)
+    noise = torch.randn(COUNT, 2, generator=torch.Generator().manual_seed(7))
+    codes = gaussian_units(prior).to_codes(noise)
+    torch.testing.assert_close(codes.T.cov(), torch.ones(2, 2), atol=0.05, rtol=0)
+    assert (codes[:, 1] - codes[:, 0]).std() > 2e-5, "it is not a line"
+
+
 def test_the_units_of_a_model_without_a_prior_are_its_codes():
     codes = torch.randn(10, 3, generator=torch.Generator().manual_seed(0))
     assert torch.equal(identity(3).to_codes(codes), codes)
