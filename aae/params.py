@@ -24,7 +24,7 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 FractionOrZero = Annotated[float, Field(ge=0, lt=1)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 # Not strict: YAML has lists and no tuples.
-Layers = Annotated[tuple[Count, ...], Field(min_length=1, strict=False)]
+Layers = Annotated[tuple[Count, ...], Field(min_length=1, max_length=100, strict=False)]
 Precision = Literal["float32", "tf32", "bf16", "auto"]
 Device = Literal["cpu", "cuda", "auto"]
 

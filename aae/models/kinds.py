@@ -6,15 +6,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from torch import nn
 
+from aae.errors import ParameterError
 from aae.models.conv import conv_decoder, conv_encoder
 from aae.models.mlp import mlp_decoder, mlp_encoder
 from aae.models.own import own_function, own_layers
-from aae.params import OWN_KIND, Params
+from aae.params import OWN_KIND, Layers, Params
+from aae.priors import chosen_prior
+from aae.priors.units import gaussian_units
 from aae.seeding import stream
-
-# A damaged file could otherwise ask for networks of any size.
-Size = Annotated[int, Field(ge=1, le=2**20)]
-Layers = Annotated[tuple[Size, ...], Field(min_length=1, max_length=100)]
 
 
 class _Kind(BaseModel):
@@ -63,11 +62,21 @@ def check_kind(params: Params) -> None:
     """Check the networks as far as that is possible before the images are known.
 
     Raises:
-        ParameterError: if there is no such function of a user.
+        ParameterError: if there is no such function of a user; if its networks, whose layers cannot
+            change, would need fewer units than those of the autoencoder that they start from.
     """
     network = params.network
-    if isinstance(chosen_kind(network.kind, network.hidden, network.channels), Own):
-        own_function(network.kind)
+    if not isinstance(chosen_kind(network.kind, network.hidden, network.channels), Own):
+        return
+    own_function(network.kind)
+    units = gaussian_units(chosen_prior(params), fitted=False).dimensions
+    starts_from_it = params.train_aae.init == "ae" and params.labels.use in ("none", "prior")
+    if starts_from_it and units < params.latent_dim:
+        raise ParameterError(
+            f"train_aae.init: with prior: {params.prior}, codes of {params.latent_dim} dimensions "
+            f"have {units} {'unit' if units == 1 else 'units'}, for which your own networks cannot "
+            "start from those of the autoencoder; choose 'scratch'"
+        )
 
 
 def make_layers(

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from aae.models.categories import NO_CATEGORIES, Categories, one_hot
 from aae.models.initial import device_of, initialised
-from aae.models.kinds import Kind, Layers, Mlp, Size, make_layers
+from aae.models.kinds import Kind, Mlp, make_layers
 from aae.models.networks import Decoder, Discriminator, Encoder, apply, chunk
-from aae.params import DETERMINISTIC, Posterior, PriorEntry
+from aae.params import DETERMINISTIC, Count, Layers, Posterior, PriorEntry
 from aae.priors import Prior, make_distribution
 from aae.priors.units import Units, gaussian_units, identity
 from aae.seeding import stream
@@ -35,7 +35,7 @@ class Architecture(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    image_shape: tuple[Size, Size, Size]
+    image_shape: tuple[Count, Count, Count]
     latent_dim: Annotated[int, Field(ge=1, le=1024)]
     network: Kind
     discriminator_hidden: Layers | None = None

@@ -1,5 +1,6 @@
 """Networks that a function of the user makes; docs/networks.md describes it."""
 
+import copy
 import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -142,6 +143,9 @@ def _tried(name: str, part: str, network: nn.Module, inputs: Tensor) -> Tensor:
                 "on the CPU is expected"
             )  # fmt: skip
     try:
+        # A network that keeps an output could not be copied after this, as a training does.
+        network = copy.deepcopy(network)
+        weights = dict(network.named_parameters())
         with torch.random.fork_rng(devices=[]):
             outputs, again = network(inputs), network(inputs)
             same = torch.equal(outputs, again)

@@ -253,7 +253,7 @@ class TrainedModel:
         generator = stream(seed, "samples of a trained model")
         categories = self.architecture.categories
         if categories.discriminated and labels is not None:
-            numbers = checked_labels(labels, n, self.class_names)
+            numbers = checked_labels(labels, n, self.class_names).cpu()
             if numbers.ndim > 1:
                 raise DataError(
                     "labels are probabilities, but each sample is from the part of one class; "

@@ -10,6 +10,7 @@ from support import ROOT, SIZES, make_digits
 from aae.cli import main
 from aae.errors import ModelError, ParameterError
 from aae.models import Architecture, Model, Own, load_model, save_model
+from aae.models.kinds import check_kind
 from aae.params import Posterior
 from aae.priors import chosen_prior
 from aae.training import adversarial_training, autoencoder_training
@@ -171,6 +172,36 @@ def test_what_is_wrong_with_them_is_said_in_one_line(own, text, message):
         make_model(name)
     assert str(error.value).startswith(f"network.kind: {name}: {message}")
     assert "\n" not in str(error.value)
+
+
+def test_networks_that_keep_an_output_train(own, make_params, digits):
+    kept = """
+from torch import nn
+
+class Encoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(16, 8)
+
+    def forward(self, images):
+        self.features = self.layer(images.flatten(1))
+        return self.features
+
+def make(image_shape, noise, units):
+    images = nn.Sequential(nn.Sigmoid(), nn.Unflatten(1, image_shape))
+    return Encoder(), nn.Sequential(nn.Linear(units, 16), images)
+"""
+    training = autoencoder_training(make_params({"network.kind": own(kept)}), digits, digits)
+    assert torch.isfinite(training.averaged.encode(digits)).all()
+
+
+def test_with_shares_they_cannot_start_from_an_autoencoder(own, make_params):
+    shares = {"distribution": "Dirichlet", "concentration": [1.0, 2.0]}
+    changes = {"network.kind": own(EXAMPLE), "prior": "shares", "priors.shares": shares}
+    check_kind(make_params(changes | {"train_aae.init": "scratch"}))
+    message = "train_aae.init: with prior: shares, codes of 2 dimensions have 1 unit, for which"
+    with pytest.raises(ParameterError, match=message):
+        check_kind(make_params(changes | {"train_aae.init": "ae"}))
 
 
 def test_networks_that_share_weights_are_refused(own):

@@ -165,7 +165,10 @@ def test_many_images_pass_in_batches(trained, monkeypatch):
     decode = trained.model.decode
     monkeypatch.setattr("aae.models.trained.CHUNK", 7)
     monkeypatch.setattr(trained.model, "decode", lambda z, y: sizes.append(len(z)) or decode(z, y))
-    torch.testing.assert_close(trained.score(DIGITS), expected)
+    error, typicality = trained.score(DIGITS)
+    torch.testing.assert_close(error, expected.reconstruction_error)
+    # A code that differs in its last digit may pass one of the 10,000 samples that it is ranked in.
+    torch.testing.assert_close(typicality, expected.typicality, atol=2.5e-4, rtol=0)
     assert sum(sizes) == 60
     assert max(sizes) == 7
     assert networks.CHUNK >= 7
