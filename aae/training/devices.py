@@ -36,6 +36,7 @@ def training_device(name: Device) -> torch.device:
     # This is the same size in KiB. With torch's default, matrix products of a batch of 100 use a
     # kernel that takes three times as long: a sixth of a whole step.
     os.environ.setdefault("CUBLASLT_WORKSPACE_SIZE", "32768")
+    torch.backends.cudnn.deterministic = True  # the same for convolutions
     torch.cuda.set_device(number)
     return torch.device("cuda", number)
 
@@ -58,21 +59,22 @@ def training_precision(name: Precision, device: torch.device) -> Precision:
 
 @contextmanager
 def rounding(precision: Precision) -> Iterator[None]:
-    """With "tf32", let a GPU round the factors of matrix products until the block ends.
+    """With "tf32", let a GPU round the factors of products until the block ends.
 
-    It rounds them to a mantissa of 10 bits; bfloat16 would have one of 7 bits.
+    It rounds them to a mantissa of 10 bits; bfloat16 would have one of 7 bits. torch's default
+    rounds those of convolutions, but not those of matrix products.
 
     https://docs.pytorch.org/docs/stable/notes/cuda.html#tensorfloat-32-tf32-on-ampere-and-later-devices
     """
-    if precision != "tf32":  # keep the process's own setting
-        yield
-        return
-    products = torch.backends.cuda.matmul
-    before, products.fp32_precision = products.fp32_precision, "tf32"
+    kinds = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
+    before = [kind.fp32_precision for kind in kinds]
     try:
+        for kind in kinds:
+            kind.fp32_precision = "tf32" if precision == "tf32" else "ieee"
         yield
     finally:
-        products.fp32_precision = before
+        for kind, own in zip(kinds, before, strict=True):
+            kind.fp32_precision = own
 
 
 def has_bf16(device: torch.device) -> bool:

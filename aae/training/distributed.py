@@ -9,6 +9,7 @@ change them.
 Without `torchrun` these functions do nothing.
 """
 
+import io
 import os
 import threading
 import time
@@ -100,7 +101,12 @@ def from_leader(training: Stateful) -> None:
     """Load the state of the leader's training into this process's training."""
     if not dist.is_initialized():
         return
-    state = [training.state_dict() if is_leader() else None]
-    dist.broadcast_object_list(state, src=0, device=torch.device("cpu"))
+    buffer = io.BytesIO()
+    if is_leader():
+        torch.save(training.state_dict(), buffer)
+    sent = [buffer.getvalue()]
+    dist.broadcast_object_list(sent, src=0, device=torch.device("cpu"))
     if not is_leader():
-        training.load_state_dict(state[0])
+        # Otherwise the tensors would go to the leader's GPU.
+        state = torch.load(io.BytesIO(sent[0]), map_location="cpu", weights_only=True)
+        training.load_state_dict(state)

@@ -46,19 +46,19 @@ def test_tf32_is_refused_where_no_gpu_has_it(train_on):
 
 
 def test_products_are_rounded_until_the_block_ends_however_it_ends():
-    products, seen = torch.backends.cuda.matmul, []
-    before = products.fp32_precision
+    products, convolutions, seen = torch.backends.cuda.matmul, torch.backends.cudnn.conv, []
+    before = products.fp32_precision, convolutions.fp32_precision
 
     def end_in_an_error(precision: Precision) -> None:
         with rounding(precision):
-            seen.append(products.fp32_precision)
+            seen.append((products.fp32_precision, convolutions.fp32_precision))
             raise KeyError
 
     for precision in ("float32", "tf32", "float32"):
         with pytest.raises(KeyError):
             end_in_an_error(precision)
-        assert products.fp32_precision == before
-    assert seen == [before, "tf32", before]
+        assert (products.fp32_precision, convolutions.fp32_precision) == before
+    assert seen == [("ieee", "ieee"), ("tf32", "tf32"), ("ieee", "ieee")]
 
 
 def test_a_step_has_all_of_its_tensors_on_the_device_of_the_model(train_on):
