@@ -9,6 +9,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from aae.errors import OutputError
+
 # A working tree with more than this is not copied: images or models in it are not ignored by git.
 LARGEST_COPY, MOST_FILES = 200 * 2**20, 20_000
 # What to do where there is no commit, and in a shallow clone.
@@ -55,9 +57,16 @@ def git(*arguments: str) -> str | None:
 
 
 def locked(root: Path, name: str) -> FileLock:
-    """Return a repository's lock for one purpose, such as "mlflow" for creating a store."""
+    """Return a repository's lock for one purpose, such as "mlflow" for creating a store.
+
+    Raises:
+        OutputError: if its folder cannot be made.
+    """
     path = root / ".dvc" / "tmp" / f"{name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
     return FileLock(path)
 
 

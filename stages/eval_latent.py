@@ -24,7 +24,9 @@ from aae.progress import show_steps
 from aae.report.explorer import explorer_data
 from aae.report.figures import save_figure
 from aae.report.gallery import draw_all
+from aae.tracking.address import store_uri
 from aae.tracking.run import evaluation_run
+from aae.workspace import project_root
 
 MODELS = {name: Path(f"models/{name}.safetensors") for name in ("ae", "aae")}
 HISTORIES = {name: Path(f"reports/history/{name}.csv") for name in MODELS}
@@ -50,6 +52,7 @@ def read_history(path: Path, stage: str) -> pd.DataFrame:
 
 def main(params: Params) -> None:
     """Evaluate all models."""
+    store_uri(project_root(Path.cwd()))  # an address that MLflow cannot use is an error now
     splits, meta = {name: read_prepared(name) for name in SPLITS}, prepared_meta()
     prior, names, test = chosen_prior(params), meta["class_names"], splits["test"]
     models = {name: load_model(path, params.network.kind) for name, path in MODELS.items()}

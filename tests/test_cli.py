@@ -68,3 +68,14 @@ def test_errors_are_one_line(monkeypatch, capsys, error, code, printed):
         print(ended.value.code, file=sys.stderr)
     assert (ended.value.code if isinstance(ended.value.code, int) else 1) == code
     assert capsys.readouterr().err == printed
+
+
+@pytest.mark.parametrize(
+    ("command", "code"), [("sync", 0), ("ui", "error: .* is in no repository of the project; ")]
+)
+def test_outside_of_a_repository_nothing_is_left(tmp_path, monkeypatch, command, code):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(SystemExit, match=str(code)):
+        main([command])
+    assert list(tmp_path.iterdir()) == []

@@ -29,7 +29,8 @@ from aae.workspace import NO_COMMIT, UNSHALLOW, git, is_shallow, obstacle_to_a_c
 MEASURED = Path("reports/metrics/latent.json")
 GUARDED = Path("reports/metrics/regression.json")
 NUMBERS = TypeAdapter(dict[str, Annotated[FiniteFloat, Strict()]])
-BY_MODEL = TypeAdapter(dict[str, Any])
+# Models in the former.
+MODELS = ("ae", "aae", "ae_mixture", "real")
 PAGE = Path("reports/report.html")
 FIGURES = "reports/figures"
 # The shared main branch comes before the local one, which may be out of date.
@@ -113,9 +114,11 @@ def compare(base: str | None, accept: bool, page: Path | None) -> Comparison:
         raise ComparisonError(f"{GUARDED} is not in {title}; {HOW_TO_ACCEPT}")
     committed = {} if accept or not GUARDED.exists() else parse(GUARDED.read_bytes(), GUARDED)
     old = {} if accept else baseline
-    if MEASURED.exists():  # find a wrong name before the pipeline runs
-        measured = parse(MEASURED.read_bytes(), MEASURED, BY_MODEL)
-        guards_of(settings.metrics, by_model(measured), old)
+    for name in settings.metrics:  # before the pipeline runs
+        model, _, key = name.partition(".")
+        for part, known, what in ((model, MODELS, "a model"), (key, MEASURES, "a measure")):
+            if part not in known:
+                raise ComparisonError(f"regression.metrics: {name}: {unknown(part, known, what)}")
     now = measure("regression", settings.overrides, page)
     guards = guards_of(settings.metrics, now, old)
     rows = compare_metrics(guards, baseline, now, committed)
@@ -126,10 +129,10 @@ def compare(base: str | None, accept: bool, page: Path | None) -> Comparison:
     return Comparison(commit, title, rows, figures, passed_over)
 
 
-def parse(content: bytes | str, name: object, kind: TypeAdapter = NUMBERS) -> dict[str, Any]:
+def parse(content: bytes | str, name: object) -> dict[str, float]:
     """Return the metrics in a JSON file; an error names the file, and the metric that is wrong."""
     try:
-        return kind.validate_json(content)
+        return NUMBERS.validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
         metric = "".join(f"{key} is {first['input']!r}: " for key in first["loc"])

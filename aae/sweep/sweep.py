@@ -99,7 +99,7 @@ def sweep(
             running[run.remote(project, session, reference, changes, own)] = reference
         rows: list[dict[str, Any]] = []
         with ExitStack() as last:  # runs all callbacks, the last one first, even after Ctrl-C
-            last.callback(_end_left, store, list(trials))
+            last.callback(_end_left, store, session)
             last.callback(_collect, ray, session, root)
             last.callback(_stop, ray, running)
             ended = show_steps(_outcomes(ray, running), len(trials), "trials")
@@ -244,10 +244,10 @@ def _collect(ray: ModuleType, session: str, root: Path) -> None:
                   + str(error).rpartition("\n")[2], file=sys.stderr)  # fmt: skip
 
 
-def _end_left(store: Store, trials: list[str]) -> None:
+def _end_left(store: Store, session: str) -> None:
     """End the runs of stages that were killed."""
     try:
-        store.end_left(trials)
+        store.end_left(session)
     except TrackingError as error:
         print(f"warning: {error}", file=sys.stderr)
 

@@ -234,6 +234,7 @@ def _new_run(stage: str, prior: str, seed: int, found_by: Mapping[str, str]) -> 
     tags = {
         "stage": stage, "prior": prior, "seed": str(seed), "dvc_experiment": experiment(),
         "threads": str(torch.get_num_threads()), "ci": "true" if os.environ.get("CI") else "",
+        "sweep": os.environ.get("AAE_TRIAL", "").partition(" ")[0],
         "mlflow.source.name": f"stages/{stage}.py", "mlflow.source.type": "LOCAL",
         **_git_tags(), **found_by,
     }  # fmt: skip

@@ -88,7 +88,9 @@ def sync(root: Path) -> tuple[int, list[str]]:
         StoreAwayError: if the store does not answer.
         OutputError: if the id of a new run cannot be written.
     """
-    count, left = 0, []
+    count, left = 0, list[str]()
+    if not spooled(root):  # perhaps this is no repository, in which a lock would make one
+        return count, left
     with locked(root, "spool"):
         for folder in spooled(root):
             lock, name = spool_lock(root, folder), folder.relative_to(root)

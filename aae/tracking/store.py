@@ -9,7 +9,7 @@ import shutil
 import sqlite3
 import sys
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -222,13 +222,12 @@ class Store:
             self.client.set_experiment_tag(self.experiment, tag, json.dumps(view))
         return f"#/experiments/{self.experiment}/runs?viewStateShareKey={name}"
 
-    def end_left(self, experiments: Iterable[str]) -> None:
-        """Mark the runs that killed DVC experiments have left running as KILLED."""
+    def end_left(self, sweep: str) -> None:
+        """Mark the runs that killed trials of a sweep have left running as KILLED."""
+        chosen = f"attributes.status = 'RUNNING' and tags.sweep = '{sweep}'"
         with _errors():
-            for name in experiments:
-                chosen = f"attributes.status = 'RUNNING' and tags.dvc_experiment = '{name}'"
-                for run in self.client.search_runs([self.experiment], chosen):
-                    self.client.set_terminated(run.info.run_id, "KILLED")
+            for run in self.client.search_runs([self.experiment], chosen):
+                self.client.set_terminated(run.info.run_id, "KILLED")
 
     def open(self, run: RunInfo) -> str:
         """Find a run or else create it, and return its id; sets ``id`` and ``resumed``.

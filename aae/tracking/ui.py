@@ -5,7 +5,7 @@ import socket
 import sys
 from pathlib import Path
 
-from aae.errors import without_password
+from aae.errors import TrackingError, without_password
 from aae.evaluation.measures import HEADLINES, MEASURES, SORTED_BY
 from aae.tracking.store import connect
 from aae.workspace import project_root
@@ -32,9 +32,16 @@ def serve() -> None:
     """Serve the store on loopback; if MLFLOW_TRACKING_URI names a server, print its address.
 
     Raises:
-        TrackingError: if the store does not answer or rejects the request.
+        TrackingError: if there is no repository whose store it could be; if the store does not
+            answer or rejects the request.
     """
-    store = connect(project_root(Path.cwd()))
+    root = project_root(Path.cwd())
+    if not (root / ".dvc").is_dir() and not os.environ.get("MLFLOW_TRACKING_URI"):
+        raise TrackingError(
+            f"{root} is in no repository of the project; run the command in one, or set "
+            "MLFLOW_TRACKING_URI"
+        )
+    store = connect(root)
     page = store.save_view(NAME, VIEW)
     if store.uri.startswith("http"):
         print(f"open {without_password(store.uri)}/{page}")

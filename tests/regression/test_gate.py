@@ -19,7 +19,6 @@ from aae.errors import ComparisonError
 # The workflow finds the gate's comment by this marker.
 MARKER = "<!-- metrics of aae regression -->"
 GUARDED = "reports/metrics/regression.json"
-MEASURED = "reports/metrics/latent.json"
 # A small pipeline, and two metrics without any tolerance.
 TINY = {
     "regression.overrides": {
@@ -141,10 +140,15 @@ def test_a_wrong_parameter_is_named_before_time_is_spent(project):
 
 def test_a_metric_that_nobody_measures_is_named_before_time_is_spent(project):
     write_baseline(project, '{"aae.match_ratio": 1.0}')
-    measured = {"ae": {"reconstruction_mse": 0.1}, "aae": {"match_ratio": 1.0}}
-    (project / "reports" / "metrics" / "latent.json").write_text(json.dumps(measured))
-    message = "regression.metrics: 'ae.generated_frechet' is not measured"
-    assert_not_comparable(project, message, "--base", "HEAD")
+    params = (project / "params.yaml").read_text()
+    for wrong, reason in (
+        ("aae.match_ratia", "'match_ratia' is not a measure; did you mean 'match_ratio'?"),
+        ("aea.match_ratio", "'aea' is not a model; did you mean 'a"),
+        ("match_ratio", "'match_ratio' is not a model (choices: ae, aae, ae_mixture, real)"),
+    ):
+        (project / "params.yaml").write_text(params.replace(" aae.match_ratio:", f" {wrong}:"))
+        message = f"regression.metrics: {wrong}: {reason}"
+        assert_not_comparable(project, message, "--base", "HEAD")
 
 
 def test_a_baseline_that_is_damaged_is_named(project):
@@ -180,7 +184,7 @@ def test_a_whole_number_is_a_number():
 def test_metrics_of_this_tree_that_are_damaged_are_named(project):
     write_baseline(project, '{"aae.match_ratio": 1.0}')
     for path, content in (
-        (GUARDED, b'{"aae.match_ratio": "1"}'), (GUARDED, b"\xff\xfe"), (MEASURED, b"<<<<<<< HEAD")
+        (GUARDED, b'{"aae.match_ratio": "1"}'), (GUARDED, b"\xff\xfe"), (GUARDED, b"<<<<<<< HEAD")
     ):  # fmt: skip
         (project / path).write_bytes(content)
         assert_not_comparable(project, f"{path} is damaged: ", "--base", "HEAD")

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from projects import copy_project, run
 
 from aae.errors import TrackingError
 from aae.tracking.address import store_uri
@@ -29,3 +30,11 @@ def test_a_folder_is_refused(named, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", named)
     with pytest.raises(TrackingError, match=r"is a folder, .* such as sqlite:///mlflow.db"):
         store_uri(Path("/my repo"))
+
+
+def test_an_evaluation_refuses_a_folder_before_its_work(tmp_path):
+    project = copy_project(tmp_path / "project", {})  # in which there is nothing to evaluate
+    stage = ["python", "stages/eval_latent.py"]
+    result = run(stage, project, check=False, MLFLOW_TRACKING_URI="./runs")
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: MLFLOW_TRACKING_URI: './runs' is a folder")
