@@ -26,27 +26,23 @@ import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.table import Table
+from runs import ROOT, progress_bar, set_up
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
 
-from aae.pipeline.stage import set_arithmetic
 from aae.data import Images, in_memory, read_source, split_source
 from aae.errors import AAEError
 from aae.models import TrainedModel
 from aae.params import Params
 from aae.sweep.combinations import changed_params
 from aae.training import adversarial_training, autoencoder_training, centre
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def main() -> None:
@@ -77,11 +73,10 @@ def main() -> None:
         parser.error(str(error))
     start = time.monotonic()
     console = Console(width=100)
-    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeElapsedColumn())
     results: dict[int, list[dict[str, float]]] = {digit: [] for digit in options.digits}
     with (
         ProcessPoolExecutor(options.jobs, get_context("spawn"), set_up) as pool,
-        Progress(*columns, console=console) as progress,
+        progress_bar(console) as progress,
     ):
         trainings = {
             pool.submit(measure, params[seed], digit): digit
@@ -94,12 +89,6 @@ def main() -> None:
             results[trainings[future]].append(future.result())
     print(f"{len(trainings)} trainings of each model in {(time.monotonic() - start) / 60:.0f} min")
     console.print(draw(results))
-
-
-def set_up() -> None:
-    """Set up the arithmetic of a stage in a process of the pool."""
-    torch.set_num_threads(1)
-    set_arithmetic()
 
 
 def draw(results: dict[int, list[dict[str, float]]]) -> Table:

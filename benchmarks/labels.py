@@ -29,7 +29,7 @@ from rich.table import Table
 from runs import ROOT, Runs, progress_bar, result_key, set_up
 
 from aae.data import in_memory, known_labels, read_source, split_source
-from aae.errors import ParameterError
+from aae.errors import AAEError
 from aae.evaluation.evaluation import Evaluation
 from aae.evaluation.measures import MEASURES
 from aae.params import Params
@@ -113,10 +113,9 @@ def main() -> None:
             )
             for row, seed in runs
         }
-    except ParameterError as error:
+        kept = Runs({run: result_key(params[run], "test") for run in runs}, options.keep)
+    except AAEError as error:
         parser.error(str(error))
-    keys = {run: result_key(params[run], "test") for run in runs}
-    kept = Runs(keys, options.keep)
     missing, results = kept.missing, kept.results
     console, start = Console(width=140), time.monotonic()
     with (

@@ -100,7 +100,7 @@ def print_table(runs: pd.DataFrame, settings: Regression) -> None:
 
 def in_params(guard: Guard) -> str:
     """Return the tolerance in params.yaml."""
-    return f"{guard.absolute:g}" if guard.relative is None else f"{guard.relative:.0%}"
+    return f"{guard.absolute:g}" if guard.relative is None else f"{100 * guard.relative:.3g}%"
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import numpy as np
 
 from aae.pipeline.stage import set_arithmetic
 from aae.data import Images, in_memory, read_source, split_source
+from aae.errors import AAEError
 from aae.evaluation.generation import parzen_log_likelihoods
 from aae.models import Model
 from aae.models.networks import pixels
@@ -47,11 +48,13 @@ def main() -> None:
     )  # fmt: skip
     options = parser.parse_args()
     set_arithmetic()
-    params = changed_params(
-        ROOT / "params.yaml", ["data.source=mnist", "latent_dim=8", "prior=gaussian", *options.set]
-    )
-    data = params.data.model_copy(update={"root": str(options.root)})
-    splits = in_memory(split_source(read_source(data), data, params.seed))
+    wanted = ["data.source=mnist", "latent_dim=8", "prior=gaussian", *options.set]
+    try:
+        params = changed_params(ROOT / "params.yaml", wanted)
+        data = params.data.model_copy(update={"root": str(options.root)})
+        splits = in_memory(split_source(read_source(data), data, params.seed))
+    except AAEError as error:
+        parser.error(str(error))
     train, validation = splits["train"].images, splits["validation"].images
     ae = trained(autoencoder_training(params, train, validation), "autoencoder")
     aae = trained(adversarial_training(params, train, validation, ae), "adversarial autoencoder")

@@ -31,7 +31,7 @@ from runs import ROOT, Runs, progress_bar, result_key, set_up
 
 from aae.data import Images, in_memory, known_labels, read_source, split_source
 from aae.data.images import Part
-from aae.errors import ParameterError
+from aae.errors import AAEError
 from aae.evaluation.evaluation import Evaluation
 from aae.models import Model, load_model, save_model
 from aae.params import Params
@@ -82,10 +82,9 @@ def main() -> None:
     runs = [(prior, seed) for seed in options.seeds for prior in options.priors]
     try:
         params = {run: chosen_params(*run, changes) for run in runs}
-    except ParameterError as error:
+        kept = Runs({run: result_key(params[run], options.images) for run in runs}, options.keep)
+    except AAEError as error:
         parser.error(str(error))
-    keys = {run: result_key(params[run], options.images) for run in runs}
-    kept = Runs(keys, options.keep)
     missing, results = kept.missing, kept.results
     console = Console(width=156)
     start = time.monotonic()

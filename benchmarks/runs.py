@@ -14,10 +14,12 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from aae.pipeline.stage import set_arithmetic
-from aae.files import tree_digest
+from aae.files import check_writable, tree_digest
 from aae.params import Params
 
 ROOT = Path(__file__).resolve().parent.parent
+# The environment in which the benchmark was started.
+USERS = dict(os.environ)
 # What is varied, and the seed.
 Run = tuple[str, int]
 
@@ -29,6 +31,9 @@ class Runs:
         keys: what determines the result of each run, see :func:`result_key`.
         keep: file of JSON lines, to which results are appended; None keeps nothing.
 
+    Raises:
+        OutputError: if the file cannot be written.
+
     Attributes:
         results: the result of each run that has ended.
         missing: runs whose results are not in the file.
@@ -36,6 +41,8 @@ class Runs:
 
     def __init__(self, keys: Mapping[Run, str], keep: Path | None) -> None:
         self.keys, self.keep = keys, keep
+        if keep:
+            check_writable(keep)
         kept = read_results(keep)
         self.results = {run: kept[key] for run, key in keys.items() if key in kept}
         self.missing = [run for run in keys if run not in self.results]
@@ -54,11 +61,18 @@ class Runs:
         what: str,
         line: Callable[[Run, dict], str],
     ) -> None:
-        """Wait for trainings, print a line for each, and keep their results."""
-        for future in progress.track(as_completed(trainings), len(trainings), description=what):
-            run = trainings[future]
-            self.add(run, future.result())
-            progress.print(line(run, self.results[run]))
+        """Wait for trainings, print a line for each, and keep their results.
+
+        After an error, those that have not started yet are not started.
+        """
+        try:
+            for future in progress.track(as_completed(trainings), len(trainings), description=what):
+                run = trainings[future]
+                self.add(run, future.result())
+                progress.print(line(run, self.results[run]))
+        finally:
+            for future in trainings:
+                future.cancel()
 
 
 def progress_bar(console: Console) -> Progress:
@@ -108,8 +122,10 @@ def read_results(path: Path | None) -> dict[str, dict]:
 
 @contextmanager
 def environment(as_stage: bool) -> Iterator[None]:
-    """Set the environment of a stage, or leave it unchanged, until the block ends."""
+    """Set the environment of a stage, or else that of the user, until the block ends."""
     before = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(USERS)  # without what set_arithmetic has set for this process
     if as_stage:
         shown = subprocess.check_output([ROOT / "stages" / "run", "env", "-0"], cwd=ROOT, text=True)
         os.environ.update(dict(line.split("=", 1) for line in shown.split("\0") if line))

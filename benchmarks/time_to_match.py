@@ -115,7 +115,7 @@ def main() -> None:
         if getattr(options, name) <= 0:
             parser.error(f"--{name}: {getattr(options, name)} is wrong: it must be above 0")
     try:
-        check_writable(*filter(None, (options.keep, options.plot)))
+        check_writable(*filter(None, [options.plot]))
         params = {
             seed: changed_params(ROOT / "params.yaml", [f"seed={seed}", *options.set])
             for seed in options.seeds
@@ -136,7 +136,10 @@ def main() -> None:
         for seed in options.seeds
         for name in names
     }
-    kept = Runs(keys, options.keep)
+    try:
+        kept = Runs(keys, options.keep)
+    except AAEError as error:
+        parser.error(str(error))
     set_arithmetic()
     torch.set_num_threads(options.threads)
     console, start = Console(width=140), time.monotonic()
