@@ -98,8 +98,9 @@ def check_labels(labels: Tensor | None, classes: int, params: Params) -> None:
             f"{most}"
         )
     if rest := settings.count % classes:
-        lower = max(settings.count - rest, classes)
+        lower, higher = settings.count - rest, settings.count - rest + classes
+        right = " or ".join(str(count) for count in (lower, higher) if 0 < count <= most)
         raise ParameterError(
             f"labels.count: {settings.count} is not a multiple of the {classes} classes; "
-            f"{lower} or {lower + classes} would do"
+            f"{right} would do"
         )

@@ -182,22 +182,20 @@ def _fetch(name: str, entry: Published, root: Path) -> None:
     # The download goes to a temporary folder first, so that a failure leaves no folder at a
     # mistyped path.
     with locked(project_root(Path.cwd()), "download"), TemporaryDirectory() as temporary:
-        if not shared and folder.exists():
-            # Another experiment has just made it, or it holds zipped files.
-            _download(name, entry, root, folder)
+        if not missing():  # another experiment has just made it
             return
-        if not missing():
-            return
+        if not shared and folder.exists():  # it may hold zipped files
+            shutil.copytree(folder, Path(temporary, entry.folder))
         _download(name, entry, Path(temporary), folder)
         lock = root / f".{entry.torchvision}.lock"
         try:
             check_writable(lock)
             with FileLock(lock):  # experiments on other machines may share this folder
-                if shared:
+                if folder.exists():
                     for file in missing():
                         with replacing(folder / file) as new:
-                            shutil.copy2(Path(temporary, file), new)
-                elif not folder.exists():
+                            shutil.copy2(Path(temporary, entry.folder, file), new)
+                else:
                     with replacing(folder) as new:
                         new.mkdir()
                         for file in entry.files:

@@ -36,8 +36,8 @@ def measure_categories(model: Model, test: Images, validation: Images) -> dict[s
         cluster_error: the same for clusters, each of which stands for a class, see
             :func:`classes_of_clusters`. Only with labels, like the next two.
         cluster_nmi: mutual information of clusters and classes, divided by the mean of their
-            entropies: 1 if they are the same, 0 if they are independent. Strehl and Ghosh 2002,
-            https://www.jmlr.org/papers/v3/strehl02a.html
+            entropies: 1 if they are the same, 0 if they are independent. Vinh et al. 2010, table 2,
+            NMI_sum, https://www.jmlr.org/papers/v11/vinh10a.html
         cluster_ari: adjusted Rand index: the share of pairs of images that are together in both or
             in neither, moved and scaled to be 1 if clusters are classes and 0 on average by chance.
             Hubert and Arabie 1985, https://doi.org/10.1007/BF01908075

@@ -19,7 +19,7 @@ from aae.evaluation.measures import MEASURES
 from aae.evaluation.representation import measure_representation
 from aae.evaluation.two_sample import PriorTest
 from aae.models import Model
-from aae.models.networks import CHUNK, pixels
+from aae.models.networks import chunk, pixels
 from aae.params import EvalLatent
 from aae.priors import Prior
 from aae.progress import ShowProgress, silent
@@ -150,7 +150,8 @@ def squared_errors(reconstructions: Tensor, images: Tensor) -> Tensor:
         reconstructions: images [n, C, H, W] from 0 to 1.
         images: uint8 images [n, C, H, W].
     """
-    pairs = zip(reconstructions.split(CHUNK), images.split(CHUNK), strict=True)
+    size = chunk(images.shape[1:])
+    pairs = zip(reconstructions.split(size), images.split(size), strict=True)
     errors = [(x.double() - pixels(y).double()).square().flatten(1).mean(1) for x, y in pairs]
     return torch.cat(errors)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from aae.data import Images
 from aae.evaluation.judge import train_judge
-from aae.models.networks import apply, pixels
+from aae.models.networks import apply, chunk, pixels
 from aae.params import EvalLatent
 from aae.progress import ShowProgress, silent
 from aae.seeding import stream
@@ -229,7 +229,8 @@ class GenerationTest:
         return distances.median().item()
 
     def _features(self, images: Tensor) -> Array:
-        features = apply(self.judge.features, torch.device("cpu"), images)
+        size = chunk(images.shape[1:])
+        features = apply(self.judge.features, torch.device("cpu"), images, size=size)
         return features.double().numpy()
 
 

@@ -14,7 +14,7 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from aae.data import Images
-from aae.models.networks import CHUNK, apply, pixels
+from aae.models.networks import apply, chunk, pixels
 from aae.progress import ShowProgress, silent
 from aae.seeding import stream
 
@@ -70,11 +70,13 @@ class Judge(nn.Module):
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Return the probability of each class [N, classes], for any number of images."""
-        return apply(self, torch.device("cpu"), images).softmax(1)
+        size = chunk(images.shape[1:])
+        return apply(self, torch.device("cpu"), images, size=size).softmax(1)
 
     def accuracy(self, images: Images) -> float:
         """Return the share of images, or of rotations of images, that the judge gets right."""
-        parts = [examples(images[part]) for part in torch.arange(len(images)).split(CHUNK)]
+        size = chunk(images.images.shape[1:])
+        parts = (examples(images[part]) for part in torch.arange(len(images)).split(size))
         correct = [self.probabilities(shown).argmax(1) == labels for shown, labels in parts]
         return torch.cat(correct).double().mean().item()
 

@@ -48,7 +48,7 @@ def test_these_need_no_labels(known, use):
 @pytest.mark.parametrize(
     ("count", "message"),
     [
-        (1, "1 is not a multiple of the 3 classes; 3 or 6 would do"),
+        (1, "1 is not a multiple of the 3 classes; 3 would do"),
         (7, "7 is not a multiple of the 3 classes; 6 or 9 would do"),
         (63, "63 labels, equally many of each class; there are at most 60"),
     ],
