@@ -100,7 +100,7 @@ def encode(load: Load, paths: Sequence[Path], output: str, kind: str | None) -> 
     for names, images in pictures.read(trained, "encode"):
         files += names
         codes.append(trained.encode(images))
-        if trained.architecture.categories.encoded:
+        if trained.architecture.categories.from_encoder:
             classes += _likeliest(trained, trained.classify(images))
     values = torch.cat(codes).numpy()
     if as_array:
@@ -140,7 +140,7 @@ def decode(load: Load, source: str, label: str | None, output: Path) -> None:
     _check_folder(output)
     trained = load()
     codes, texts = _read_codes(source, trained.latent_dim)
-    takes_classes = trained.architecture.categories.decoded
+    takes_classes = trained.architecture.categories.to_decoder
     classes = texts.get("class") if takes_classes and label is None else None
     if classes is None:
         with _naming_label():

@@ -102,11 +102,11 @@ class Evaluation:
         """
         test, categories = self.splits["test"], model.architecture.categories
         found: dict = {}
-        if categories.encoded:
+        if categories.from_encoder:
             found |= measure_categories(model, test, self.splits["validation"])
         if test.labels is None:
             return found
-        if categories.discriminated:
+        if categories.to_discriminator:
             settings, count = self.prior_test.settings, categories.count
             found |= measure_parts(samples, test.labels, self.prior, count, settings, self.seed)
         if asked is not None and categories.are_classes:

@@ -40,12 +40,12 @@ class Categories(BaseModel):
         return self.names or tuple(map(str, range(self.count)))
 
     @property
-    def encoded(self) -> int:
+    def from_encoder(self) -> int:
         """Outputs of the encoder for the category: K, or 0 if the encoder emits none."""
         return self.count if self.use in ("semi-supervised", "clusters") else 0
 
     @property
-    def decoded(self) -> int:
+    def to_decoder(self) -> int:
         """Categories that the decoder takes: K, or 0 if it takes none."""
         return 0 if self.use in ("none", "prior") else self.count
 
@@ -55,7 +55,7 @@ class Categories(BaseModel):
         return self.use in ("prior", "decoder", "semi-supervised")
 
     @property
-    def discriminated(self) -> int:
+    def to_discriminator(self) -> int:
         """Inputs of the discriminator for the class of an image: K and "unknown", or 0."""
         return self.count + 1 if self.use == "prior" else 0
 

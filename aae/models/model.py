@@ -108,26 +108,28 @@ class Model(nn.Module):
         self.units = a.make_units(fitted=seed is not None)
         k, c = self.units.dimensions, a.categories
         noise = k if a.posterior.kind == "universal" else 0
-        outputs = k * (1 + a.posterior.is_learnt) + c.encoded
-        inputs = k if c.places else k + c.decoded
+        outputs = k * (1 + a.posterior.is_learnt) + c.from_encoder
+        inputs = k if c.places else k + c.to_decoder
 
         def source(purpose: str) -> torch.Generator | None:
             return None if seed is None else stream(seed, f"weights of the {purpose}")
 
         encoder, decoder = make_layers(a.network, a.image_shape, noise, outputs, inputs, seed)
-        self.encoder = Encoder(encoder, k, a.posterior, isinstance(a.network, Mlp), c.encoded)
+        self.encoder = Encoder(encoder, k, a.posterior, isinstance(a.network, Mlp), c.from_encoder)
         places = None
         if c.places:
             generator = source("places")
-            layer = nn.Linear(c.decoded, k, bias=False, device=device_of(generator))
+            layer = nn.Linear(c.to_decoder, k, bias=False, device=device_of(generator))
             places = initialised(layer, generator)
         self.decoder = Decoder(decoder, a.image_shape, places)
         self.discriminator = self.category_discriminator = None
         if (hidden := a.discriminator_hidden) is not None:
-            self.discriminator = Discriminator(hidden, k + c.discriminated, source("discriminator"))
-            if c.encoded:
+            self.discriminator = Discriminator(
+                hidden, k + c.to_discriminator, source("discriminator")
+            )
+            if c.from_encoder:
                 generator = source("category discriminator")
-                self.category_discriminator = Discriminator(hidden, c.encoded, generator)
+                self.category_discriminator = Discriminator(hidden, c.from_encoder, generator)
 
     @property
     def device(self) -> torch.device:
@@ -172,7 +174,7 @@ class Model(nn.Module):
         """
         inputs = [codes]
         if labels is not None:
-            count = self.architecture.categories.decoded
+            count = self.architecture.categories.to_decoder
             inputs += [one_hot(labels, count) if labels.ndim == 1 else labels]
         return apply(
             lambda z, *y: self.decoder(self.units.to_units(z), *y),
@@ -192,12 +194,12 @@ class Model(nn.Module):
             Probabilities [N, K] of the categories.
         """
         categories = self.architecture.categories
-        if categories.encoded:
+        if categories.from_encoder:
             return self.classify(images)
-        if not categories.decoded:
+        if not categories.to_decoder:
             return None
         assert labels is not None
-        return one_hot(labels, categories.decoded)
+        return one_hot(labels, categories.to_decoder)
 
     def placed(self, codes: Tensor, labels: Tensor) -> Tensor:
         """Return what a decoder with places sees: codes in units, plus the places of categories.
@@ -215,7 +217,7 @@ class Model(nn.Module):
 
     def draw_labels(self, count: int, generator: torch.Generator) -> Tensor | None:
         """Draw categories [count] from their prior; None if the decoder takes none."""
-        categories = self.architecture.categories.decoded
+        categories = self.architecture.categories.to_decoder
         return torch.randint(categories, (count,), generator=generator) if categories else None
 
     def noise(self, count: int, generator: torch.Generator) -> Tensor | None:

@@ -99,7 +99,7 @@ def tasks_of(architecture: Architecture) -> dict[str, str]:
     Args:
         architecture: whether the model has a prior, and finds classes.
     """
-    possible = {"sample": architecture.prior, "classify": architecture.categories.encoded}
+    possible = {"sample": architecture.prior, "classify": architecture.categories.from_encoder}
     return {task: text for task, text in TASKS.items() if possible.get(task, True)}
 
 
@@ -112,7 +112,7 @@ def requests(architecture: Architecture) -> dict[str, dict[str, Any]]:
     codes, image = [[0.0] * architecture.latent_dim], np.zeros((1, *architecture.image_shape))
     inputs = {"decode": codes, "sample": []}
     categories = architecture.categories
-    label = categories.titles[0] if categories.decoded else ""
+    label = categories.titles[0] if categories.to_decoder else ""
     return {
         task: {
             "inputs": inputs.get(task, image.tolist()),

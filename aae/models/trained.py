@@ -185,12 +185,12 @@ class TrainedModel:
             >>> likeliest = [model.class_names[k] for k in probabilities.argmax(1)]
         """
         categories = self.architecture.categories
-        if not categories.encoded:
+        if not categories.from_encoder:
             raise ModelError(
                 "the model does not find the class of an image; one that is trained with "
                 "labels.use: semi-supervised or clusters does"
             )
-        return self._join(images, self.model.classify, (categories.encoded,))
+        return self._join(images, self.model.classify, (categories.from_encoder,))
 
     def decode(self, codes: Codes, labels: Classes | None = None) -> Tensor:
         """Return the images [N, C, H, W] of codes, with values from 0 to 1.
@@ -252,7 +252,7 @@ class TrainedModel:
             raise ModelError(f"n: {n} samples; 0 or more are needed")
         generator = stream(seed, "samples of a trained model")
         categories = self.architecture.categories
-        if categories.discriminated and labels is not None:
+        if categories.to_discriminator and labels is not None:
             numbers = checked_labels(labels, n, self.class_names).cpu()
             if numbers.ndim > 1:
                 raise DataError(
@@ -327,7 +327,7 @@ class TrainedModel:
         chosen = self._labels(labels, len(paths), found=True)
         if chosen is not None:
             chosen = chosen.repeat_interleave(steps, 0)
-        elif self.architecture.categories.encoded:
+        elif self.architecture.categories.from_encoder:
             start, end = self.classify(a), self.classify(b)
             chosen = torch.lerp(start[:, None], end[:, None], share).flatten(0, 1)
         return self.decode(paths.flatten(0, 1), chosen).unflatten(0, (-1, steps))
@@ -382,10 +382,10 @@ class TrainedModel:
         """
         categories = self.architecture.categories
         if labels is not None:
-            if not categories.decoded:
+            if not categories.to_decoder:
                 raise DataError("labels are given, but the model's decoder takes only codes")
             return checked_labels(labels, count, self.class_names)
-        if categories.decoded and not (found and categories.encoded):
+        if categories.to_decoder and not (found and categories.from_encoder):
             raise DataError(
                 "labels are needed, because the decoder takes classes: "
                 f"{', '.join(self.class_names)}"

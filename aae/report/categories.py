@@ -58,13 +58,13 @@ def draw_categories(
     shown = spread(range(categories.count), MOST_COLUMNS)
     columns = [names[number] for number in shown]
     figures = {}
-    if categories.discriminated and labels is not None:
+    if categories.to_discriminator and labels is not None:
         figures["codes_by_part"] = draw_codes_by_part(codes, labels, class_names, prior)
-    if categories.decoded:
+    if categories.to_decoder:
         samples = prior.sample(STYLES, stream(0, "styles"))
         rows = [str(row + 1) for row in range(STYLES)]
         figures["styles"] = draw_grid(in_each(model, samples, shown), rows, columns, word)
-    if not categories.encoded:
+    if not categories.from_encoder:
         return figures
     probabilities = model.classify(splits["test"].images)
     if not categories.are_classes:

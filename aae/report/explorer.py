@@ -140,7 +140,7 @@ def _explore(
     positions = (plane.coordinates(dots) - low) / (high - low)
     categories = model.architecture.categories
     own = model.labels_of(shown.images, shown.labels)
-    offered = spread(range(categories.decoded), MOST_CATEGORIES)
+    offered = spread(range(categories.to_decoder), MOST_CATEGORIES)
     if offered:
         style = style.for_each_of(len(offered))
     if prior.latent_dim == 1:

@@ -58,7 +58,7 @@ class Batches:
         self.sets = discriminator_steps
         purposes = ["batch order", "augmentation", "posterior noise"]
         # Known labels of an encoder that emits categories are for the classification phase.
-        self.known, self.labelled = known, known is not None and self.categories.encoded > 0
+        self.known, self.labelled = known, known is not None and self.categories.from_encoder > 0
         if known:
             self.labels = known.train.to(self.device)
             self.validation_labels = known.validation.to(self.device)
@@ -67,14 +67,14 @@ class Batches:
             self.prior = prior.to(self.device)
             purposes += [f"{purpose}, regularisation phase" for purpose in purposes[1:]]
             purposes += ["prior samples"]
-            purposes += ["category samples"] * (self.categories.encoded > 0)
+            purposes += ["category samples"] * (self.categories.from_encoder > 0)
             if self.labelled:
                 purposes += ["labelled images", "augmentation, classification phase"]
             count = len(validation_images)
             generator = stream(seed, "prior samples for validation")
             labels = self.validation_labels if known else None
             self.validation_samples = self._prior_samples(count, 1, labels, generator)
-            if self.categories.encoded:
+            if self.categories.from_encoder:
                 generator = stream(seed, "category samples for validation")
                 self.validation_categories = self._category_samples(count, 1, generator)
             noise = model.noise(count, stream(seed, "posterior noise for validation"))
@@ -137,7 +137,7 @@ class Batches:
             batch["prior_samples"] = own_rows(samples)
             if labels is not None:
                 batch |= self._classes(own_rows(labels))
-            if self.categories.encoded:
+            if self.categories.from_encoder:
                 samples = self._category_samples(
                     count, self.sets, self.generators["category samples"]
                 )
@@ -163,7 +163,7 @@ class Batches:
                 }  # fmt: skip
                 if self.validation_noise is not None:
                     batch["regularised_noise"] = self.validation_noise[rows]
-                if self.categories.encoded:
+                if self.categories.from_encoder:
                     batch["category_samples"] = self.validation_categories[rows]
                 if self.known:
                     labels = self.validation_labels[rows]
@@ -176,7 +176,7 @@ class Batches:
     ) -> Tensor:
         """Return sets of prior samples in units [count, sets, k], of parts of the prior or all."""
         assert self.prior is not None
-        if self.categories.discriminated:
+        if self.categories.to_discriminator:
             assert labels is not None
             numbers = labels.repeat_interleave(sets)
             samples = self.prior.sample_parts(numbers, self.categories.count, generator)
@@ -192,9 +192,9 @@ class Batches:
     def _classes(self, labels: Tensor) -> dict[str, Tensor]:
         """Return known classes [b] of images, -1 for an unknown one, as the networks take them."""
         count, batch = self.categories.count, {}
-        if self.categories.decoded and not self.categories.encoded:
+        if self.categories.to_decoder and not self.categories.from_encoder:
             batch["labels"] = one_hot(labels, count)
-        if self.categories.discriminated:
+        if self.categories.to_discriminator:
             batch["classes"] = one_hot(torch.where(labels < 0, count, labels), count + 1)
         return batch
 

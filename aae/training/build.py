@@ -67,7 +67,7 @@ def adversarial_training(
         count = len(names) if known else labels.clusters
         categories = Categories(use=labels.use, count=count, places=labels.places, names=names)
     posterior = params.posterior
-    if categories.discriminated and posterior.fixed_variance:
+    if categories.to_discriminator and posterior.fixed_variance:
         # In units, parts of the prior are narrower than the noise.
         posterior = DETERMINISTIC
     architecture = Architecture(
@@ -83,7 +83,7 @@ def adversarial_training(
     model = Model(architecture, params.seed)
     # The autoencoder's codes say of which class an image is. A decoder that starts from there goes
     # on to read the class from the code, and ignores the one that it is given.
-    if settings.init == "ae" and not categories.decoded:
+    if settings.init == "ae" and not categories.to_decoder:
         assert autoencoder is not None
         initialise(model, prior, autoencoder, images)
     model.to(training_device(params.device))

@@ -65,7 +65,7 @@ def centre(model: Model, images: Tensor) -> None:
     a = model.architecture
     universal = a.posterior.kind == "universal"  # its noise may have another mean
     # With a part of the prior for each class, the mean depends on how frequent the classes are.
-    if a.units != "gaussian" or universal or a.categories.discriminated:
+    if a.units != "gaussian" or universal or a.categories.to_discriminator:
         return
     size = chunk(model.architecture.image_shape)
     mean = apply(model.encoder, model.device, images, size=size).mean(0).to(model.device)
