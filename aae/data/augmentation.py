@@ -47,7 +47,8 @@ def transform(images: Tensor, transforms: Tensor) -> Tensor:
 
 def mirrored(images: Tensor, transforms: Tensor) -> Tensor:
     """Return images [n, C, H, W], of which those are mirrored that affine maps [n, 2, 3] mirror."""
-    mirrors = torch.linalg.det(transforms[:, :, :2]) < 0
+    (a, b), (c, d) = transforms[:, :, :2].permute(1, 2, 0)
+    mirrors = a * d < b * c  # the determinant is negative
     return torch.where(mirrors[:, None, None, None], images.flip(3), images)
 
 

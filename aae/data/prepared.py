@@ -90,9 +90,12 @@ def prepared_meta() -> dict:
     """
     path = PREPARED / "meta.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        meta = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: {error}; {PREPARE_AGAIN}") from error
+    if not isinstance(meta, dict) or "class_names" not in meta:
+        raise DataError(f"{path}: it has no class_names; {PREPARE_AGAIN}")
+    return meta
 
 
 def prepared_digest() -> str:

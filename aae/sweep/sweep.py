@@ -26,7 +26,7 @@ import pandas as pd
 from rich.table import Table
 
 from aae.errors import SweepError, TrackingError, without_password
-from aae.evaluation.measures import HEADLINES, SORTED_BY
+from aae.evaluation.measures import HEADLINES, SORTED_BY, headlines
 from aae.files import check_writable, write_csv
 from aae.progress import show_steps
 from aae.sweep import trial
@@ -211,7 +211,7 @@ def _take(
     if bundle:
         measured = json.loads(git("show", f"{reference}:{MEASURED}") or "")[MODEL]
         print(f"{name} ({changes}): {SORTED_BY} {measured[SORTED_BY]:.4g}", flush=True)
-        return row | {key: measured[key] for key in HEADLINES if key in measured}
+        return row | headlines(measured)
     lines = without_password(log).strip().splitlines() or ["the trial ended without any output"]
     reason = next((line for line in lines if line.startswith("error: ")), lines[-1])
     print("\n".join(["", *lines, f"{name} ({changes}) failed"]), file=sys.stderr, flush=True)

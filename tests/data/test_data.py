@@ -144,9 +144,10 @@ def test_damaged_prepared_data_is_refused(damage):
         read_prepared("train")
 
 
+@pytest.mark.parametrize("content", ["{", "{}", "[]"])
 @pytest.mark.usefixtures("prepared")
-def test_damaged_meta_data_is_refused():
-    Path("data/prepared/meta.json").write_text("{")
+def test_damaged_meta_data_is_refused(content):
+    Path("data/prepared/meta.json").write_text(content)
     with pytest.raises(DataError, match=r"meta\.json"):
         prepared_meta()
 
