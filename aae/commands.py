@@ -19,7 +19,7 @@ from torch import Tensor
 
 from aae.data.pictures import SUFFIXES, in_batches, in_parallel, pictures_in, refusal
 from aae.errors import DataError, OutputError
-from aae.files import check_writable, replacing, to_csv, write_text
+from aae.files import check_writable, naming, replacing, to_csv, write_text
 from aae.models import TrainedModel
 from aae.progress import show_steps
 
@@ -49,21 +49,17 @@ class Pictures:
         Raises:
             DataError: if there are none.
         """
-        found: list[Path] = []
-        passed_over: list[tuple[Path, str]] = []
-
-        def note(path: Path, error: DataError) -> None:
-            passed_over.append((path, str(error)))
-
+        found = cls([])
         for path in paths:
-            found += pictures_in(path, note) if path.is_dir() else [path]
-        if not found:
+            found.files += pictures_in(path, found._pass_over) if path.is_dir() else [path]
+        if not found.files:
             suffixes = ", ".join(sorted(SUFFIXES))
-            reason = f" ({refusal(passed_over)})" if passed_over else ""
+            reason = f" ({refusal(found.passed_over)})" if found.passed_over else ""
             raise DataError(
                 f"no pictures in {', '.join(map(str, paths))}; they end in {suffixes}{reason}"
             )
-        return cls(list(dict.fromkeys(found)), passed_over)
+        found.files = list(dict.fromkeys(found.files))
+        return found
 
     def read(self, model: TrainedModel, title: str) -> Iterator[tuple[list[Path], Tensor]]:
         """Yield files and their images [n, C, H, W] in batches, and show the progress.
@@ -71,17 +67,15 @@ class Pictures:
         Raises:
             DataError: at the end, if no file could be read.
         """
-        errors: list[Path] = []
-
-        def note(path: Path, error: DataError) -> None:
-            errors.append(path)
-            self.passed_over.append((path, str(error)))
-
-        images = in_parallel(lambda path: (path, model.read(path)), self.files, note)
+        before = len(self.passed_over)
+        images = in_parallel(lambda path: (path, model.read(path)), self.files, self._pass_over)
         for batch in _batches(images, len(self.files), title):
             yield [path for path, _ in batch], torch.stack([image for _, image in batch])
-        if len(errors) == len(self.files):
+        if len(self.passed_over) - before == len(self.files):
             raise DataError(f"no picture can be read: {refusal(self.passed_over)}")
+
+    def _pass_over(self, path: Path, error: DataError) -> None:
+        self.passed_over.append((path, str(error)))
 
     def exit(self) -> None:
         """Name the files that were passed over, and exit with 1 if there are any."""
@@ -286,13 +280,12 @@ def _new_folder(output: Path) -> Iterator[Path]:
     """
     is_new, partial = not output.exists(), output / PARTIAL
     try:
-        shutil.rmtree(partial, ignore_errors=True)  # what a killed command has left
-        partial.mkdir(parents=True)
-        yield partial
-        for path in partial.iterdir():
-            path.rename(output / path.name)
-    except OSError as error:
-        raise OutputError(f"{output} cannot be written: {error.strerror or error}") from error
+        with naming(output):
+            shutil.rmtree(partial, ignore_errors=True)  # what a killed command has left
+            partial.mkdir(parents=True)
+            yield partial
+            for path in partial.iterdir():
+                path.rename(output / path.name)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         if is_new:

@@ -41,7 +41,7 @@ def replacing(path: Path) -> Iterator[Path]:
     # The name is always the same, so that the next attempt removes what a killed process has left.
     folder = path.parent / f".{path.name}.partial"
     try:
-        with _naming(path):
+        with naming(path):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             temporary = folder / path.name
@@ -83,7 +83,7 @@ def check_writable(*paths: Path) -> None:
         OutputError: if a file cannot be written; names the first one and the reason.
     """
     for path in paths:
-        with _naming(path):
+        with naming(path):
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             if path.exists() and not path.is_file():
@@ -94,7 +94,7 @@ def check_writable(*paths: Path) -> None:
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def naming(path: Path) -> Iterator[None]:
     """Turn an error of the operating system into an :class:`OutputError` that names the path."""
     try:
         yield

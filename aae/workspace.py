@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from aae.errors import OutputError
+from aae.files import naming
 
 # A working tree with more than this is not copied: images or models in it are not ignored by git.
 LARGEST_COPY, MOST_FILES = 200 * 2**20, 20_000
@@ -63,10 +63,8 @@ def locked(root: Path, name: str) -> FileLock:
         OutputError: if its folder cannot be made.
     """
     path = root / ".dvc" / "tmp" / f"{name}.lock"
-    try:
+    with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
     return FileLock(path)
 
 

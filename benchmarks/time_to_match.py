@@ -115,7 +115,8 @@ def main() -> None:
         if getattr(options, name) <= 0:
             parser.error(f"--{name}: {getattr(options, name)} is wrong: it must be above 0")
     try:
-        check_writable(*filter(None, [options.plot]))
+        if options.plot:
+            check_writable(options.plot)
         params = {
             seed: changed_params(ROOT / "params.yaml", [f"seed={seed}", *options.set])
             for seed in options.seeds

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from torch import library
 
 _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
@@ -19,9 +20,9 @@ def _load_compiled_operators() -> None:
     spec = find_spec("torchvision")  # unlike an import, this cannot fail for want of the operators
     if spec is None or spec.origin is None:
         return
-    for library in Path(spec.origin).parent.glob("_C*.so"):
+    for compiled in Path(spec.origin).parent.glob("_C*.so"):
         try:
-            torch.ops.load_library(library)
+            torch.ops.load_library(compiled)
         except OSError:
             continue
 
@@ -29,7 +30,7 @@ def _load_compiled_operators() -> None:
 _load_compiled_operators()
 for _operator in ("nms", "qnms"):
     if not hasattr(torch.ops.torchvision, _operator):
-        torch.library.define(f"torchvision::{_operator}", _SCHEMA)
+        library.define(f"torchvision::{_operator}", _SCHEMA)
 
 from torchvision import datasets  # noqa: E402
 

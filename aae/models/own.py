@@ -77,7 +77,12 @@ def own_layers(
     ):
         raise _wrong(name, "must return two torch.nn.Module: encoder and decoder")
     encoder, decoder = networks
-    features = check_networks(name, encoder, decoder, image_shape, noise, units)
+    try:
+        # A network that keeps an output could not be copied after a pass, as a training does.
+        tried = copy.deepcopy((encoder, decoder))
+    except Exception as error:  # the networks are the user's, and can raise anything
+        raise _wrong(name, f"cannot be copied: {type(error).__name__}: {error}") from error
+    features = check_networks(name, *tried, image_shape, noise, units)
     last, first = nn.Linear(features, outputs), nn.Linear(units, units)
     with torch.no_grad():
         first.weight.copy_(torch.eye(units))
@@ -143,9 +148,6 @@ def _tried(name: str, part: str, network: nn.Module, inputs: Tensor) -> Tensor:
                 "on the CPU is expected"
             )  # fmt: skip
     try:
-        # A network that keeps an output could not be copied after this, as a training does.
-        network = copy.deepcopy(network)
-        weights = dict(network.named_parameters())
         with torch.random.fork_rng(devices=[]):
             outputs, again = network(inputs), network(inputs)
             same = torch.equal(outputs, again)

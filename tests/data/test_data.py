@@ -355,8 +355,9 @@ def test_torchvision_that_is_whole_keeps_its_own_operators(tmp_path):
     """If a library has declared the operators before, they must be unchanged afterwards."""
     program = """
 import torch
-torch.library.define("torchvision::nms", "(Tensor dets, Tensor scores, float t) -> Tensor")
-torch.library.impl("torchvision::nms", "cpu", lambda dets, scores, t: scores + t)
+from torch import library
+library.define("torchvision::nms", "(Tensor dets, Tensor scores, float t) -> Tensor")
+library.impl("torchvision::nms", "cpu", lambda dets, scores, t: scores + t)
 from aae.data._torchvision import datasets
 print(torch.ops.torchvision.nms(torch.zeros(1, 4), torch.ones(1), 2.0).item(), datasets.MNIST)
 """

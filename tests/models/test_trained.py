@@ -160,15 +160,15 @@ def test_no_images_give_no_results(trained):
 
 
 def test_many_images_pass_in_batches(trained, monkeypatch):
-    expected = trained.score(DIGITS)
+    # Of the same batches: in others, the last digit of a code may differ.
+    expected = [
+        torch.cat(parts) for parts in zip(*map(trained.score, DIGITS.split(7)), strict=True)
+    ]
     sizes = []
     decode = trained.model.decode
     monkeypatch.setattr("aae.models.trained.CHUNK", 7)
     monkeypatch.setattr(trained.model, "decode", lambda z, y: sizes.append(len(z)) or decode(z, y))
-    error, typicality = trained.score(DIGITS)
-    torch.testing.assert_close(error, expected.reconstruction_error)
-    # A code that differs in its last digit may pass one of the 10,000 samples that it is ranked in.
-    torch.testing.assert_close(typicality, expected.typicality, atol=2.5e-4, rtol=0)
+    assert all(map(torch.equal, trained.score(DIGITS), expected))
     assert sum(sizes) == 60
     assert max(sizes) == 7
     assert networks.CHUNK >= 7
