@@ -25,6 +25,7 @@ FractionOrZero = Annotated[float, Field(ge=0, lt=1)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 # Not strict: YAML has lists and no tuples.
 Layers = Annotated[tuple[Count, ...], Field(min_length=1, max_length=100, strict=False)]
+LayersOrNone = Annotated[tuple[Count, ...], Field(max_length=100, strict=False)]
 Precision = Literal["float32", "tf32", "bf16", "auto"]
 Device = Literal["cpu", "cuda", "auto"]
 
@@ -117,6 +118,7 @@ class Network(_Section):
     kind: Annotated[str, Field(min_length=1)]
     hidden: Layers
     channels: Layers
+    features: LayersOrNone
     discriminator_hidden: Layers
 
 

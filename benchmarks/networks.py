@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/networks.py
     .venv/bin/python benchmarks/networks.py --sizes 28 64 128 --channels 3 --threads 1
-    .venv/bin/python benchmarks/networks.py --kinds conv --set network.channels=[16,32,64]
+    .venv/bin/python benchmarks/networks.py --kinds conv --set network.channels=[32,64,128]
 
 A step is one of the adversarial autoencoder, with the parameters of params.yaml. The images are
 random. The kinds take turns of a few steps, and the first step of a turn does not count. The table

@@ -59,6 +59,7 @@ print(len(read_params(PARAMS).priors) > 0, "sympy" in sys.modules)
         ({"network.kind": "a..b"}, "network.kind: 'a..b' is not a kind (choices: mlp, conv, the"),
         ({"network.kind": "no_package.f"}, "network.kind: no_package.f: cannot be imported: Modul"),
         ({"network.hidden": [0]}, "network.hidden.0: 0 is wrong"),
+        ({"network.features": [0]}, "network.features.0: 0 is wrong"),
         ({"network.hidden": 101 * [1]}, "network.hidden: [1, 1, "),
         ({"network.hidden": ["10"]}, "network.hidden.0: '10' is wrong"),
         ({"train_ae.epochs": "50"}, "train_ae.epochs: '50' is wrong"),

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from aae.models.initial import device_of, initialised
+from aae.models.mlp import linear_layers
 
 # The encoder halves height and width until the smaller one is nearest to this, on a logarithmic
 # scale.
@@ -194,34 +195,41 @@ def widths(image_shape: Sequence[int], channels: Sequence[int]) -> list[int]:
 def conv_encoder(
     image_shape: Sequence[int],
     channels: Sequence[int],
+    features: Sequence[int],
     noise: int,
     outputs: int,
     generator: torch.Generator | None,
 ) -> nn.Sequential:
-    """Return layers from images with channels of noise [N, C + noise, H, W] to [N, outputs]."""
+    """Return layers from images with channels of noise [N, C + noise, H, W] to [N, outputs].
+
+    Fully connected layers, with as many units as ``features`` says, follow the convolutions.
+    """
     inputs, height, width = image_shape
     inputs, device, layers = inputs + noise, device_of(generator), list[nn.Module]()
     for count in widths(image_shape, channels):
         layers += [initialised(Down(inputs, count, device), generator), *_activation(count, device)]
         inputs = count
     height, width = sizes(height, width)[-1]
-    last = nn.Linear(inputs * height * width, outputs, device=device)
-    return nn.Sequential(*layers, nn.Flatten(), initialised(last, generator))
+    last = linear_layers([inputs * height * width, *features, outputs], generator)
+    return nn.Sequential(*layers, nn.Flatten(), *last)
 
 
 def conv_decoder(
     image_shape: Sequence[int],
     channels: Sequence[int],
+    features: Sequence[int],
     units: int,
     generator: torch.Generator | None,
 ) -> nn.Sequential:
-    """Return layers from units [N, k] to images [N, C, H, W] from 0 to 1."""
+    """Return layers from units [N, k] to images [N, C, H, W] from 0 to 1.
+
+    The fully connected layers are those of the encoder in reverse order.
+    """
     counts, device = [image_shape[0], *widths(image_shape, channels)], device_of(generator)
     layer_sizes, inputs = sizes(*image_shape[1:]), counts[-1]
     height, width = layer_sizes[-1]
-    first = nn.Linear(units, inputs * height * width, device=device)
     layers: list[nn.Module] = [
-        initialised(first, generator),
+        *linear_layers([units, *reversed(features), inputs * height * width], generator),
         nn.Unflatten(1, (inputs, height, width)),
         *_activation(inputs, device),
     ]

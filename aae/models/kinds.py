@@ -10,7 +10,7 @@ from aae.errors import ParameterError
 from aae.models.conv import conv_decoder, conv_encoder
 from aae.models.mlp import mlp_decoder, mlp_encoder
 from aae.models.own import own_function, own_layers
-from aae.params import OWN_KIND, Layers, Params
+from aae.params import OWN_KIND, Layers, LayersOrNone, Network, Params
 from aae.priors import chosen_prior
 from aae.priors.units import gaussian_units
 from aae.seeding import stream
@@ -28,10 +28,15 @@ class Mlp(_Kind):
 
 
 class Conv(_Kind):
-    """Convolutions; ``channels`` are those of the encoder's first layers."""
+    """Convolutions; ``channels`` are those of the encoder's first layers.
+
+    ``features`` are the units of fully connected layers between the convolutions and the codes.
+    Model files that do not name any have none.
+    """
 
     kind: Literal["conv"] = "conv"
     channels: Layers
+    features: LayersOrNone = ()
 
 
 class Own(_Kind):
@@ -51,11 +56,15 @@ Kind = Annotated[
 ]
 
 
-def chosen_kind(kind: str, hidden: Sequence[int], channels: Sequence[int]) -> Mlp | Conv | Own:
+def chosen_kind(network: Network) -> Mlp | Conv | Own:
     """Return the kind of networks that the section ``network`` of params.yaml chooses."""
-    if kind == "mlp":
-        return Mlp(hidden=tuple(hidden))
-    return Conv(channels=tuple(channels)) if kind == "conv" else Own(kind=kind)
+    match network.kind:
+        case "mlp":
+            return Mlp(hidden=network.hidden)
+        case "conv":
+            return Conv(channels=network.channels, features=network.features)
+        case name:
+            return Own(kind=name)
 
 
 def check_kind(params: Params) -> None:
@@ -65,10 +74,9 @@ def check_kind(params: Params) -> None:
         ParameterError: if there is no such function of a user; if its networks, whose layers cannot
             change, would need fewer units than those of the autoencoder that they start from.
     """
-    network = params.network
-    if not isinstance(chosen_kind(network.kind, network.hidden, network.channels), Own):
+    if not isinstance(chosen_kind(params.network), Own):
         return
-    own_function(network.kind)
+    own_function(params.network.kind)
     units = gaussian_units(chosen_prior(params), fitted=False).dimensions
     starts_from_it = params.train_aae.init == "ae" and params.labels.use in ("none", "prior")
     if starts_from_it and units < params.latent_dim:
@@ -114,8 +122,8 @@ def make_layers(
         case Mlp(hidden=hidden):
             encoder = mlp_encoder(image_shape, hidden, noise, outputs, first)
             return encoder, mlp_decoder(image_shape, hidden, units, second)
-        case Conv(channels=channels):
-            encoder = conv_encoder(image_shape, channels, noise, outputs, first)
-            return encoder, conv_decoder(image_shape, channels, units, second)
+        case Conv(channels=channels, features=features):
+            encoder = conv_encoder(image_shape, channels, features, noise, outputs, first)
+            return encoder, conv_decoder(image_shape, channels, features, units, second)
         case Own(kind=name):
             return own_layers(name, image_shape, noise, outputs, units, first)

@@ -24,11 +24,13 @@ def make_model(
     image_shape: tuple[int, int, int],
     posterior: str = "deterministic",
     channels: tuple[int, ...] = (4, 8),
+    features: tuple[int, ...] = (),
     seed: int | None = 0,
 ) -> Model:
     architecture = Architecture(
-        image_shape=image_shape, latent_dim=3, network=Conv(channels=channels), prior=PRIOR,
-        units="gaussian", posterior=POSTERIORS[posterior],
+        image_shape=image_shape, latent_dim=3, prior=PRIOR,
+        network=Conv(channels=channels, features=features), units="gaussian",
+        posterior=POSTERIORS[posterior],
     )  # fmt: skip
     return Model(architecture, seed)
 
@@ -50,10 +52,13 @@ def test_the_last_width_counts_for_all_further_layers():
 SHAPES = [(c, size, size) for c in (1, 3) for size in (28, 32, 48, 64, 96, 128)]
 
 
+@pytest.mark.parametrize("features", [(), (9, 7)], ids=str)
 @pytest.mark.parametrize("posterior", POSTERIORS)
 @pytest.mark.parametrize("shape", [*SHAPES, (1, 29, 43), (3, 64, 28)], ids=str)
-def test_any_image_goes_in_and_comes_out_and_the_gradient_reaches_every_weight(shape, posterior):
-    model = make_model(shape, posterior)
+def test_any_image_goes_in_and_comes_out_and_the_gradient_reaches_every_weight(
+    shape, posterior, features
+):
+    model = make_model(shape, posterior, features=features)
     images = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
     units = model.encoder(images, model.noise(2, torch.Generator().manual_seed(0)))
     decoded = model.decoder(units)
@@ -140,6 +145,15 @@ def test_a_model_reads_back_equal(tmp_path, posterior):
     read, images = load_model(tmp_path / "model"), torch.rand(2, 3, 28, 20)
     assert read.architecture == model.architecture
     assert torch.equal(read.decode(read.encode(images)), model.decode(model.encode(images)))
+
+
+def test_convolutions_whose_file_names_no_fully_connected_layers_have_none(tmp_path):
+    model = make_model((3, 28, 20))
+    architecture = json.loads(model.architecture.model_dump_json())
+    del architecture["network"]["features"]
+    save_file(model.state_dict(), tmp_path / "old", {FORMAT: json.dumps(architecture)})
+    images = torch.rand(2, 3, 28, 20)
+    assert torch.equal(load_model(tmp_path / "old").encode(images), model.encode(images))
 
 
 def test_hidden_alone_means_an_mlp():

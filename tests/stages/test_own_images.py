@@ -97,8 +97,13 @@ def test_images_that_dvc_tracks_are_read_and_watched_too(tmp_path):
 @pytest.mark.parametrize("classes", [("red", "green"), ("",)], ids=["labelled", "unlabelled"])
 def test_the_promises_hold_for_pictures_and_convolutions(tmp_path, classes):
     pictures = write_pictures(tmp_path / "pictures", classes, count=120 // len(classes))
-    conv = {"network.kind": "conv", "network.channels": [8], "latent_dim": 3}
-    short = {"train_ae.epochs": 6, "train_aae.epochs": 6, "regression.overrides": {"seed": 1}}
+    conv = {"network.kind": "conv", "network.channels": [8], "network.features": [16]}
+    short = {
+        "latent_dim": 3,
+        "train_ae.epochs": 6,
+        "train_aae.epochs": 6,
+        "regression.overrides": {"seed": 1},
+    }
     changes = LONG | conv | short | {"data.source": str(pictures), "data.size": 16}
 
     whole = copy_project(tmp_path / "whole", changes)

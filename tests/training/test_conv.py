@@ -11,7 +11,10 @@ from aae.priors import chosen_prior
 from aae.training import Training, adversarial_training, autoencoder_training, centre
 from aae.training.warm_start import initialise
 
-CONV = {"network.kind": "conv", "network.channels": [8], "network.discriminator_hidden": [16]}
+CONV = {
+    "network.kind": "conv", "network.channels": [8], "network.features": [16],
+    "network.discriminator_hidden": [16],
+}  # fmt: skip
 NONE = Posterior(kind="deterministic", std=None, min_std=0.0)
 FIXED = Posterior(kind="gaussian", std=0.6, min_std=0.0)
 LEARNT = Posterior(kind="gaussian", std=None, min_std=0.1)
