@@ -10,7 +10,7 @@ from aae.errors import ParameterError
 from aae.models.conv import conv_decoder, conv_encoder
 from aae.models.mlp import mlp_decoder, mlp_encoder
 from aae.models.own import own_function, own_layers
-from aae.params import OWN_KIND, Layers, LayersOrNone, Network, Params
+from aae.params import OWN_KIND, Layers, LayersOrNone, Params
 from aae.priors import chosen_prior
 from aae.priors.units import gaussian_units
 from aae.seeding import stream
@@ -56,13 +56,15 @@ Kind = Annotated[
 ]
 
 
-def chosen_kind(network: Network) -> Mlp | Conv | Own:
+def chosen_kind(
+    kind: str, hidden: Sequence[int], channels: Sequence[int], features: Sequence[int]
+) -> Mlp | Conv | Own:
     """Return the kind of networks that the section ``network`` of params.yaml chooses."""
-    match network.kind:
+    match kind:
         case "mlp":
-            return Mlp(hidden=network.hidden)
+            return Mlp(hidden=tuple(hidden))
         case "conv":
-            return Conv(channels=network.channels, features=network.features)
+            return Conv(channels=tuple(channels), features=tuple(features))
         case name:
             return Own(kind=name)
 
@@ -74,9 +76,11 @@ def check_kind(params: Params) -> None:
         ParameterError: if there is no such function of a user; if its networks, whose layers cannot
             change, would need fewer units than those of the autoencoder that they start from.
     """
-    if not isinstance(chosen_kind(params.network), Own):
+    network = params.network
+    kind = chosen_kind(network.kind, network.hidden, network.channels, network.features)
+    if not isinstance(kind, Own):
         return
-    own_function(params.network.kind)
+    own_function(network.kind)
     units = gaussian_units(chosen_prior(params), fitted=False).dimensions
     starts_from_it = params.train_aae.init == "ae" and params.labels.use in ("none", "prior")
     if starts_from_it and units < params.latent_dim:

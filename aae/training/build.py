@@ -30,7 +30,12 @@ def autoencoder_training(params: Params, images: Tensor, validation_images: Tens
     architecture = Architecture(
         image_shape=_image_shape(images),
         latent_dim=params.latent_dim,
-        network=chosen_kind(params.network),
+        network=chosen_kind(
+            params.network.kind,
+            params.network.hidden,
+            params.network.channels,
+            params.network.features,
+        ),
     )
     model = Model(architecture, params.seed).to(training_device(params.device))
     batches = Batches(images, validation_images, model, params.augment, params.seed)
@@ -73,7 +78,12 @@ def adversarial_training(
     architecture = Architecture(
         image_shape=_image_shape(images),
         latent_dim=params.latent_dim,
-        network=chosen_kind(params.network),
+        network=chosen_kind(
+            params.network.kind,
+            params.network.hidden,
+            params.network.channels,
+            params.network.features,
+        ),
         discriminator_hidden=params.network.discriminator_hidden,
         prior={"name": params.prior, **params.priors[params.prior].model_dump()},
         units="gaussian" if settings.standardise else "codes",
