@@ -102,6 +102,16 @@ def test_last_and_first_layer_at_the_codes_are_linear():
     assert (model.encoder(torch.rand(2, 1, 28, 28)) == -7).all()
 
 
+def test_features_are_the_units_of_fully_connected_layers_between_convolutions_and_codes():
+    model = make_model((1, 28, 28), features=(9, 7))
+
+    def units(layers: torch.nn.Module) -> list[int]:
+        return [layer.out_features for layer in layers if isinstance(layer, torch.nn.Linear)]
+
+    assert units(model.encoder.layers) == [9, 7, 3]
+    assert units(model.decoder.layers) == [7, 9, 8 * 4 * 4]
+
+
 def test_an_image_has_the_same_code_in_every_batch():
     model = make_model((3, 32, 32))
     images = torch.rand(9, 3, 32, 32, generator=torch.Generator().manual_seed(0))
