@@ -22,7 +22,7 @@ PARAMS = Path("params.yaml")
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 FractionOrZero = Annotated[float, Field(ge=0, lt=1)]
-NotNegative = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 # Not strict: YAML has lists and no tuples.
 Layers = Annotated[tuple[Count, ...], Field(min_length=1, max_length=100, strict=False)]
 LayersOrNone = Annotated[tuple[Count, ...], Field(max_length=100, strict=False)]
