@@ -18,14 +18,14 @@ from aae.errors import ParameterError, unknown
 # The path is relative: a queued experiment must read the file of its own copy of the repository.
 PARAMS = Path("params.yaml")
 
-# The upper limits are larger than anybody needs, but small enough not to exhaust the memory.
+# The upper limits are larger than anybody needs; they find a slip of the finger.
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 FractionOrZero = Annotated[float, Field(ge=0, lt=1)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 # Not strict: YAML has lists and no tuples.
 Layers = Annotated[tuple[Count, ...], Field(min_length=1, max_length=100, strict=False)]
-LayersOrNone = Annotated[tuple[Count, ...], Field(max_length=100, strict=False)]
+OptionalLayers = Annotated[tuple[Count, ...], Field(max_length=100, strict=False)]
 Precision = Literal["float32", "tf32", "bf16", "auto"]
 Device = Literal["cpu", "cuda", "auto"]
 
@@ -118,7 +118,7 @@ class Network(_Section):
     kind: Annotated[str, Field(min_length=1)]
     hidden: Layers
     channels: Layers
-    features: LayersOrNone
+    features: OptionalLayers
     discriminator_hidden: Layers
 
 
@@ -183,9 +183,9 @@ class TrainAAE(TrainingSettings):
 class EvalLatent(_Section):
     """Evaluation of the codes."""
 
-    projections: Annotated[int, Field(ge=20)]
-    references: Annotated[int, Field(ge=2)]
-    draws: Annotated[int, Field(ge=19)]
+    projections: Annotated[int, Field(ge=20, le=10_000)]
+    references: Annotated[int, Field(ge=2, le=1_000)]
+    draws: Annotated[int, Field(ge=19, le=100_000)]
     subset: Annotated[int, Field(ge=20)]
     judge_steps: Count
 

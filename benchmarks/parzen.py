@@ -46,12 +46,15 @@ def main() -> None:
         help="folder with MNIST/raw/, to which MNIST is downloaded if it is not there; %(default)s",
     )  # fmt: skip
     parser.add_argument(
-        "--set", nargs="+", default=["train_ae.epochs=20", "train_aae.epochs=20"],
-        metavar="KEY=VALUE", help="other changes to params.yaml; %(default)s",
+        "--set", nargs="+", default=[], metavar="KEY=VALUE",
+        help="other changes to params.yaml than 20 epochs of each training",
     )  # fmt: skip
     options = parser.parse_args()
     set_arithmetic()
-    wanted = ["data.source=mnist", "latent_dim=8", "prior=gaussian", *options.set]
+    wanted = [
+        "data.source=mnist", "latent_dim=8", "prior=gaussian", "train_ae.epochs=20",
+        "train_aae.epochs=20", *options.set,
+    ]  # fmt: skip
     try:
         params = changed_params(ROOT / "params.yaml", wanted)
         data = params.data.model_copy(update={"root": str(options.root)})

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, as_completed
 from contextlib import contextmanager
@@ -88,7 +89,7 @@ def set_up() -> None:
 
 
 def result_key(params: Params, what: str) -> str:
-    """Return a digest of code, packages and parameters that determine the measures of a run.
+    """Return a digest of code (the benchmark's own too), packages and parameters of a run.
 
     Args:
         params: the parameters.
@@ -104,11 +105,12 @@ def result_key(params: Params, what: str) -> str:
         "models",
         "priors",
         "training",
+        "params.py",
         "seeding.py",
         "pipeline/stage.py",
     )
-    code = [ROOT / "aae" / name for name in names]
-    digest.update(f"{what} {tree_digest(*code, ROOT / 'requirements.lock')}".encode())
+    code = [*(ROOT / "aae" / name for name in names), ROOT / "requirements.lock", Path(sys.argv[0])]
+    digest.update(f"{what} {tree_digest(*code)}".encode())
     return digest.hexdigest()
 
 

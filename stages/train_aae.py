@@ -50,6 +50,8 @@ def main(params: Params) -> None:
         noise = model.noise(len(validation), stream(params.seed, "posterior noise for histograms"))
 
         def look_at_codes(epoch: int) -> None:
+            if epoch not in on_page | tracked:
+                return
             codes = model.encode(validation.images, noise)
             if epoch in on_page:
                 table = latent_histogram(codes, prior).assign(epoch=epoch)

@@ -1,7 +1,7 @@
 """The split of a source into training, validation and test images."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -54,12 +54,14 @@ def split_source(source: Source, data: Data, seed: int) -> dict[str, Split]:
     Raises:
         DataError: if there are too few images, or a class is too small to be in every split.
     """
-    train, generator = _all(source.train), stream(seed, "split")
+    train, names, generator = _all(source.train), source.class_names, stream(seed, "split")
     if source.test:
         test = _all(source.test)
     else:
-        train, test = _hold_out(train, data.test_share, "data.test_share", generator)
-    train, validation = _hold_out(train, data.validation_share, "data.validation_share", generator)
+        train, test = _hold_out(train, data.test_share, "data.test_share", names, generator)
+    train, validation = _hold_out(
+        train, data.validation_share, "data.validation_share", names, generator
+    )
     return {"train": train, "validation": validation, "test": test}
 
 
@@ -68,7 +70,11 @@ def _all(part: Part) -> Split:
 
 
 def _hold_out(
-    split: Split, share: float, parameter: str, generator: torch.Generator
+    split: Split,
+    share: float,
+    parameter: str,
+    class_names: Sequence[str],
+    generator: torch.Generator,
 ) -> tuple[Split, Split]:
     """Hold out a share of every class; both parts keep the order of the source."""
     kept, held_out = [], []
@@ -80,7 +86,7 @@ def _hold_out(
         count = math.floor(share * len(members) + 0.5)
         # The silhouette needs at least two images of each class.
         if not 1 < count < len(members) - 1:
-            whose = "" if labels is None else f" of class {int(label)}"
+            whose = "" if labels is None else f" of class {class_names[int(label)]}"
             raise DataError(
                 f"{parameter}: {share} of the {len(members)} images{whose} "
                 f"is {count}; both parts need at least two"

@@ -10,7 +10,7 @@ from aae.errors import ParameterError
 from aae.models.conv import conv_decoder, conv_encoder
 from aae.models.mlp import mlp_decoder, mlp_encoder
 from aae.models.own import own_function, own_layers
-from aae.params import OWN_KIND, Layers, LayersOrNone, Params
+from aae.params import OWN_KIND, Layers, OptionalLayers, Params
 from aae.priors import chosen_prior
 from aae.priors.units import gaussian_units
 from aae.seeding import stream
@@ -36,7 +36,7 @@ class Conv(_Kind):
 
     kind: Literal["conv"] = "conv"
     channels: Layers
-    features: LayersOrNone = ()
+    features: OptionalLayers = ()
 
 
 class Own(_Kind):

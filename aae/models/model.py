@@ -81,7 +81,7 @@ class Architecture(BaseModel):
 class Model(nn.Module):
     """An autoencoder and, if its architecture has them, the discriminators of its codes.
 
-    Code outside of a training uses only :meth:`encode`, :meth:`classify` and :meth:`decode`.
+    Code outside of a training uses its methods, not its networks.
 
     Args:
         architecture: sizes of the networks.

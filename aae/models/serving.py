@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aae.errors import ModelError, unknown
+from aae.errors import DataError, ModelError, unknown
 from aae.models.model import Architecture
 from aae.models.trained import TrainedModel, load_trained
 
@@ -27,6 +27,7 @@ TASKS = {
 LABELLED = ("decode", "reconstruct", "score", "sample")
 # The parameters of a request with their defaults.
 DEFAULTS: dict[str, Any] = {"task": "decode", "n": 16, "seed": 0, "label": ""}
+MOST_SAMPLES = 10_000
 WEIGHTS = "model.safetensors"
 
 
@@ -63,7 +64,7 @@ class ServedModel:
 
         Raises:
             ModelError: if there is no such task, the model has no prior to draw samples from, or
-                it does not find classes.
+                it does not find classes, or too many samples are wanted.
             DataError: if the inputs or the label do not fit.
         """
         chosen = DEFAULTS | (params or {})
@@ -72,13 +73,18 @@ class ServedModel:
             raise ModelError(f"task: {unknown(task, TASKS, 'a task')}")
         label = chosen["label"] or None
         if task == "sample":
-            return self.model.sample(int(chosen["n"]), int(chosen["seed"]), label).numpy()
+            if (n := int(chosen["n"])) > MOST_SAMPLES:
+                raise ModelError(f"n: {n} samples; a request gives at most {MOST_SAMPLES:,}")
+            return self.model.sample(n, int(chosen["seed"]), label).numpy()
         if isinstance(inputs, pd.DataFrame) and "class" in inputs:
             label = label or inputs["class"].astype(str).tolist()
             inputs = inputs.drop(columns="class")
-        array = np.asarray(inputs)
-        if array.dtype != np.uint8:
-            array = array.astype(np.float32)
+        try:
+            array = np.asarray(inputs)
+            if array.dtype != np.uint8:
+                array = array.astype(np.float32)
+        except (TypeError, ValueError) as error:  # lists of different lengths, or texts
+            raise DataError(f"inputs: {error}; an array of numbers is needed") from error
         if task == "score":
             scores = self.model.score(array, label)._asdict()
             return {

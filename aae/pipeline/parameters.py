@@ -19,9 +19,18 @@ def read_params(path: Path) -> Params:
         ParameterError: names, in one line, each wrong key, its value and what would be right.
     """
     params = load_params(path)
+    check_params(params)
+    return params
+
+
+def check_params(params: Params) -> None:
+    """Check what the types of the values do not say: the priors, and a user's own networks.
+
+    Raises:
+        ParameterError: names the wrong key, its value and what would be right.
+    """
     check_priors(params)
     check_kind(params)
-    return params
 
 
 def dependencies(stage: str) -> list[Path]:
@@ -31,10 +40,11 @@ def dependencies(stage: str) -> list[Path]:
 
 def stage_parameters(stage: str, params: Params) -> dict[str, Any]:
     """Return the parameters that dvc.yaml declares for a stage, nested as in params.yaml."""
+    values = params.model_dump(mode="json")
     found: dict[str, Any] = {}
     for name in _declared(stage)["params"]:
-        value: Any = params.model_dump(mode="json")
         *sections, key = name.replace("${prior}", params.prior).split(".")
+        value: Any = values
         target = found
         for section in sections:
             value, target = value[section], target.setdefault(section, {})

@@ -82,14 +82,14 @@ def training_key(stage: str, determined_by: Mapping[str, Any]) -> str:
 
     The digest covers everything for which DVC runs the training again: the parameters and the
     dependencies of the stage (code, packages, data, the trained autoencoder). It also covers CPU,
-    GPU and number of processes, and with a user's own networks the number of threads, on which the
-    last digits of the arithmetic depend.
+    GPU and number of processes, and with a user's own networks or bfloat16 on a CPU the number of
+    threads, on which the last digits of the arithmetic depend.
     """
     processor = [platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.__version__]
-    network = determined_by.get("network", {})
+    own_network = determined_by.get("network", {}).get("kind", "mlp") not in ("mlp", "conv")
     if determined_by.get("device") == "cuda":
         processor.append(torch.cuda.get_device_name())
-    elif network.get("kind", "mlp") not in ("mlp", "conv"):
+    elif own_network or determined_by.get("precision") == "bf16":
         # The gradients of torch's own convolutions depend on it, see aae/models/conv.py.
         processor.append(f"{torch.get_num_threads()} threads")
     content = [determined_by, tree_digest(*dependencies(stage)), processor, ranks()]

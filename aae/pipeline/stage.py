@@ -31,21 +31,25 @@ def set_arithmetic() -> None:
 def set_threads() -> None:
     """Set the number of threads, unless ``OMP_NUM_THREADS`` sets it.
 
-    A queued experiment gets one thread: DVC may run one experiment per core in parallel, and
-    threads that outnumber the cores wait for each other, up to ten times longer than they work. Any
-    other stage uses all cores that this process may use.
+    An experiment of a queue, or with ``--temp``, gets one thread: DVC may run one experiment per
+    core in parallel, and threads that outnumber the cores wait for each other, up to ten times
+    longer than they work. Any other stage uses all cores that this process may use.
     """
     if "OMP_NUM_THREADS" not in os.environ:
         # joblib respects affinity and the CPU quota of a container; torch does not.
         torch.set_num_threads(1 if in_copy() else min(torch.get_num_threads(), joblib.cpu_count()))
 
 
-def run_stage(main: Callable[[Params], None], description: str | None) -> None:
+def run_stage(
+    main: Callable[[Params], None], description: str | None, needs_device: bool = True
+) -> None:
     """Run a stage: answer --help, check all parameters first, report an error in one line.
 
     Args:
         main: the work, called with the checked parameters.
         description: the text of --help, which is the script's docstring.
+        needs_device: whether this stage, or one for which it prepares, trains. Any machine can run
+            the others: a model that was trained on a GPU is evaluated on the CPU.
 
     Exits with 1 after an error that the user can fix, with 130 after Ctrl-C.
     """
@@ -62,7 +66,8 @@ def run_stage(main: Callable[[Params], None], description: str | None) -> None:
         if in_copy() and is_shallow(project_root(Path.cwd())):
             raise OutputError(UNSHALLOW)
         params = read_params(PARAMS)
-        training_precision(params.precision, training_device(params.device))
+        if needs_device:
+            training_precision(params.precision, training_device(params.device))
         with joined():
             main(params)
     except AAEError as error:
@@ -75,6 +80,13 @@ def run_stage(main: Callable[[Params], None], description: str | None) -> None:
         if error.filename is None:
             raise
         sys.exit(f"error: {error.filename}: {error.strerror}")
+    except RuntimeError as error:  # torch has no more specific one for the memory of the CPU
+        if "allocate" not in str(error):
+            raise
+        sys.exit(
+            f"error: not enough memory: {error}; "
+            "reduce batch_size, the sizes in network, or data.size"
+        )
     except KeyboardInterrupt:
         if is_leader():
             print("interrupted", file=sys.stderr)

@@ -169,6 +169,11 @@ class Prior:
         return self.sample(REFERENCE_SIZE, stream(0, "reference sample of the prior"))
 
     @cached_property
+    def _ordered(self) -> Tensor:
+        """The sorted values [d, n] of the large sample in each dimension."""
+        return self._reference.T.sort().values.contiguous()
+
+    @cached_property
     def has_variance(self) -> bool:
         """Whether mean and standard deviation exist and are known."""
         try:
@@ -287,8 +292,7 @@ class Prior:
 
     def ranks(self, codes: Tensor) -> Tensor:
         """Return the rank of each value of codes [n, d]: the share of a large sample below it."""
-        ordered = self._reference.sort(0).values.T.contiguous()
-        return (torch.searchsorted(ordered, codes.T.contiguous()) / REFERENCE_SIZE).T
+        return (torch.searchsorted(self._ordered, codes.T.contiguous()) / REFERENCE_SIZE).T
 
     def typicality(self, codes: Tensor) -> Tensor:
         """Return the share [n] of prior samples whose density is not higher than that at codes.

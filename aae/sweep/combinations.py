@@ -15,8 +15,7 @@ from ruamel.yaml import YAML
 from aae.data.published import PUBLISHED
 from aae.errors import ParameterError, SweepError
 from aae.params import PARAMS, Params, parse_params
-from aae.pipeline.parameters import read_params
-from aae.priors import check_priors
+from aae.pipeline.parameters import check_params, read_params
 from aae.workspace import git
 
 
@@ -82,7 +81,7 @@ def changed_params(path: Path, changes: Sequence[str]) -> Params:
     params = parse_params(OmegaConf.to_container(config))  # type: ignore[arg-type]
     if missing:
         raise ParameterError(f"{missing[0]}: not in {path}; to add it, write +{missing[0]}=…")
-    check_priors(params)
+    check_params(params)
     return params
 
 

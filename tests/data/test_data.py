@@ -99,9 +99,10 @@ def test_fashion_mnist_is_read_from_a_folder_of_its_own(mnist_root):
 
 
 def test_a_class_that_is_too_small_to_be_split_is_named(make_params, mnist_root):
-    source = read_source(data_settings("mnist", mnist_root))
+    (mnist_root / "MNIST").rename(mnist_root / "FashionMNIST")
+    source = read_source(data_settings("fashion-mnist", mnist_root))
     settings = make_params({"data.validation_share": 0.01}).data
-    with pytest.raises(DataError, match=r"data.validation_share: 0.01 of the 20 images of class 0"):
+    with pytest.raises(DataError, match=r"images of class T-shirt/top is 0; both parts"):
         split_source(source, settings, seed=0)
 
 

@@ -1,8 +1,10 @@
 """The requests that a served model answers; tests/tracking has a real server."""
 
+import pandas as pd
 import pytest
 from support import SIZES
 
+from aae.errors import DataError, ModelError
 from aae.models import Architecture, Model, TrainedModel
 from aae.models.categories import Categories
 from aae.models.serving import ServedModel, requests
@@ -20,3 +22,12 @@ def test_each_model_answers_its_example_requests(use, prior):
     assert ("classify" in examples) == (use in ("semi-supervised", "clusters"))
     for body in examples.values():
         assert len(served.predict(body["inputs"], body["params"])) > 0
+
+
+def test_requests_that_no_model_can_answer_are_errors():
+    served = ServedModel(TrainedModel(Model(Architecture(**SIZES, prior=PRIOR), seed=0)))
+    with pytest.raises(ModelError, match="n: 100000000 samples; a request gives at most 10,000"):
+        served.predict([], {"task": "sample", "n": 10**8})
+    for inputs in ([[0.0, 1.0], [0.0]], pd.DataFrame({"file": ["a.png"], "z1": [0.0]})):
+        with pytest.raises(DataError, match=r"inputs: .*; an array of numbers is needed"):
+            served.predict(inputs)

@@ -151,14 +151,16 @@ def test_a_snapshot_of_another_gpu_is_not_used(monkeypatch):
     assert key("one", "cpu") == key("another", "cpu")
 
 
-def test_only_with_own_networks_the_number_of_threads_counts(monkeypatch):
-    def key(threads: int, kind: str) -> str:
+def test_only_with_own_networks_or_bf16_the_number_of_threads_counts(monkeypatch):
+    def key(threads: int, kind: str, precision: str = "float32") -> str:
         monkeypatch.setattr("torch.get_num_threads", lambda: threads)
-        return training_key("train", {"device": "cpu", "network": {"kind": kind}})
+        settings = {"device": "cpu", "precision": precision, "network": {"kind": kind}}
+        return training_key("train", settings)
 
     assert key(1, "my.networks") != key(2, "my.networks")
     assert key(1, "conv") == key(2, "conv")
     assert key(1, "mlp") == key(2, "mlp")
+    assert key(1, "mlp", "bf16") != key(2, "mlp", "bf16")
 
 
 def test_ctrl_c_says_where_the_training_goes_on(make_training, capsys, monkeypatch):

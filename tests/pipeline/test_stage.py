@@ -17,14 +17,14 @@ def main(params):
     {work}
 
 if __name__ == "__main__":
-    run_stage(main, __doc__)
+    run_stage(main, __doc__{arguments})
 """
 
 
 @pytest.fixture
 def run_script(tmp_path: Path):
-    def run_script(work: str, *arguments: str, threads: str = "1", **changes):
-        (tmp_path / "script.py").write_text(SCRIPT.format(work=work))
+    def run_script(work: str, *arguments: str, threads: str = "1", stage: str = "", **changes):
+        (tmp_path / "script.py").write_text(SCRIPT.format(work=work, arguments=stage))
         write_params(tmp_path / "params.yaml", changes)
         command = ["python", "script.py", *arguments]
         return run(command, tmp_path, check=False, OMP_NUM_THREADS=threads)
@@ -41,6 +41,19 @@ def test_a_wrong_parameter_ends_before_the_work(run_script):
     result = run_script("pass", latent_dim=0)
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith("error: latent_dim: 0 is wrong")
+
+
+def test_only_a_stage_that_needs_the_device_asks_for_it(run_script):
+    settings = {"device": "cpu", "precision": "tf32"}
+    assert run_script("pass", **settings).stderr.startswith("error: precision: 'tf32' needs")
+    assert run_script("pass", stage=", needs_device=False", **settings).returncode == 0
+
+
+def test_too_little_memory_is_one_line(run_script):
+    result = run_script("import torch; torch.empty(10**15)")
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: not enough memory: ")
+    assert result.stderr.count("\n") == 1
 
 
 def test_an_error_of_the_projects_own_ends_in_one_line(run_script):
@@ -120,7 +133,7 @@ def test_the_number_of_threads_does_not_change_a_bit(run_script):
 def test_threads_follow_the_quota_of_a_container(tmp_path, quota, expected):
     """The file of the second version of control groups; `docker run --cpus 1.5` writes it."""
     work = "import torch; print(torch.get_num_threads())"
-    (tmp_path / "script.py").write_text(SCRIPT.format(work=work))
+    (tmp_path / "script.py").write_text(SCRIPT.format(work=work, arguments=""))
     write_params(tmp_path / "params.yaml", {})
     (tmp_path / "groups").mkdir()
     (tmp_path / "groups" / "cpu.max").write_text(f"{quota}\n")

@@ -30,3 +30,10 @@ def test_images_that_all_machines_have_are_accepted(tmp_path, monkeypatch, chang
     write_params(tmp_path / "params.yaml", {})
     monkeypatch.chdir(tmp_path)
     assert combine(changes) == [changes]
+
+
+def test_networks_that_do_not_exist_are_found_before_anything_runs(tmp_path, monkeypatch):
+    write_params(tmp_path / "params.yaml", {})
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ParameterError, match=r"^network\.kind=aae\.typo\.make: network\.kind"):
+        combine(["network.kind=mlp,aae.typo.make"])
