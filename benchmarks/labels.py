@@ -6,7 +6,8 @@
 
 MNIST is read from FOLDER/MNIST/raw/, or downloaded to it. Trains with the parameters of params.yaml
 and, unless --default is given, the changes in :data:`COMPARABLE`: one adversarial autoencoder for
-each row and seed. All test images are measured. Each training has one thread, and one training per
+each row and seed. All test images are measured; to choose between recipes, use --images validation,
+which measures validation images in their place. Each training has one thread, and one training per
 core runs in parallel. With --keep, the results are appended to a file of JSON lines, and results in
 it for the same code and parameters are not computed again, so that a run of hours can be
 interrupted.
@@ -93,6 +94,9 @@ def main() -> None:
         help="folder with MNIST/raw/, to which MNIST is downloaded if it is not there; %(default)s",
     )  # fmt: skip
     parser.add_argument(
+        "--images", choices=("test", "validation"), default="test", help="%(default)s"
+    )
+    parser.add_argument(
         "--default", action="store_true", help="keep the data and the networks of params.yaml"
     )
     parser.add_argument(
@@ -113,7 +117,7 @@ def main() -> None:
             )
             for row, seed in runs
         }
-        kept = Runs({run: result_key(params[run], "test") for run in runs}, options.keep)
+        kept = Runs({run: result_key(params[run], options.images) for run in runs}, options.keep)
     except AAEError as error:
         parser.error(str(error))
     missing, results = kept.missing, kept.results
@@ -122,13 +126,14 @@ def main() -> None:
         ProcessPoolExecutor(options.jobs, get_context("spawn"), set_up) as pool,
         progress_bar(console) as progress,
     ):
-        trainings = {pool.submit(train, params[run]): run for run in missing}
+        trainings = {pool.submit(train, params[run], options.images): run for run in missing}
         kept.collect(
             trainings, progress, "trainings",
             lambda run, found: f"{run[0]}, seed {run[1]}: {shown(run[0], [found])[0][1]}",
         )  # fmt: skip
     minutes = (time.monotonic() - start) / 60
-    changes = ", ".join([*common, *options.set]) or "default parameters"
+    changes = ", ".join([*(common or ["default parameters"]), *options.set])
+    changes += f"; {options.images} images"
     print(f"{changes}: {len(missing)} trainings in {minutes:.0f} minutes")
     console.print(table(options.rows, options.seeds, results, published=not options.default))
 
@@ -165,20 +170,21 @@ def shown(row: str, measured: list[dict]) -> list[tuple[str, str, str]]:
     return found
 
 
-def train(params: Params) -> dict:
-    """Train an adversarial autoencoder; return its measures."""
+def train(params: Params, images: str) -> dict:
+    """Train an adversarial autoencoder; return its measures on test or validation images."""
     source = read_source(params.data)
     splits = in_memory(split_source(source, params.data, params.seed))
-    images, validation = splits["train"], splits["validation"]
-    known = known_labels(images, validation, source.class_names, params)
+    train, validation = splits["train"], splits["validation"]
+    known = known_labels(train, validation, source.class_names, params)
     autoencoder = None
     if params.labels.use == "prior":  # the other variants start from random weights
-        first = autoencoder_training(params, images.images, validation.images)
+        first = autoencoder_training(params, train.images, validation.images)
         list(first.epochs())
         autoencoder = first.averaged
-    training = adversarial_training(params, images.images, validation.images, autoencoder, known)
+    training = adversarial_training(params, train.images, validation.images, autoencoder, known)
     list(training.epochs())
-    centre(training.averaged, images.images)
+    centre(training.averaged, train.images)
+    splits["test"] = splits[images]
     prior = chosen_prior(params)
     evaluate = Evaluation(splits, source.class_names, prior, params.eval_latent, params.seed)
     return evaluate(training.averaged)
