@@ -102,7 +102,8 @@ def test_a_class_that_is_too_small_to_be_split_is_named(make_params, mnist_root)
     (mnist_root / "MNIST").rename(mnist_root / "FashionMNIST")
     source = read_source(data_settings("fashion-mnist", mnist_root))
     settings = make_params({"data.validation_share": 0.01}).data
-    with pytest.raises(DataError, match=r"images of class T-shirt/top is 0; both parts"):
+    message = r"data.validation_share: 0.01 of the 20 images of class T-shirt/top is 0"
+    with pytest.raises(DataError, match=message):
         split_source(source, settings, seed=0)
 
 
