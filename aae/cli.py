@@ -201,8 +201,9 @@ def decode(codes: str, label: str | None, output: Path, load: "Load") -> None:
 
 @main.command()
 @click.option(
-    "-n", default=64, show_default=True, type=click.IntRange(min=1), help="Number of pictures."
-)
+    "-n", default=64, show_default=True, type=click.IntRange(1, 1_000_000),
+    help="Number of pictures.",
+)  # fmt: skip
 @click.option("--seed", default=0, show_default=True, help="Seed of the samples.")
 @_label("Class of the samples, for a model that is trained with classes; by default random ones.")
 @click.option(
@@ -211,7 +212,7 @@ def decode(codes: str, label: str | None, output: Path, load: "Load") -> None:
     help="Write one picture of all samples. If the model is trained with classes and there is no "
     "--label, each row is one class, and -n is rounded up to whole rows.",
 )
-@_output("New or empty folder for the pictures; with --grid a PNG file.")
+@_output("New or empty folder for the pictures; with --grid a picture file.")
 @_for_a_model
 def sample(n: int, seed: int, label: str | None, grid: bool, output: Path, load: "Load") -> None:
     """Write pictures that are decoded from samples of the prior.
@@ -234,7 +235,7 @@ def sample(n: int, seed: int, label: str | None, grid: bool, output: Path, load:
 @_PATHS
 @_LABEL_OF_PICTURES
 @click.option("--grid", is_flag=True, help="Write one picture: each with its reconstruction.")
-@_output("New or empty folder for the pictures; with --grid a PNG file.")
+@_output("New or empty folder for the pictures; with --grid a picture file.")
 @_for_a_model
 def reconstruct(
     paths: tuple[Path, ...], label: str | None, grid: bool, output: Path, load: "Load"
@@ -280,10 +281,11 @@ def score(paths: tuple[Path, ...], label: str | None, output: str, load: "Load")
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path))
 @click.option(
-    "--steps", default=9, show_default=True, type=click.IntRange(min=2), help="Pictures in the row."
-)
+    "--steps", default=9, show_default=True, type=click.IntRange(2, 1000),
+    help="Pictures in the row.",
+)  # fmt: skip
 @_LABEL_OF_PICTURES
-@_output("PNG file for the row.")
+@_output("Picture file for the row.")
 @_for_a_model
 def interpolate(
     a: Path, b: Path, steps: int, label: str | None, output: Path, load: "Load"

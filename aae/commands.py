@@ -85,7 +85,7 @@ class Pictures:
 
 def encode(load: Load, paths: Sequence[Path], output: str, kind: str | None) -> None:
     """Write the codes of pictures: see `aae encode`."""
-    as_array = (kind or Path(output).suffix.removeprefix(".")) == "npy"
+    as_array = (kind or Path(output).suffix.lower().removeprefix(".")) == "npy"
     if as_array and output == STANDARD:
         raise OutputError("an array cannot be written to the standard output; name a file")
     _check_file(output)
@@ -307,11 +307,12 @@ def _read_codes(source: str, dimensions: int) -> tuple[Tensor, dict[str, list[st
         DataError: if it cannot be read or lacks a dimension.
     """
     try:
-        if Path(source).suffix == ".npy":
+        if Path(source).suffix.lower() == ".npy":
             array = np.load(source, allow_pickle=False).astype(np.float32)
-            if array.ndim != 2 or array.shape[1] != dimensions:
+            if array.ndim != 2 or array.shape[1] != dimensions or not len(array):
                 raise DataError(
-                    f"{source}: codes of shape {array.shape}; (N, {dimensions}) is needed"
+                    f"{source}: codes of shape {array.shape}; (N, {dimensions}) is needed, "
+                    "with at least one code"
                 )
             return torch.from_numpy(array), {}
         text = sys.stdin if source == STANDARD else source
@@ -327,6 +328,8 @@ def _read_codes(source: str, dimensions: int) -> tuple[Tensor, dict[str, list[st
         raise DataError(f"{source}: {error.strerror or error}") from error
     except (ValueError, TypeError, EOFError, AttributeError) as error:  # of pandas and numpy
         raise DataError(f"{source}: {error}") from error
+    if not len(codes):
+        raise DataError(f"{source}: it has no codes")
     return codes, {name: list(table[name]) for name in ("file", "class") if name in table}
 
 
@@ -368,8 +371,11 @@ def _write_pictures(folder: Path, names: Sequence[Path], images: Tensor) -> None
 
 
 def _write_picture(output: Path, image: Tensor) -> None:
+    """Write a picture in the format that its suffix names; PNG if it names none."""
+    suffix = output.suffix.lower()
+    kind = Image.registered_extensions()[suffix] if suffix in SUFFIXES else "PNG"
     with replacing(output) as temporary:
-        _picture(image).save(temporary, format="png")
+        _picture(image).save(temporary, format=kind)
 
 
 def _grid(images: Tensor, columns: int) -> Tensor:

@@ -8,7 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -18,11 +25,19 @@ from aae.errors import ParameterError, unknown
 # The path is relative: a queued experiment must read the file of its own copy of the repository.
 PARAMS = Path("params.yaml")
 
+
+def _not_rounded(value: Any) -> Any:
+    """Refuse an integer so large that the nearest float may be another number."""
+    if type(value) is int and abs(value) > 2**53:
+        raise ValueError("a number as large as this needs a decimal point, such as 1.0e+20")
+    return value
+
+
 # The upper limits are larger than anybody needs; they find a slip of the finger.
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 FractionOrZero = Annotated[float, Field(ge=0, lt=1)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, BeforeValidator(_not_rounded), Field(ge=0, allow_inf_nan=False)]
 # Not strict: YAML has lists and no tuples.
 Layers = Annotated[tuple[Count, ...], Field(min_length=1, max_length=100, strict=False)]
 OptionalLayers = Annotated[tuple[Count, ...], Field(max_length=100, strict=False)]
@@ -255,6 +270,15 @@ class Params(_Section):
     snapshots: SnapshotSettings
     tracking: Tracking
     regression: Regression
+
+    @property
+    def starts_from_autoencoder(self) -> bool:
+        """Whether the adversarial autoencoder starts with the weights of the autoencoder.
+
+        The autoencoder's codes say of which class an image is. A decoder that started from there
+        would go on to read the class from the code, and ignore the one that it is given.
+        """
+        return self.train_aae.init == "ae" and self.labels.use in ("none", "prior")
 
 
 def load_params(path: Path) -> Params:

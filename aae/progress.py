@@ -5,15 +5,21 @@ from collections.abc import Callable, Iterable, Iterator
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 # Arguments: the items, their number, a title. Yields the items and shows how many are done.
 ShowProgress = Callable[[Iterable, int, str], Iterable]
 
 # Number of lines that a whole training writes into a log file.
 LOG_LINES = 10
+# Losses beside a bar; the next ones follow on a further line, so that six fit into 80 columns.
+LOSSES_ON_A_LINE = 3
+# Only the losses, which come last, are wrapped on a terminal that is too narrow.
+WHOLE = Column(no_wrap=True)
 COLUMNS = (
-    TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(),
-    TimeRemainingColumn(), TextColumn("{task.fields[losses]}"),
+    TextColumn("{task.description}"), BarColumn(12, table_column=WHOLE),
+    MofNCompleteColumn(table_column=WHOLE), TimeRemainingColumn(table_column=WHOLE),
+    TextColumn("{task.fields[losses]}", table_column=Column()),
 )  # fmt: skip
 
 
@@ -33,9 +39,12 @@ def show_epochs(
         with Progress(*COLUMNS, console=console) as progress:
             task = progress.add_task(title, total=total, losses="")
             for losses in epochs:
-                # Three letters for each loss, so that the line fits into 80 columns.
-                text = _losses(losses, letters=3)
-                progress.update(task, completed=losses["epoch"], losses=text)
+                texts = _losses(losses, letters=3)
+                lines = [
+                    " ".join(texts[first : first + LOSSES_ON_A_LINE])
+                    for first in range(0, len(texts), LOSSES_ON_A_LINE)
+                ]
+                progress.update(task, completed=losses["epoch"], losses="\n".join(lines))
                 yield losses
         return
     start, every = time.monotonic(), max(1, total // LOG_LINES)
@@ -43,17 +52,17 @@ def show_epochs(
         epoch = int(losses["epoch"])
         if epoch == 1 or epoch % every == 0 or epoch == total:
             seconds = time.monotonic() - start
-            console.print(f"{title} {epoch}/{total} {seconds:.0f} s {_losses(losses)}")
+            console.print(f"{title} {epoch}/{total} {seconds:.0f} s {' '.join(_losses(losses))}")
         yield losses
 
 
-def _losses(losses: dict[str, float], letters: int | None = None) -> str:
+def _losses(losses: dict[str, float], letters: int | None = None) -> list[str]:
     """Return the training losses; each word of their names may be cut to a number of letters."""
-    return " ".join(
+    return [
         f"{'_'.join(word[:letters] for word in name.removesuffix('_loss').split('_'))} {loss:.4f}"
         for name, loss in losses.items()
         if name.endswith("_loss") and not name.startswith("validation_")
-    )
+    ]
 
 
 def show_steps(items: Iterable, total: int, title: str, console: Console | None = None) -> Iterator:

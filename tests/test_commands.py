@@ -99,9 +99,11 @@ def test_codes_are_an_array_on_request(command, tmp_path):
     assert command("encode", "pictures", "-o", "codes.csv")[0] == 0
     assert command("encode", "pictures", "-o", "codes.npy")[0] == 0
     assert command("encode", "pictures", "-o", "other", "--format", "npy")[0] == 0
+    assert command("encode", "pictures", "-o", "upper.NPY")[0] == 0
     codes = np.load(tmp_path / "codes.npy")
     assert codes.dtype == np.float32
     assert np.array_equal(codes, np.load(tmp_path / "other"))
+    assert np.array_equal(codes, np.load(tmp_path / "upper.NPY"))
     table = pd.read_csv(tmp_path / "codes.csv", usecols=["z1", "z2"])
     assert np.array_equal(table.to_numpy(np.float32), codes)
     assert command("decode", "codes.npy", "-o", "decoded")[0] == 0
@@ -154,6 +156,10 @@ def test_samples_are_pictures_or_one_grid(command, model, tmp_path):
     samples = TrainedModel(load_model(model)).sample(5)
     np.testing.assert_allclose(grid[5:, 5:9], samples[4, 0] * 255, atol=0.51)
     assert (grid[5:, 10:] == 128).all()
+    for name, kind in (("grid.JPG", "JPEG"), ("grid.webp", "WEBP"), ("grid", "PNG")):
+        assert command("sample", "-n", "5", "--grid", "-o", name)[0] == 0
+        with Image.open(tmp_path / name) as picture:
+            assert (picture.format, picture.size) == (kind, (14, 9))
     assert command("sample", "-n", "5", "-o", "first")[0] == 0
     assert command("sample", "-n", "5", "--seed", "1", "-o", "second")[0] == 0
     first, second = (
@@ -230,6 +236,8 @@ def test_unreadable_pictures_are_named_and_passed_over(command, tmp_path, argume
         (["decode", "text.csv", "-o", "new"], "text.csv: could not convert string to float"),
         (["decode", "nan.csv", "-o", "new"], "codes hold NaN or infinite values; finite numbers "),
         (["decode", "codes.npy", "-o", "new"], "codes of shape (5, 3); (N, 2) is needed"),
+        (["decode", "empty.npy", "-o", "new"], "codes of shape (0, 2); (N, 2) is needed, with at "),
+        (["decode", "empty.csv", "-o", "new"], "empty.csv: it has no codes"),
         (["decode", "pickle.npy", "-o", "new"], "pickle.npy: "),
         (["decode", "gone.csv", "-o", "new"], "gone.csv: No such file or directory"),
         (["interpolate", "pictures/0.png", "gone.png", "-o", "new"], "gone.png: No such file or"),
@@ -242,6 +250,8 @@ def test_what_cannot_work_is_one_line_and_writes_nothing(command, tmp_path, argu
     (tmp_path / "text.csv").write_text("z1,z2\n0.5,much\n")
     (tmp_path / "nan.csv").write_text("z1,z2\n0.5,NaN\n")
     np.save(tmp_path / "codes.npy", np.zeros((5, 3)))
+    np.save(tmp_path / "empty.npy", np.zeros((0, 2)))
+    (tmp_path / "empty.csv").write_text("file,z1,z2\n")
     np.save(tmp_path / "pickle.npy", np.array([Trap()]), allow_pickle=True)
     before = sorted(tmp_path.rglob("*"))
     code, output, errors = command(*arguments)
@@ -252,6 +262,15 @@ def test_what_cannot_work_is_one_line_and_writes_nothing(command, tmp_path, argu
     if "written" in message or "exists" in message:
         assert errors.count("\n") == 1, "which is known before the work, with its progress, begins"
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "arguments", [["sample", "-n", "1000001"], ["interpolate", "--steps", "1001"]]
+)
+def test_more_pictures_than_anybody_needs_are_a_slip(command, arguments):
+    code, _, errors = command(*arguments)
+    assert code == 2
+    assert f"{arguments[2]} is not in the range" in errors
 
 
 def test_a_missing_model_is_named(command):

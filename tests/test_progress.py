@@ -36,6 +36,21 @@ def test_a_terminal_gets_a_bar_with_the_running_losses():
         assert part in last
 
 
+def test_six_losses_fit_beside_the_bar_on_80_columns():
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, color_system=None, width=80)
+    names = (
+        "reconstruction_loss", "discriminator_loss", "generator_loss",
+        "category_discriminator_loss", "category_generator_loss", "classification_loss",
+    )  # fmt: skip
+    six = [losses | dict.fromkeys(names, 1 / 3) for losses in epochs(100)]
+    assert list(show_epochs(six, 100, "train_aae", console)) == six
+    first, second = out.getvalue().splitlines()[-3:-1]
+    for part in ("train_aae", 12 * "━", "100/100", "0:00:00", "rec 0.3333 dis 0.3333 gen 0.3333"):
+        assert part in first
+    assert second.strip() == "cat_dis 0.3333 cat_gen 0.3333 cla 0.3333"
+
+
 def test_epochs_are_passed_on_one_by_one():
     """Code after the bar (tracking) gets an epoch before the next one is trained."""
     trained = []

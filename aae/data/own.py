@@ -1,7 +1,7 @@
 """A user's own images: a folder of pictures, or an array in an .npz or .npy file."""
 
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -43,8 +43,8 @@ def read_folder(folder: Path, data: Data, progress: ShowProgress = silent) -> So
         progress: shows how many pictures are read.
 
     Raises:
-        DataError: if there are no pictures; if some lie beside the folders of classes; if they have
-            several sizes and there is no ``data.size``.
+        DataError: if there are no pictures; if some lie beside the folders of classes, or in a link
+            to a folder; if they have several sizes and there is no ``data.size``.
     """
     errors: list[tuple[Path, str]] = []
 
@@ -54,6 +54,7 @@ def read_folder(folder: Path, data: Data, progress: ShowProgress = silent) -> So
     paths = pictures_in(folder, on_error)
     if errors:
         raise DataError(f"{folder}: not all folders in it can be read: {refusal(errors)}")
+    _check_links(folder, paths)
     classes = [path.relative_to(folder).parts[0] for path in paths]
     beside = [path for path in paths if path.parent == folder]
     if not paths:
@@ -72,7 +73,16 @@ def read_folder(folder: Path, data: Data, progress: ShowProgress = silent) -> So
     shapes = dict(in_parallel(lambda path: (path, picture_shape(path)), paths, on_error))
     if not shapes:
         raise DataError(f"{folder}: no picture can be read: {refusal(errors)}")
-    shape = _common_shape({path.relative_to(folder): x for path, x in shapes.items()}, data)
+
+    def unread() -> str:
+        return f"{folder}: {len(errors)} of {len(paths)} pictures cannot be read: {refusal(errors)}"
+
+    try:
+        shape = _common_shape({path.relative_to(folder): x for path, x in shapes.items()}, data)
+    except DataError as error:
+        if errors:
+            raise DataError(f"{error}; {unread()}") from error
+        raise
     readable = list(shapes)
 
     def read() -> Iterator[Tensor]:
@@ -80,10 +90,23 @@ def read_folder(folder: Path, data: Data, progress: ShowProgress = silent) -> So
         for batch in in_batches(progress(images, len(readable), "pictures")):
             yield torch.stack(batch)
         if errors:
-            raise DataError(f"{folder}: {len(errors)} of {len(paths)} pictures cannot be read: "
-                            f"{refusal(errors)}")  # fmt: skip
+            raise DataError(unread())
 
     return Source(folder.name, Part(shape, len(paths), labels, read), None, names)
+
+
+def _check_links(folder: Path, paths: Sequence[Path]) -> None:
+    """Refuse links to folders: DVC does not look into them for changes."""
+    for parent in sorted({path.parent for path in paths}):
+        for path in (parent, *parent.parents):
+            if path == folder:
+                break
+            if path.is_symlink():
+                raise DataError(
+                    f"data.source: {path} is a link to a folder, in which DVC would notice no "
+                    "changes; put the pictures themselves there, or links to each of them "
+                    f"(cp -rs {path.resolve()} FOLDER)"
+                )
 
 
 def _common_shape(shapes: dict[Path, Shape], data: Data) -> Shape:
@@ -140,7 +163,7 @@ def read_array(path: Path, data: Data, progress: ShowProgress = silent) -> Sourc
     names: tuple[str, ...] = ()
     numbers = None
     if labels is not None:
-        values, indices = _classes(path, labels)
+        values, indices = _classes(path, labels, len(images))
         if len(values) > 1:
             names, numbers = values, torch.from_numpy(indices)
 
@@ -210,12 +233,17 @@ def _bytes(path: Path, images: NDArray, first: int) -> NDArray[np.uint8]:
     return np.rint(255 * images).astype(np.uint8)
 
 
-def _classes(path: Path, labels: NDArray) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+def _classes(path: Path, labels: NDArray, count: int) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """Return the names of the classes in order, and the number of each image's class."""
-    if labels.ndim != 1 or labels.dtype.kind not in "iuUb":
+    whole = labels.dtype.kind == "f" and np.isfinite(labels).all() and not (labels % 1).any()
+    if labels.ndim != 1 or not (whole or labels.dtype.kind in "iuUb"):
         raise DataError(
             f"{path}: labels are {labels.dtype} of shape {labels.shape}; whole numbers or texts of "
             "shape [N] are needed"
         )
+    if len(labels) != count:
+        raise DataError(f"{path}: {count} images, but {len(labels)} labels")
+    if whole:
+        labels = labels.astype(np.int64)
     values, indices = np.unique(labels, return_inverse=True)
     return tuple(map(str, values)), indices.astype(np.int64)

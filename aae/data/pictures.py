@@ -71,8 +71,9 @@ def picture_shape(path: Path) -> tuple[int, int, int]:
     """
     with _opened(path) as picture:
         width, height = picture.size
-        # Orientations 5 to 8 of EXIF turn the picture by 90 degrees.
-        if picture.getexif().get(0x0112, 1) >= 5:
+        # Orientations 5 to 8 of EXIF turn the picture by 90 degrees. Pillow has already turned the
+        # size of a TIFF.
+        if picture.format != "TIFF" and picture.getexif().get(0x0112) in range(5, 9):
             width, height = height, width
         grey = picture.mode in GREY or picture.mode.startswith("I;16")
         return 1 if grey else 3, height, width
@@ -205,5 +206,9 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
         values = np.asarray(picture)
         if values.min() < 0 or values.max() > 65535:
             raise DataError("its values have more than 16 bits")
-        return Image.fromarray(np.rint(values / 257).astype(np.uint8))
+        grey = Image.fromarray(np.rint(values / 257).astype(np.uint8))
+        if "transparency" in picture.info:  # the one value that is transparent
+            opaque = values != picture.info["transparency"]
+            grey.putalpha(Image.fromarray(np.where(opaque, 255, 0).astype(np.uint8)))
+        return grey
     return picture

@@ -82,8 +82,7 @@ def check_kind(params: Params) -> None:
         return
     own_function(network.kind)
     units = gaussian_units(chosen_prior(params), fitted=False).dimensions
-    starts_from_it = params.train_aae.init == "ae" and params.labels.use in ("none", "prior")
-    if starts_from_it and units < params.latent_dim:
+    if params.starts_from_autoencoder and units < params.latent_dim:
         raise ParameterError(
             f"train_aae.init: with prior: {params.prior}, codes of {params.latent_dim} dimensions "
             f"have {units} {'unit' if units == 1 else 'units'}, for which your own networks cannot "

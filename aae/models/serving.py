@@ -77,7 +77,8 @@ class ServedModel:
                 raise ModelError(f"n: {n} samples; a request gives at most {MOST_SAMPLES:,}")
             return self.model.sample(n, int(chosen["seed"]), label).numpy()
         if isinstance(inputs, pd.DataFrame) and "class" in inputs:
-            label = label or inputs["class"].astype(str).tolist()
+            if self.model.architecture.categories.to_decoder:
+                label = label or inputs["class"].astype(str).tolist()
             inputs = inputs.drop(columns="class")
         try:
             array = np.asarray(inputs)

@@ -56,8 +56,7 @@ def adversarial_training(
         params: all parameters.
         images: uint8 training images [N, C, H, W].
         validation_images: uint8 images [M, C, H, W] that the training does not see.
-        autoencoder: the trained autoencoder; not used with ``init: scratch``, or if the decoder
-            takes categories.
+        autoencoder: the trained autoencoder, if the training starts from it.
         known: the labels that the training may see; None if it uses none.
 
     Raises:
@@ -91,9 +90,7 @@ def adversarial_training(
         categories=categories,
     )
     model = Model(architecture, params.seed)
-    # The autoencoder's codes say of which class an image is. A decoder that starts from there goes
-    # on to read the class from the code, and ignores the one that it is given.
-    if settings.init == "ae" and not categories.to_decoder:
+    if params.starts_from_autoencoder:
         assert autoencoder is not None
         initialise(model, prior, autoencoder, images)
     model.to(training_device(params.device))

@@ -20,7 +20,7 @@ from aae.data import (
     write_prepared,
 )
 from aae.data.images import Part
-from aae.data.pictures import read_picture
+from aae.data.pictures import picture_shape, pictures_in, read_picture
 from aae.errors import AAEError, DataError, ParameterError
 
 RED, BLACK, WHITE = [255, 0, 0], [0, 0, 0], [255, 255, 255]
@@ -55,7 +55,15 @@ def rotated(path: Path) -> None:
     """A picture that lies on its side in the file, with a note that its viewer should turn it."""
     exif = Image.Exif()
     exif[0x0112] = 6
-    picture().transpose(Image.Transpose.ROTATE_90).save(path, exif=exif, quality=100, subsampling=0)
+    exact = {"quality": 100, "subsampling": 0} if path.suffix == ".jpg" else {"lossless": True}
+    picture().transpose(Image.Transpose.ROTATE_90).save(path, exif=exif, **exact)
+
+
+def transparent_grey(path: Path) -> None:
+    """A black picture of 16 bits, whose lower third has the one value that is transparent."""
+    array = np.zeros((30, 20), np.uint16)
+    array[20:] = 40_000
+    Image.fromarray(array).save(path, transparency=40_000)
 
 
 # Writes a file, and the colours [top, middle, bottom] that a viewer shows.
@@ -73,6 +81,10 @@ PICTURES = {
     "rgba.png": (lambda path: transparent().save(path), [RED, BLACK, WHITE]),
     "rgba.webp": (lambda path: transparent().save(path, lossless=True), [RED, BLACK, WHITE]),
     "turned.jpg": (rotated, [RED, BLACK, BLACK]),
+    "turned.png": (rotated, [RED, BLACK, BLACK]),
+    "turned.webp": (rotated, [RED, BLACK, BLACK]),
+    "turned.tif": (rotated, [RED, BLACK, BLACK]),
+    "transparent16.png": (transparent_grey, [BLACK, BLACK, WHITE]),
     "grey.png": (lambda path: picture().convert("L").save(path),
                  [[RED_AS_GREY] * 3, BLACK, BLACK]),
     "bits.png": (lambda path: picture().convert("1", dither=Image.Dither.NONE).save(path),
@@ -85,6 +97,7 @@ PICTURES = {
 def test_every_kind_of_picture_looks_as_in_a_viewer(tmp_path, name):
     write, expected = PICTURES[name]
     write(tmp_path / name)
+    assert picture_shape(tmp_path / name)[1:] == (30, 20)
     image = read_picture(tmp_path / name, (3, 30, 20))
     assert image.dtype == torch.uint8
     found = image[:, [4, 15, 25], 10].T.int()
@@ -163,12 +176,24 @@ def test_pictures_without_folders_have_no_labels(pets, tmp_path, monkeypatch):
     assert torch.equal(read_prepared("test").images, parts["test"].images)
 
 
-def test_a_class_may_be_a_link_to_a_folder(pets, tmp_path):
+def test_links_to_folders_are_followed_but_not_for_ever(pets, tmp_path):
     (pets / "cat").rename(tmp_path / "elsewhere")
     (pets / "cat").symlink_to(tmp_path / "elsewhere")
-    (pets / "cat" / "pets").symlink_to(pets)  # is not followed for ever
-    source = read_source(data_settings(str(pets)))
-    assert source.class_names == ("Hündin", "cat")
+    (pets / "cat" / "pets").symlink_to(pets)
+    found = [path.relative_to(pets).parts[0] for path in pictures_in(pets, lambda *_: None)]
+    assert found == 12 * ["Hündin"] + 12 * ["cat"]
+
+
+@pytest.mark.parametrize("place", ["cat", "cat/more"])
+def test_a_link_to_a_folder_is_refused_since_dvc_would_see_no_changes_in_it(pets, tmp_path, place):
+    (pets / place).rename(tmp_path / "elsewhere")
+    (pets / place).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match=rf"data\.source: {pets / place} is a link to a folder"):
+        read_source(data_settings(str(pets)))
+    (pets / place).unlink()
+    shutil.copytree(tmp_path / "elsewhere", pets / place, copy_function=os.symlink)
+    (tmp_path / "link").symlink_to(pets)  # DVC follows the source itself, and links to pictures
+    source = read_source(data_settings(str(tmp_path / "link")))
     assert source.train.labels.bincount().tolist() == [12, 12]
 
 
@@ -211,6 +236,10 @@ def test_all_files_that_cannot_be_read_are_named_in_one_error(pets, tmp_path, mo
         write_prepared(split_source(source, data, 0), source)
     assert str(error.value).count("text ") == 10
     assert not Path("data/prepared").exists()
+    Image.new("L", (11, 12)).save(pets / "cat" / "other.png")
+    with pytest.raises(DataError, match=r"2 sizes, .*; .*11 of 37 pictures cannot be read: .*text"):
+        read_source(data)
+    (pets / "cat" / "other.png").unlink()
     for path in pets.rglob("text*"):
         path.write_bytes(whole)
     source = read_source(data)
@@ -261,6 +290,14 @@ def test_arrays_of_every_layout_are_the_same_images(tmp_path, dtype, layout, suf
         assert source.train.labels.tolist() == [1, 0, 1, 0, 0, 1]
 
 
+def test_whole_numbers_of_any_type_are_the_same_labels(tmp_path):
+    for dtype in (np.int8, np.uint64, np.float32):
+        path = saved(tmp_path / "a.npz", images=BYTES, labels=np.array([10, 9, 9, 10, 9, 9], dtype))
+        source = read_source(data_settings(str(path)))
+        assert source.class_names == ("9", "10")
+        assert source.train.labels.tolist() == [1, 0, 0, 1, 0, 0]
+
+
 def test_labels_may_be_names(tmp_path):
     path = saved(tmp_path / "a.npz", images=BYTES, labels=np.array(["b", "ä", "b", "ä", "b", "ä"]))
     source = read_source(data_settings(str(path), size=8, channels=1))
@@ -285,7 +322,10 @@ WRONG_ARRAYS = {
     "no images": ({"pictures": BYTES}, "it has no array 'images', only pictures"),
     "objects": ({"images": OBJECTS}, "bject"),
     "objects as labels": ({"images": BYTES, "labels": OBJECTS}, "bject"),
-    "few labels": ({"images": BYTES, "labels": [0, 1, 0]}, "6 training images, but 3 labels"),
+    "few labels": ({"images": BYTES, "labels": [0, 1, 0]}, "6 images, but 3 labels"),
+    "few equal labels": ({"images": BYTES, "labels": [0, 0, 0]}, "6 images, but 3 labels"),
+    "no number as a label": ({"images": BYTES, "labels": [0, 1, 0, 1, 0, np.nan]}, "labels are fl"),
+    "infinity as a label": ({"images": BYTES, "labels": [0, 1, 0, 1, 0, np.inf]}, "labels are fl"),
     "labels in rows": ({"images": BYTES, "labels": np.eye(6)}, "labels are float64 of shape"),
     "fractions as labels": ({"images": BYTES, "labels": np.arange(6) / 2}, "labels are float64"),
     "too large": ({"images": np.zeros((2, 3, 4, 600), np.uint8)}, "the images have 600×4"),

@@ -31,3 +31,11 @@ def test_requests_that_no_model_can_answer_are_errors():
     for inputs in ([[0.0, 1.0], [0.0]], pd.DataFrame({"file": ["a.png"], "z1": [0.0]})):
         with pytest.raises(DataError, match=r"inputs: .*; an array of numbers is needed"):
             served.predict(inputs)
+
+
+def test_a_table_of_codes_may_name_classes_that_the_decoder_does_not_take():
+    served = ServedModel(TrainedModel(Model(Architecture(**SIZES, prior=PRIOR), seed=0)))
+    codes = pd.DataFrame({"z1": [0.5, 1.0], "z2": [0.0, 2.0]})
+    named = codes.assign(**{"class": ["a", "b"]})
+    found = [served.predict(table, {"task": "decode"}) for table in (codes, named)]
+    assert (found[0] == found[1]).all()

@@ -283,3 +283,31 @@ def test_what_is_worse_fails_but_for_what_is_accepted_on_purpose(tmp_path):
     assert rows["ae.reconstruction_mse"]["now"] > baseline["ae.reconstruction_mse"]
     assert "| aae.reconstruction_mse |" in (project / "markdown.out").read_text()
     assert "<title>" in (project / "report.out").read_text()
+
+
+@pytest.mark.slow
+def test_a_variant_is_guarded_by_its_own_measures(tmp_path):
+    variant = {"labels.use": "semi-supervised", "train_aae.epochs": 3}
+    changes = {
+        "regression.overrides": TINY["regression.overrides"] | variant,
+        "regression.metrics": {"aae.classification_error": {"absolute": 0.05}},
+    }
+    project = copy_project(tmp_path / "project", changes)
+    assert gate(project, "--accept").returncode == 0
+    commit(project, "baseline")
+    result = gate(project, "--json")
+    assert result.returncode == 0, result.stderr
+    (row,) = json.loads(result.stdout)["rows"]
+    assert (row["metric"], row["verdict"]) == ("aae.classification_error", "same")
+    assert row["now"] == row["baseline"]
+
+    phases = project / "aae" / "training" / "phases.py"
+    right = 'step.batch["labelled_classes"]'
+    assert phases.read_text().count(right) == 1
+    phases.write_text(phases.read_text().replace(right, f"{right}.flip(0)"))
+    result = gate(project)
+    assert result.returncode == 1, result.stderr
+    assert result.stderr.splitlines()[-1] == (
+        "regression: aae.classification_error worse than at the merge base with main "
+        f"({run(['git', 'rev-parse', '--short', 'HEAD'], project).stdout.strip()})"
+    )

@@ -35,12 +35,13 @@ from aae.models.categories import Categories
 from aae.params import PARAMS, load_params
 from aae.training.distributed import is_leader, joined
 
-params, out = load_params(PARAMS), Path(sys.argv[1])
+params, out, use = load_params(PARAMS), Path(sys.argv[1]), sys.argv[2]
 settings = params.train_aae.model_copy(update={"batch_size": 20, "epochs": 17})
-labels = params.labels.model_copy(update={"use": "semi-supervised"})  # it has all phases
-params = params.model_copy(update={"train_aae": settings, "labels": labels})
+labels = params.labels.model_copy(update={"use": use})
+prior = "swiss_roll" if use == "prior" else params.prior
+params = params.model_copy(update={"train_aae": settings, "labels": labels, "prior": prior})
 with joined():
-    categories = Categories(use="semi-supervised", count=3)
+    categories = Categories(use=use, count=3)
     model = Model(Architecture(**STOCHASTIC, categories=categories), seed=0)
     digits, classes = make_digits(60), torch.arange(60) % 3
     known = KnownLabels(tuple("abc"), classes[:43], classes[43:])
@@ -84,14 +85,16 @@ PATHS = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
 ALONE = {"PYTHONPATH": os.pathsep.join(filter(None, PATHS))}
 
 
-def train(out: Path, *launchers: list[str]) -> tuple[list[dict], list[int], bytes]:
-    """Train for 51 steps with these commands in parallel.
+def train(
+    out: Path, *launchers: list[str], use: str = "semi-supervised"
+) -> tuple[list[dict], list[int], bytes]:
+    """Train for 51 steps with these commands in parallel; by default with all phases.
 
     Returns the losses, the number of the leader's images in each batch, and the weights.
     """
     script = out.with_suffix(".py")
     script.write_text(TRAINING)
-    started = [start([*words, str(script), str(out)], ROOT, **ALONE) for words in launchers]
+    started = [start([*words, str(script), str(out), use], ROOT, **ALONE) for words in launchers]
     for process in started:
         _, errors = process.communicate()
         assert process.returncode == 0, errors
@@ -103,20 +106,25 @@ def torchrun(*options: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "processes",
-    [pytest.param(2, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.long)],
+    ("processes", "use"),
+    [
+        pytest.param(2, "semi-supervised", marks=pytest.mark.slow),
+        pytest.param(2, "decoder", marks=pytest.mark.slow),
+        pytest.param(2, "prior", marks=pytest.mark.slow),
+        pytest.param(4, "semi-supervised", marks=pytest.mark.long),
+    ],
 )
-def test_several_processes_train_as_one_does_and_the_same_each_time(tmp_path, processes):
-    alone, every_image, _ = train(tmp_path / "alone", ["python"])
+def test_several_processes_train_as_one_does_and_the_same_each_time(tmp_path, processes, use):
+    alone, every_image, _ = train(tmp_path / "alone", ["python"], use=use)
     several = torchrun("--standalone", "--nproc-per-node", str(processes))
-    together, own_images, weights = train(tmp_path / "together", several)
+    together, own_images, weights = train(tmp_path / "together", several, use=use)
     assert every_image == EPOCHS * [*BATCHES]
     assert own_images == EPOCHS * [math.ceil(count / processes) for count in BATCHES]
     assert len(together) == len(alone) == EPOCHS
     for one, other in zip(alone, together, strict=True):
         assert other == pytest.approx(one, rel=1e-4)
     assert together[-1]["reconstruction_loss"] < together[0]["reconstruction_loss"]
-    assert train(tmp_path / "again", several) == (together, own_images, weights)
+    assert train(tmp_path / "again", several, use=use) == (together, own_images, weights)
 
 
 @pytest.mark.slow

@@ -105,6 +105,36 @@ def test_the_losses_are_those_of_the_paper(make):
             torch.testing.assert_close(loss, expected[phase.name])
 
 
+def test_each_phase_has_the_settings_of_its_own(make):
+    """Each setting is changed alone; the phases that differ afterwards are named."""
+    first = dict(settings_of(make("semi-supervised")))
+    for name in first:
+        changed = make("semi-supervised", **{f"train_aae__learning_rate__{name}": 0.123})
+        assert settings_of(changed) == [
+            (other, (0.123, *rest) if other == name else (rate, *rest))
+            for other, (rate, *rest) in first.items()
+        ]
+    for name, key in (
+        ("discriminator", "gradient_penalty"),
+        ("category_discriminator", "category_gradient_penalty"),
+    ):
+        changed = dict(settings_of(make("semi-supervised", **{f"train_aae__{key}": 0.0})))
+        assert changed[name][1] == 0 < first[name][1]
+        assert {other for other in first if changed[other] != first[other]} == {name}
+
+
+def settings_of(training: Training) -> list[tuple[str, tuple[float, float]]]:
+    """The learning rate of each phase, and the penalty of its loss on one batch."""
+    step = Step(training.model, training.batches.draw(torch.arange(20)))
+    return [
+        (
+            phase.name,
+            (phase.learning_rate, float(torch.as_tensor(phase.loss(step).penalty).detach())),
+        )
+        for phase in training.phases
+    ]
+
+
 def test_samples_of_the_categories_are_one_hot_and_equally_probable(make):
     training = make("clusters")
     drawn = [training.batches.draw(torch.arange(60))["category_samples"] for _ in range(50)]
