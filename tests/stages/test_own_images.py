@@ -94,12 +94,16 @@ def test_images_that_dvc_tracks_are_read_and_watched_too(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("classes", [("red", "green"), ("",)], ids=["labelled", "unlabelled"])
-def test_the_promises_hold_for_pictures_and_convolutions(tmp_path, classes):
+@pytest.mark.parametrize(
+    ("classes", "use"),
+    [(("red", "green"), "none"), (("red", "green"), "semi-supervised"), (("",), "clusters")],
+)
+def test_the_promises_hold_for_pictures_and_convolutions(tmp_path, classes, use):
     pictures = write_pictures(tmp_path / "pictures", classes, count=120 // len(classes))
     conv = {"network.kind": "conv", "network.channels": [8], "network.features": [16]}
     short = {
         "latent_dim": 3,
+        "labels.use": use,
         "train_ae.epochs": 6,
         "train_aae.epochs": 6,
         "regression.overrides": {"seed": 1},
