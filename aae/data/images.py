@@ -86,9 +86,8 @@ def check_source(source: Source) -> None:
     """Check that images, labels and classes fit together.
 
     Raises:
-        DataError: if counts do not match, there are no images, training and test images have
-            different shapes, a label is not a class, a class has no image, or there are too many
-            classes.
+        DataError: if counts do not match, training and test images have different shapes, a label
+            is not a class, a class has no image, or there are too many classes.
     """
     classes = len(source.class_names)
     if classes > MOST_CLASSES:

@@ -20,7 +20,7 @@ from aae.errors import DataError
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
 # Modes of Pillow without colour.
 GREY = {"1", "L", "LA", "La", "I", "F"}
-# The most pixels of a picture: larger ones are damaged, or made to exhaust the memory.
+# The most pixels of a picture: larger ones are damaged, or decompression bombs.
 LARGEST = 100_000_000
 # Files that are read at once.
 CHUNK = 256

@@ -165,7 +165,7 @@ def _torchvision_reader(name: str, entry: Published) -> Callable[[Path, Mapping[
 
 
 def _fetch(name: str, entry: Published, root: Path) -> None:
-    """Download a data set that is not below ``root``, completely or not at all.
+    """Download a data set that is not below ``root``; each file is there completely or not at all.
 
     Experiments that run in parallel share the folder: one downloads, the others wait for it.
     """

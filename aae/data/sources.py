@@ -47,8 +47,9 @@ def source_path(data: Data) -> Path | None:
 def show_source(data: Data) -> None:
     """Make data/source a link to a user's own images, or a file with the name of the data set.
 
-    DVC takes data/source for an output of `prepare_data`. It follows the link, so that a file of
-    the images that is added, changed or removed is a changed output, which runs the stage again.
+    dvc.yaml declares data/source as an output of `prepare_data`. DVC follows the link, so that a
+    file of the images that is added, changed or removed is a changed output, which runs the stage
+    again.
 
     Raises:
         ParameterError: if there is no such source.

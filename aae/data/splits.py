@@ -84,7 +84,7 @@ def _hold_out(
     for label in classes.unique():
         members = split.rows[classes == label]
         count = math.floor(share * len(members) + 0.5)
-        # The silhouette needs at least two images of each class.
+        # One image of a class would say nothing of how the class varies.
         if not 1 < count < len(members) - 1:
             whose = "" if labels is None else f" of class {class_names[int(label)]}"
             raise DataError(

@@ -1,7 +1,8 @@
 """The batches of a training: everything that a step needs is drawn before the step.
 
 Every kind of random number has a separate stream, and every process draws the numbers for the whole
-batch. Therefore neither a new kind nor another number of processes changes the numbers.
+batch. Therefore the numbers stay the same if another kind is added, or the number of processes
+changes.
 """
 
 from collections.abc import Iterator, Mapping
@@ -120,8 +121,8 @@ class Batches:
         inputs, originals = self._augmented(images, count, self.augment, "augmentation")
         targets = originals if self.augment.target == "original" else inputs
         batch = {"inputs": inputs, "targets": targets}
-        # A decoder of fixed noise would blur: it is trained on the means. A variance that is learnt
-        # is learnt from both phases, as in the paper.
+        # With fixed noise the decoder would learn blurred images, so it is trained on the means. A
+        # learnt variance and a universal posterior have noise in both phases, as in the paper.
         if not self.model.architecture.posterior.fixed_variance:
             batch |= self._noise(count, "noise", "posterior noise")
         if self.prior:
@@ -214,8 +215,8 @@ class Batches:
         """Return augmented copies of this process's images in a batch of ``count``.
 
         Returns:
-            The copies, and their originals: the images, mirrored where the copies are. No decoder
-            could tell from a copy that it should undo this.
+            The copies, and their originals: the images, mirrored where the copies are, since the
+            decoder cannot know that it should undo the mirroring.
         """
         if not settings.changes_images:
             return images, images

@@ -37,7 +37,7 @@ def training_device(name: Device) -> torch.device:
     # kernel that takes three times as long: a sixth of a whole step.
     os.environ.setdefault("CUBLASLT_WORKSPACE_SIZE", "32768")
     torch.backends.cudnn.deterministic = True  # the same for convolutions
-    # By default a GPU rounds the factors of convolutions, but not those of matrix products.
+    # By default torch allows TF32 in convolutions, but not in matrix products.
     torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
     torch.cuda.set_device(number)
     return torch.device("cuda", number)
@@ -61,7 +61,7 @@ def training_precision(name: Precision, device: torch.device) -> Precision:
 
 @contextmanager
 def rounding(precision: Precision) -> Iterator[None]:
-    """With "tf32", let a GPU round the factors of products until the block ends.
+    """With "tf32", let a GPU round the inputs of matrix products until the block ends.
 
     It rounds them to a mantissa of 10 bits; bfloat16 would have one of 7 bits.
 

@@ -43,7 +43,7 @@ class Training:
         phases: the updates of a step.
         batches: source of the batches.
         settings: the section ``train_ae`` or ``train_aae`` of params.yaml.
-        precision: "float32"; "tf32", with which a GPU rounds the factors of matrix products to a
+        precision: "float32"; "tf32", with which a GPU rounds the inputs of matrix products to a
             mantissa of 10 bits; "bf16" (mixed precision) for passes through the networks in
             bfloat16, with a mantissa of 7 bits, and weights, losses and optimisers in float32;
             "auto" for bf16 on a device that supports it.
@@ -71,7 +71,7 @@ class Training:
         self.batch_size = settings.batch_size  # of the current batch, over all processes
         self.totals: dict[str, Tensor] = {}  # of the losses in this epoch
         self.averaged = copy.deepcopy(model)
-        # The steps from the last update of the average but one to the end of an epoch.
+        # Steps between the last two updates of the average in an epoch; the last one is at its end.
         self.last_average = (self.steps_per_epoch - 1) % AVERAGE_EVERY + 1
         self.optimisers = {phase.name: self._optimiser(phase) for phase in phases}
         self.schedulers = {
@@ -82,8 +82,8 @@ class Training:
     def train_batch(self, batch: Batch) -> dict[str, Tensor]:
         """Carry out every phase on a batch; return the loss of each before its (last) update.
 
-        A GPU records this method once and repeats it. Therefore the method must neither read a
-        value nor draw a random number.
+        A GPU records this method as a CUDA graph and replays it. Therefore the method must neither
+        copy a value to the CPU nor draw a random number.
         """
         step = Step(self.model, batch, self.precision)
         losses = {}
@@ -239,10 +239,10 @@ class Training:
             torch._foreach_lerp_(averages, weights, share)
 
     def _rate_factor(self, step: int) -> float:
-        """Return the share of the learning rate in a step: linear warm-up times cosine decay to 0.
+        """Return the factor of the learning rate in a step: linear warm-up, then cosine decay to 0.
 
         The decay is that of Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983, eq. 5,
-        without restarts.
+        without restarts; with ``schedule: constant`` there is none.
         """
         warmup = self.settings.warmup * self.steps
         factor = min(1.0, (step + 1) / warmup) if warmup > 0 else 1.0

@@ -280,8 +280,8 @@ def adversarial_phases(model: Model, settings: TrainAAE, labels: Labels) -> list
             Phase("category_generator", (encoder,), rates.category_generator, category_generation),
         ]
     if labels.use == "semi-supervised":
-        # The semi-supervised classification phase (section 5); if only some labels are known, none
-        # of a validation image is.
+        # The semi-supervised classification phase (section 5). If `labels.count` limits the labels,
+        # none of a validation image is known.
         phases += [
             Phase(
                 "classification", (encoder,), rates.classification, classification,

@@ -90,7 +90,7 @@ def whiten(model: Model, images: Tensor, dimensions: int, fixed_variance: float)
     # A direction that the encoder does not use has no variance to scale.
     scales = torch.where(variances > 1e-6 * variances[-1], variances, 1).rsqrt()
     matrix = scales[:, None] * axes.T
-    # Without a change of dimensions, the map that turns no axis is nearest to the old units.
+    # ZCA whitening changes the units least; to drop dimensions, PCA whitening is needed.
     matrix = axes @ matrix if dimensions == len(axes) else matrix.flip(0)[:dimensions]
     matrix = matrix * (1 - fixed_variance) ** 0.5
     offset = -matrix @ units.mean(0)
