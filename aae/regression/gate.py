@@ -119,6 +119,11 @@ def compare(base: str | None, accept: bool, page: Path | None) -> Comparison:
         for part, known, what in ((model, MODELS, "a model"), (key, MEASURES, "a measure")):
             if part not in known:
                 raise ComparisonError(f"regression.metrics: {name}: {unknown(part, known, what)}")
+    if not git("ls-files", str(MEASURED)):
+        raise ComparisonError(
+            f"git does not track {MEASURED}, and DVC would lose what the pipeline writes there: "
+            "run `dvc repro` and commit reports/"
+        )
     now = measure("regression", settings.overrides, page)
     guards = guards_of(settings.metrics, now, old)
     rows = compare_metrics(guards, baseline, now, committed)

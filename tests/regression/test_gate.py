@@ -191,6 +191,13 @@ def test_metrics_of_this_tree_that_are_damaged_are_named(project):
         (project / path).write_text("{}")
 
 
+def test_without_committed_reports_dvc_would_lose_the_metrics(project):
+    write_params(project / "params.yaml", TINY)
+    assert_not_comparable(
+        project, "git does not track reports/metrics/latent.json, and DVC would lose", "--accept"
+    )
+
+
 def test_a_file_that_cannot_be_written_is_named_before_time_is_spent(project):
     for option, path in (
         ("--markdown", "params.yaml/comment.md"), ("--json", "aae"), ("--report", "aae")
@@ -207,6 +214,7 @@ def test_the_gate_explains_itself(project):
 
 @pytest.mark.slow
 def test_a_pipeline_that_fails_is_no_metric_that_is_worse(project):
+    copy_results(project)
     write_baseline(project, '{"aae.match_ratio": 1.0}')
     write_params(project / "params.yaml", {"regression.overrides": {"latent_dim": 0}})
     result = gate(project, "--base", "HEAD")
@@ -217,6 +225,7 @@ def test_a_pipeline_that_fails_is_no_metric_that_is_worse(project):
 
 @pytest.mark.slow
 def test_after_ctrl_c_nothing_is_left(project):
+    copy_results(project)
     long = TINY["regression.overrides"] | {"train_ae.epochs": 1000}
     write_params(project / "params.yaml", TINY | {"regression.overrides": long})
     write_baseline(project, json.dumps(dict.fromkeys(TINY["regression.metrics"], 1.0)))
@@ -293,6 +302,7 @@ def test_a_variant_is_guarded_by_its_own_measures(tmp_path):
         "regression.metrics": {"aae.classification_error": {"absolute": 0.05}},
     }
     project = copy_project(tmp_path / "project", changes)
+    copy_results(project)
     assert gate(project, "--accept").returncode == 0
     commit(project, "baseline")
     result = gate(project, "--json")
