@@ -163,8 +163,9 @@ def read_array(path: Path, data: Data, progress: ShowProgress = silent) -> Sourc
     names: tuple[str, ...] = ()
     numbers = None
     if labels is not None:
-        values, indices = _classes(path, labels, len(images))
-        if len(values) > 1:
+        values, indices = _classes(path, labels)
+        # A single class says nothing; check_source names another number of labels than of images.
+        if len(values) > 1 or len(indices) != len(images):
             names, numbers = values, torch.from_numpy(indices)
 
     def read() -> Iterator[Tensor]:
@@ -233,7 +234,7 @@ def _bytes(path: Path, images: NDArray, first: int) -> NDArray[np.uint8]:
     return np.rint(255 * images).astype(np.uint8)
 
 
-def _classes(path: Path, labels: NDArray, count: int) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+def _classes(path: Path, labels: NDArray) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """Return the names of the classes in order, and the number of each image's class."""
     whole = labels.dtype.kind == "f" and np.isfinite(labels).all() and not (labels % 1).any()
     if labels.ndim != 1 or not (whole or labels.dtype.kind in "iuUb"):
@@ -241,8 +242,6 @@ def _classes(path: Path, labels: NDArray, count: int) -> tuple[tuple[str, ...], 
             f"{path}: labels are {labels.dtype} of shape {labels.shape}; whole numbers or texts of "
             "shape [N] are needed"
         )
-    if len(labels) != count:
-        raise DataError(f"{path}: {count} images, but {len(labels)} labels")
     if whole:
         labels = labels.astype(np.int64)
     values, indices = np.unique(labels, return_inverse=True)

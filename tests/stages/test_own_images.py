@@ -96,7 +96,12 @@ def test_images_that_dvc_tracks_are_read_and_watched_too(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("classes", "use"),
-    [(("red", "green"), "none"), (("red", "green"), "semi-supervised"), (("",), "clusters")],
+    [
+        (("red", "green"), "none"),
+        (("red", "green"), "semi-supervised"),
+        (("",), "none"),
+        (("",), "clusters"),
+    ],
 )
 def test_the_promises_hold_for_pictures_and_convolutions(tmp_path, classes, use):
     pictures = write_pictures(tmp_path / "pictures", classes, count=120 // len(classes))
