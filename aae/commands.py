@@ -330,7 +330,10 @@ def _read_codes(source: str, dimensions: int) -> tuple[Tensor, dict[str, list[st
         raise DataError(f"{source}: {error}") from error
     if not len(codes):
         raise DataError(f"{source}: it has no codes")
-    return codes, {name: list(table[name]) for name in ("file", "class") if name in table}
+    texts = {name: list(table[name]) for name in ("file", "class") if name in table}
+    if any("\0" in file for file in texts.get("file", [])):
+        raise DataError(f"{source}: a name in its column file has the character NUL")
+    return codes, texts
 
 
 def _picture_names(files: Sequence[str | Path]) -> list[Path]:

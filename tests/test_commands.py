@@ -238,6 +238,7 @@ def test_unreadable_pictures_are_named_and_passed_over(command, tmp_path, argume
         (["decode", "codes.npy", "-o", "new"], "codes of shape (5, 3); (N, 2) is needed"),
         (["decode", "empty.npy", "-o", "new"], "codes of shape (0, 2); (N, 2) is needed, with at "),
         (["decode", "empty.csv", "-o", "new"], "empty.csv: it has no codes"),
+        (["decode", "nul.csv", "-o", "new"], "nul.csv: a name in its column file has the charact"),
         (["decode", "pickle.npy", "-o", "new"], "pickle.npy: "),
         (["decode", "gone.csv", "-o", "new"], "gone.csv: No such file or directory"),
         (["interpolate", "pictures/0.png", "gone.png", "-o", "new"], "gone.png: No such file or"),
@@ -252,6 +253,7 @@ def test_what_cannot_work_is_one_line_and_writes_nothing(command, tmp_path, argu
     np.save(tmp_path / "codes.npy", np.zeros((5, 3)))
     np.save(tmp_path / "empty.npy", np.zeros((0, 2)))
     (tmp_path / "empty.csv").write_text("file,z1,z2\n")
+    (tmp_path / "nul.csv").write_text("file,z1,z2\na\0b.png,0.5,0.5\n")
     np.save(tmp_path / "pickle.npy", np.array([Trap()]), allow_pickle=True)
     before = sorted(tmp_path.rglob("*"))
     code, output, errors = command(*arguments)
