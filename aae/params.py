@@ -1,6 +1,7 @@
 """Typed view of params.yaml, which holds every default value.
 
-Only :class:`Guard` has default values here: of its two tolerances, params.yaml gives exactly one.
+Two kinds of values are here: those that stand for ``auto`` in :data:`BY_DIMENSIONS`, and the
+missing one of the two tolerances of a :class:`Guard`.
 """
 
 import re
@@ -46,6 +47,14 @@ Device = Literal["cpu", "cuda", "auto"]
 
 # The dotted name of a function.
 OWN_KIND = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
+
+# The values that stand for ``auto``, in codes of few and of many dimensions: docs/recipe.md.
+FEW_DIMENSIONS = 4
+BY_DIMENSIONS = {
+    "network.discriminator_hidden": ([200, 200], [500, 500]),
+    "posterior.std": (0.6, 0.7),
+    "train_aae.discriminator_steps": (2, 5),
+}
 
 # For these errors pydantic's own message uses terms of Python; these are terms of params.yaml.
 RIGHT = {
@@ -271,6 +280,21 @@ class Params(_Section):
     tracking: Tracking
     regression: Regression
 
+    @model_validator(mode="before")
+    @classmethod
+    def _by_dimensions(cls, values: Any) -> Any:
+        """Replace each ``auto`` that depends on the number of dimensions of a code."""
+        if not isinstance(values, dict):
+            return values
+        dimensions = values.get("latent_dim")
+        are_many = isinstance(dimensions, int) and dimensions > FEW_DIMENSIONS
+        for name, (few, many) in BY_DIMENSIONS.items():
+            section, key = name.split(".")
+            given = values.get(section)
+            if isinstance(given, dict) and given.get(key) == "auto":
+                values = {**values, section: {**given, key: many if are_many else few}}
+        return values
+
     @property
     def starts_from_autoencoder(self) -> bool:
         """Whether the adversarial autoencoder starts with the weights of the autoencoder.
@@ -362,6 +386,7 @@ def _explain(error: ErrorDetails) -> str:
             right = f"it is a section with {', '.join(_siblings((*error['loc'], '')))}"
         case kind:
             right = RIGHT.get(kind, error["msg"].removeprefix("Value error, "))
+            right += ", or auto" if key in BY_DIMENSIONS else ""
     return f"{key}: {error['input']!r} is wrong: {right}"
 
 

@@ -44,6 +44,9 @@ COMPARABLE = [
     "data.source=mnist", "latent_dim=10", "network.hidden=[500,500]", "train_ae.epochs=6",
     "train_aae.epochs=6", "augment.shift=2.0", "augment.rotate=15.0", "augment.zoom=0.15",
     "augment.shear=0.2",
+    # Those of two dimensions, so that all rows have the same.
+    "network.discriminator_hidden=[200,200]", "train_aae.discriminator_steps=2",
+    "posterior.std=0.6",
 ]  # fmt: skip
 # Measures that are shares, shown in percent.
 PERCENT = ("_error", "_accuracy")

@@ -261,6 +261,8 @@ def measure(it: Configuration, steps: int, clock: Callable[[], float]) -> Measur
     before = memory()
     params = changed_params(ROOT / "params.yaml", [
         f"latent_dim={it.latent_dim}", f"network.hidden=[{it.width},{it.width}]",
+        # The same for any number of dimensions, so that nothing else changes with it
+        "network.discriminator_hidden=[200,200]", "train_aae.discriminator_steps=2",
         # A trained autoencoder as the start would not change the measurements.
         "train_aae.init=scratch", f"train_aae.batch_size={BATCH}",
     ])  # fmt: skip

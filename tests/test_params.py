@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from dvc.utils.hydra import apply_overrides
 from projects import run
-from support import ROOT
+from support import ROOT, write_params
 
 from aae.errors import ParameterError
 from aae.params import load_params
@@ -27,6 +27,28 @@ def test_dvc_changes_the_line_of_a_value_and_no_other(tmp_path):
     for prior in ("gamma", "uniform"):
         apply_overrides(path, [f"prior={prior}"])  # as `dvc exp run -S` does
         assert path.read_text() == before.replace("prior: gaussian\n", f"prior: {prior}\n")
+
+
+@pytest.mark.parametrize(("dimensions", "hidden", "std", "steps"), [
+    (1, (200, 200), 0.6, 2), (4, (200, 200), 0.6, 2), (5, (500, 500), 0.7, 5)
+])  # fmt: skip
+def test_what_is_auto_depends_on_the_dimensions_of_a_code(
+    make_params, dimensions, hidden, std, steps
+):
+    params = make_params({"latent_dim": dimensions})
+    assert params.network.discriminator_hidden == hidden
+    assert params.posterior.std == std
+    assert params.train_aae.discriminator_steps == steps
+
+
+def test_a_value_instead_of_auto_counts(tmp_path):
+    path = write_params(tmp_path / "params.yaml", {"latent_dim": 8})
+    changes = ["network.discriminator_hidden=[9]", "posterior.std=null"]
+    apply_overrides(path, [*changes, "train_aae.discriminator_steps=1"])  # as `dvc exp run -S` does
+    params = load_params(path)
+    assert params.network.discriminator_hidden == (9,)
+    assert params.posterior.std is None
+    assert params.train_aae.discriminator_steps == 1
 
 
 def test_reading_them_does_not_import_sympy():
@@ -73,7 +95,14 @@ print(len(read_params(PARAMS).priors) > 0, "sympy" in sys.modules)
         ({"train_aae.init": "AE"}, "train_aae.init: 'AE' is not a choice"),
         ({"train_aae.standardise": 1}, "train_aae.standardise: 1 is wrong"),
         ({"train_aae.standardise": False}, "posterior.std is a share of the prior's standard dev"),
-        ({"posterior.std": 1.0}, "posterior.std: 1.0 is wrong"),
+        (
+            {"posterior.std": 1.0},
+            "posterior.std: 1.0 is wrong: Input should be less than 1, or auto",
+        ),
+        (
+            {"network.discriminator_hidden": "Auto"},
+            "network.discriminator_hidden: 'Auto' is wrong: a",
+        ),
         ({"labels.use": "semisupervised"}, "labels.use: 'semisupervised' is not a choice; did you"),
         ({"labels.count": 100}, "labels.count: 100 labels, but labels.use is 'none'"),
         ({"labels.places": True}, "labels.places: true needs a category that the encoder finds"),
