@@ -1,7 +1,7 @@
-"""Typed view of params.yaml, which holds every default value.
+"""Typed view of params.yaml, which holds the default values.
 
-Two kinds of values are here: those that stand for ``auto`` in :data:`BY_DIMENSIONS`, and the
-missing one of the two tolerances of a :class:`Guard`.
+Only two kinds of values come from this module: what ``auto`` stands for, see
+:data:`BY_DIMENSIONS`, and None for the tolerance that a :class:`Guard` does not give.
 """
 
 import re
@@ -351,7 +351,8 @@ def parse_params(values: Mapping[str, Any]) -> Params:
     if params.posterior.fixed_variance and not params.train_aae.standardise:
         raise ParameterError(
             "posterior.std is a share of the prior's standard deviation and needs "
-            "train_aae.standardise: true; set posterior.kind to deterministic"
+            "train_aae.standardise: true; set posterior.kind to deterministic or universal, or "
+            "posterior.std to null"
         )
     return params
 

@@ -27,8 +27,9 @@ MODEL = {
     "floor": {name: {"mean": 0.0504 + 0.01 * k, "q95": 0.1} for k, name in enumerate(FLOOR)},
     "p_value": dict.fromkeys(TESTED, 0.25) | {"all": 0.31},
     "follows_prior": True,
+    "posterior": "gaussian",
 }
-BAD = MODEL | {"match_ratio": 5.08, "follows_prior": False}
+BAD = MODEL | {"match_ratio": 5.08, "follows_prior": False, "posterior": "deterministic"}
 BAD["p_value"] = dict.fromkeys([*TESTED, "all"], 0.005)
 REAL_IMAGES = dict.fromkeys(REAL, 0.777) | {"judge_accuracy": 0.9612}
 RIVAL = dict.fromkeys(REAL, 0.1111)

@@ -50,11 +50,14 @@ def render(
     )
     measured = {name: found for name, found in metrics.items() if name != "real"}
     models = {name: found for name, found in measured.items() if "follows_prior" in found}
+    posteriors = [found["posterior"] for found in models.values()]
     entry = params.priors[params.prior]
     return environment.get_template("page.html.j2").render(
         models=models,
         measured=measured,
         best=min(measured, key=lambda name: measured[name]["generated_frechet"]),
+        # `labels.use: prior` turns the noise of `posterior.kind: gaussian` off.
+        stochastic=next((kind for kind in posteriors if kind != "deterministic"), None),
         titles=TITLES,
         real=metrics["real"],
         questions=_measured_questions(measured),

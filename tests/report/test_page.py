@@ -144,7 +144,7 @@ def test_parameters_without_a_value_are_null_as_in_their_file(make_params):
     assert "data.size null" in text_of(Page(make_page(make_params({}))))
 
 
-def page_of(make_params, use: str, choice: str | None = None, **found: float) -> Page:
+def page_of(make_params, use: str, choice: str | None = None, **found: float | str) -> Page:
     """The page of a model with categories: its figures, and the measures that it has."""
     names = [*FIGURES, *FIGURES_OF[use]]
     panel = PANEL | (CHOICES | {"choice": choice} if choice else {})
@@ -156,6 +156,14 @@ def page_of(make_params, use: str, choice: str | None = None, **found: float) ->
             explorer=EXPLORER | {"models": {"ae": PANEL, "aae": panel}},
         )
     )
+
+
+def test_the_page_says_whether_the_model_has_noise_and_not_whether_the_parameters_do(make_params):
+    stochastic = text_of(page_of(make_params, "decoder"))
+    without = text_of(page_of(make_params, "prior", posterior="deterministic"))
+    for part in ("posterior.kind: gaussian", "the means of their distributions"):
+        assert part in stochastic
+        assert part not in without
 
 
 @pytest.mark.parametrize(
