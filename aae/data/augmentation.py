@@ -27,7 +27,7 @@ def random_transforms(
     amounts = 2 * torch.rand(6, count, generator=generator) - 1
     right, down = settings.shift * amounts[:2]
     angle = math.radians(settings.rotate) * amounts[2]
-    zoom, shear = 1 + settings.zoom * amounts[3], settings.shear * amounts[4]
+    zoom, shear = 1 + settings.zoom * amounts[3], settings.shear * amounts[4] * (height / width)
     mirror = torch.where(amounts[5] < 2 * settings.flip - 1, -1.0, 1.0)
     # The map leads from a pixel of the new image to one of the old image, in units of half the
     # image, as torch's affine_grid has it.

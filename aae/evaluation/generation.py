@@ -114,10 +114,13 @@ def mixture_samples(codes: Tensor, count: int, seed: int) -> Tensor:
     from sklearn.mixture import GaussianMixture
     from threadpoolctl import threadpool_limits
 
-    mixture = GaussianMixture(MIXTURE, random_state=seed % 2**32)
+    points = codes.double().numpy()
+    # scikit-learn's own value, 1e-6, is meant for points with a variance of about 1.
+    smallest = 1e-6 * (points.var(axis=0).max() or 1.0)
+    mixture = GaussianMixture(MIXTURE, random_state=seed % 2**32, reg_covar=smallest)
     # The order in which threads sum would change the last digits.
     with threadpool_limits(1):
-        drawn, _ = mixture.fit(codes.double().numpy()).sample(count)
+        drawn, _ = mixture.fit(points).sample(count)
     # scikit-learn returns the samples component by component, and some measures use the first ones.
     order = torch.randperm(count, generator=stream(seed, "order of the mixture's samples"))
     return torch.from_numpy(drawn).float()[order]

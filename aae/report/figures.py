@@ -326,7 +326,7 @@ def draw_class_shares(
     )  # fmt: skip
     narrow = max(len(name) for name in class_names) > 8
     axes.set_xticks(places, class_names, fontsize="small" if narrow else None)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set(xlabel="class", ylabel="share of the images")
     axes.legend(fontsize="small")
     return figure

@@ -89,6 +89,23 @@ def test_the_original_of_a_flipped_image_is_flipped_and_nothing_else():
     assert [column < 0 for _, column in places] == moved
 
 
+@pytest.mark.parametrize("shape", [(1, 28, 112), (1, 112, 28), (1, 28, 28)])
+def test_no_turn_or_shear_looks_like_a_flip(shape):
+    image = torch.arange(3.0).expand(2000, 1, 1, 3)
+    large = {"rotate": 180.0, "zoom": 0.9, "shear": 0.9}
+    turned, plain = maps(2000, shape, flip=0.5, **large), maps(2000, shape, flip=0.5)
+    assert torch.equal(mirrored(image, turned), mirrored(image, plain))
+
+
+def test_a_shear_is_in_pixels_whatever_the_shape():
+    tall = torch.zeros(1, 1, 61, 41)
+    tall[:, :, 10:51] = dot(10, 0)
+    drawn = maps(200, (1, 61, 41), shear=0.3)
+    square = transform(dot(10, 0).expand(200, -1, -1, -1), maps(200, (1, 41, 41), shear=0.3))
+    found = transform(tall.expand(200, -1, -1, -1), drawn)[:, :, 10:51]
+    torch.testing.assert_close(found, square, atol=0.01, rtol=0)
+
+
 def test_a_rectangle_turns_without_distortion():
     tall = torch.zeros(1, 1, 61, 41)
     tall[:, :, 10:51] = dot(15, 0)

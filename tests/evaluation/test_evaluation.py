@@ -113,6 +113,16 @@ def test_the_rival_has_the_measures_of_generated_images_and_no_others(evaluation
     assert found != {key: evaluation(model)[key] for key in found}
 
 
+def test_the_rival_is_fitted_to_the_codes_of_training_images(evaluation, splits, model):
+    def rival(changed: str) -> dict:
+        """Measures of the rival if the encoder sees black images in place of those of a split."""
+        black = Images(torch.zeros_like(splits[changed].images), splits[changed].labels)
+        evaluation.splits = splits | {changed: black}
+        return evaluation.rival(model)
+
+    assert rival("test") == rival("validation") != rival("train")
+
+
 def test_codes_that_are_their_classes_keep_all_meaning_and_noise_keeps_none():
     generator = stream(0, "codes")
     labels = torch.arange(1000) % 10

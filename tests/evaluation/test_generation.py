@@ -162,6 +162,21 @@ def test_samples_of_a_mixture_have_the_distribution_of_the_codes():
     assert not torch.equal(samples, mixture_samples(codes, 1000, seed=1))
 
 
+def test_samples_of_a_mixture_have_the_scale_of_the_codes():
+    codes = torch.randn(500, 2, generator=torch.Generator().manual_seed(0))
+    expected = mixture_samples(codes, 100, seed=0)
+    for factor in (2.0**-15, 2.0**15):
+        found = mixture_samples(factor * codes, 100, seed=0) / factor
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+def test_codes_on_a_plane_have_a_mixture():
+    generator = torch.Generator().manual_seed(0)
+    flat = torch.randn(500, 3, generator=generator) @ torch.randn(3, 16, generator=generator)
+    for codes in (1e4 * flat, torch.ones(500, 2)):
+        assert mixture_samples(codes, 100, seed=0).isfinite().all()
+
+
 def test_the_judge_knows_its_classes_whatever_the_number_of_threads(generation, splits):
     assert generation.real["judge_accuracy"] > 0.9
     threads = torch.get_num_threads()

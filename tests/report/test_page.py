@@ -99,6 +99,13 @@ def test_the_rival_is_in_the_table_and_named_if_it_is_the_best(page):
     assert "the best images here are those of the autoencoder and mixture" in text
 
 
+def test_the_model_with_the_best_images_is_named(make_params):
+    for name, title in (("ae", "autoencoder"), ("aae", "adversarial autoencoder")):
+        best = METRICS | {name: METRICS[name] | {"generated_frechet": 0.01}}
+        text = text_of(Page(make_page(make_params({}), metrics=best)))
+        assert f"the best images here are those of the {title}." in text
+
+
 def test_texts_from_parameters_and_data_are_escaped(make_params):
     name = "</script><script>alert(1)</script>"
     plain = Page(make_page(make_params({})))
@@ -116,6 +123,8 @@ def test_texts_from_parameters_and_data_are_escaped(make_params):
         ({"latent_dim": 2}, "lines that enclose 25, 50, 75 and 95 % of it", "shows the first"),
         ({"latent_dim": 20}, "The figure shows the first 16 of 20 dimensions.", "ranks"),
         ({"train_aae.init": "scratch"}, "Epoch 0 is an encoder with random weights", "shifted and"),
+        ({"labels.use": "decoder"}, "Epoch 0 is an encoder with random weights", "shifted and"),
+        ({}, "Epoch 0 is the autoencoder", "Epoch 0 is an encoder with random weights"),
     ],
 )
 def test_captions_say_what_the_figures_show(make_params, changes, expected, absent):

@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -31,8 +32,10 @@ from safetensors import safe_open
 from servers import wait_for_line
 from support import CONTRACT, NOWHERE, OF_CATEGORIES, ROOT, write_params
 
+from aae.evaluation.evaluation import squared_errors
 from aae.evaluation.measures import HEADLINES
 from aae.files import file_digest
+from aae.models import load_model
 
 EPOCHS = 3
 STAGES = ["prepare_data", "train_ae", "train_aae", "eval_latent", "report"]
@@ -131,6 +134,16 @@ def test_models_carry_what_rebuilds_them(project):
     }  # fmt: skip
 
 
+def test_the_models_are_those_with_averaged_weights(project):
+    """The last validation losses are theirs; the shift of the codes changes no reconstruction."""
+    images = torch.from_numpy(np.load(project / "data" / "prepared" / "validation_images.npy"))
+    for name in ("ae", "aae"):
+        model = load_model(project / "models" / f"{name}.safetensors")
+        error = squared_errors(model.decode(model.encode(images)), images).mean().item()
+        history = pd.read_csv(project / "reports" / "history" / f"{name}.csv")
+        assert error == pytest.approx(history["validation_reconstruction_loss"].iloc[-1], rel=1e-4)
+
+
 def test_outputs_hold_nothing_that_changes_from_run_to_run(made):
     files = [path for path in (made / "reports").rglob("*") if path.is_file()]
     content = b"".join(path.read_bytes() for path in [*files, *(made / "models").iterdir()])
@@ -188,6 +201,8 @@ def test_the_evaluation_is_in_the_run_of_the_training(project):
         ({"tracking.histogram_every": 5}, []),
         ({"eval_latent.draws": 39}, ["eval_latent", "report"]),
         ({"train_ae.epochs": 9}, ["train_ae", "report"]),
+        ({"augment.regularisation": 0.5}, ["train_aae", "report"]),
+        ({"augment.shift": 0.5}, ["train_ae", "train_aae", "report"]),
         ({"network.discriminator_hidden": [9]}, ["train_aae", "report"]),
         ({"seed": 1}, STAGES),
     ],

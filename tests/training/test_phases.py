@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from support import SIZES, UNCHANGED, make_digits
+from support import SIZES, STOCHASTIC, UNCHANGED, make_digits
 from support import make_training as make
 
 from aae.errors import TrainingError
 from aae.models import Architecture, Model
 from aae.models.networks import pixels
+from aae.params import DETERMINISTIC, Posterior
 from aae.training import Training, adversarial_training
 from aae.training.devices import has_bf16
 from aae.training.phases import Loss, Step
@@ -358,6 +359,39 @@ def test_the_discriminator_takes_its_steps_on_different_prior_samples(make_train
     training.train_batch(training.batches.draw(torch.arange(20)))
     assert len(seen) == 3
     assert len({samples.numpy().tobytes() for samples in seen}) == 3
+
+
+def test_each_phase_sees_the_augmentation_of_its_own(make_training, digits):
+    originals = pixels(digits[:20])
+
+    def changes(name: str, **settings) -> float:
+        """Largest change of a pixel in images of a batch."""
+        plain = {"augment__target": "original", "augment__regularisation": 0.25}
+        training = make_training(augment__rotate=40.0, **plain | settings)
+        return (training.batches.draw(torch.arange(20))[name] - originals).abs().max().item()
+
+    assert changes("inputs") > 0.2
+    assert changes("targets") == 0
+    assert changes("targets", augment__target="augmented") == changes("inputs")
+    assert changes("regularised_inputs", augment__regularisation=0.0) < 1e-5
+    assert 0.01 < changes("regularised_inputs") < changes("inputs") / 2
+    assert changes("regularised_inputs", augment__regularisation=1.0) > 0.2
+
+
+@pytest.mark.parametrize(
+    ("posterior", "noisy"),
+    [
+        (DETERMINISTIC, set()),
+        (Posterior(kind="gaussian", std=0.5, min_std=0.1), {"regularised_noise"}),
+        (Posterior(kind="gaussian", std=None, min_std=0.1), {"noise", "regularised_noise"}),
+        (Posterior(kind="universal", std=None, min_std=0.1), {"noise", "regularised_noise"}),
+    ],
+)
+def test_fixed_noise_is_in_the_regularisation_phase_alone(make_params, digits, posterior, noisy):
+    model = Model(Architecture(**STOCHASTIC | {"posterior": posterior}), seed=0)
+    training = make("train_aae", model, make_params({}), digits[:45], digits[45:])
+    batch = training.batches.draw(torch.arange(20))
+    assert batch.keys() & {"noise", "regularised_noise"} == noisy
 
 
 @pytest.mark.parametrize("batch_size", [100, 15, 10])
