@@ -6,16 +6,28 @@ import torch
 from support import PRIOR_NAMES, PRIORS, SIZES, make_prior
 from support import make_training as make
 
+from aae.data import Images, known_labels
 from aae.errors import ParameterError, TrainingError
 from aae.models import Architecture, Model
 from aae.params import Precision
 from aae.seeding import stream
-from aae.training import Training
+from aae.training import Training, adversarial_training
 from aae.training.devices import rounding, training_device
 from aae.training.snapshots import read_snapshot, write_snapshot
 
 with_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+# Changes to params.yaml, each with other tensors in a batch or other phases.
+VARIANTS = [
+    {"posterior.kind": "deterministic"},
+    {"posterior.std": 0.6},
+    {"posterior.kind": "universal"},
+    {"network.kind": "conv", "network.channels": [4, 8], "network.features": [16]},
+    {"labels.use": "prior", "prior": "swiss_roll"},
+    {"labels.use": "decoder"},
+    {"labels.use": "semi-supervised", "labels.count": 9},
+    {"labels.use": "clusters", "labels.clusters": 4},
+]
 
 
 @pytest.fixture
@@ -26,6 +38,25 @@ def train_on(make_params, digits):
     def training(device: str, precision: Precision = "float32") -> Training:
         model = Model(Architecture(**SIZES), seed=0).to(device)
         return make("train_aae", model, params, digits[:45], digits[45:], precision)
+
+    return training
+
+
+@pytest.fixture
+def train_variant_on(make_params, digits):
+    """Return a function that makes the same training of a variant on a device."""
+
+    def training(device: str, changes: dict) -> Training:
+        sizes = {"network.hidden": [32], "network.discriminator_hidden": [32]}
+        params = make_params(
+            {"train_aae.batch_size": 20, "train_aae.epochs": 4, "train_aae.init": "scratch"}
+            | sizes | changes
+        )  # fmt: skip
+        parts = [Images(part, torch.arange(len(part)) % 3) for part in (digits[:45], digits[45:])]
+        train, validation = (part.images for part in parts)
+        known = known_labels(*parts, "abc", params)
+        model = adversarial_training(params, train, validation, None, known).model
+        return make("train_aae", model.to(device), params, train, validation, known=known)
 
     return training
 
@@ -68,6 +99,28 @@ def test_a_step_has_all_of_its_tensors_on_the_device_of_the_model(train_on):
     losses = training.train_batch(training.batches.draw(torch.arange(20))) | training.validate()
     assert len(losses) == 6
     assert {loss.device.type for loss in losses.values()} == {"meta"}
+
+
+@pytest.mark.parametrize(
+    "changes", VARIANTS, ids=lambda changes: "-".join(map(str, changes.values()))
+)
+def test_a_step_of_every_variant_has_all_of_its_tensors_there(train_variant_on, changes):
+    training = train_variant_on("meta", changes)
+    batch = training.batches.draw(torch.arange(20))
+    assert {tensor.device.type for tensor in batch.values()} == {"meta"}
+    losses = training.train_batch(batch) | training.validate()
+    assert {loss.device.type for loss in losses.values()} == {"meta"}
+
+
+@with_gpu
+@pytest.mark.parametrize(
+    "changes", VARIANTS, ids=lambda changes: "-".join(map(str, changes.values()))
+)
+def test_on_a_gpu_every_variant_trains_the_same_each_time(train_variant_on, changes):
+    """Three steps an epoch, four epochs: with recorded steps."""
+    first, again = (list(train_variant_on("cuda", changes).epochs()) for _ in range(2))
+    assert first == again
+    assert len(first) == 4
 
 
 @with_gpu
