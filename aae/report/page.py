@@ -58,6 +58,7 @@ def render(
         best=min(measured, key=lambda name: measured[name]["generated_frechet"]),
         # `labels.use: prior` turns the noise of `posterior.kind: gaussian` off.
         stochastic=next((kind for kind in posteriors if kind != "deterministic"), None),
+        starts_from_autoencoder=params.starts_from_autoencoder,
         titles=TITLES,
         real=metrics["real"],
         questions=_measured_questions(measured),

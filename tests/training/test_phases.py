@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from support import SIZES, STOCHASTIC, UNCHANGED, make_digits
+from support import SIZES, STOCHASTIC, UNCHANGED, make_digits, weights
 from support import make_training as make
 
 from aae.errors import TrainingError
 from aae.models import Architecture, Model
 from aae.models.networks import pixels
 from aae.params import DETERMINISTIC, Posterior
-from aae.training import Training, adversarial_training
+from aae.training import Training, adversarial_training, autoencoder_training
 from aae.training.devices import has_bf16
 from aae.training.phases import Loss, Step
 
@@ -376,6 +376,17 @@ def test_each_phase_sees_the_augmentation_of_its_own(make_training, digits):
     assert changes("regularised_inputs", augment__regularisation=0.0) < 1e-5
     assert 0.01 < changes("regularised_inputs") < changes("inputs") / 2
     assert changes("regularised_inputs", augment__regularisation=1.0) > 0.2
+
+
+def test_the_autoencoder_does_not_depend_on_the_augmentation_of_the_regularisation(
+    make_params, digits
+):
+    found = []
+    for factor in (0.0, 1.0):
+        changes = {"augment.regularisation": factor, "train_ae.epochs": 2, "network.hidden": [8]}
+        training = autoencoder_training(make_params(changes), digits[:45], digits[45:])
+        found.append((list(training.epochs()), weights(training)))
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize(
