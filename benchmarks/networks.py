@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.table import Table
+from runs import Enough
 
 from aae.pipeline.stage import set_arithmetic
 from aae.data import Images, known_labels
@@ -81,10 +82,6 @@ def main() -> None:
         median = statistics.median(found)
         table.add_row(f"{size}×{size}", kind, f"{1000 * median:.0f}", f"{1 / median:.1f}")
     Console(width=100).print(table)
-
-
-class Enough(Exception):  # noqa: N818 (no error)
-    """All steps of a turn are taken."""
 
 
 def make(

@@ -25,6 +25,10 @@ USERS = dict(os.environ)
 Run = tuple[str, int]
 
 
+class Enough(Exception):  # noqa: N818 (no error)
+    """All steps that were to be timed have been taken."""
+
+
 class Runs:
     """The results of runs; those in a file, for the same code and parameters, are not run again.
 

@@ -46,6 +46,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from runs import Enough
 
 from aae.pipeline.stage import set_arithmetic
 from aae.sweep.combinations import changed_params
@@ -65,10 +66,6 @@ LONGEST, ENOUGH = 20.0, 5
 # Number of images that are written at a time.
 CHUNK = 10_000
 MEGABYTE = 2**20
-
-
-class Enough(Exception):  # noqa: N818 (no error)
-    """All steps that were to be timed have been taken."""
 
 
 @dataclass(frozen=True)
