@@ -49,7 +49,8 @@ def show_source(data: Data) -> None:
 
     dvc.yaml declares data/source as an output of `prepare_data`. DVC follows the link, so that a
     file of the images that is added, changed or removed is a changed output, which runs the stage
-    again.
+    again. Git must ignore data/source. If git had a file there, an experiment of DVC would restore
+    it through the link, and overwrite the user's images.
 
     Raises:
         ParameterError: if there is no such source.

@@ -22,6 +22,7 @@ from projects import (
 from published_example import write_published
 
 from aae.data.published import PUBLISHED
+from aae.files import file_digest, tree_digest
 
 
 def write_pictures(folder: Path, classes: tuple[str, ...], count: int = 60) -> Path:
@@ -75,6 +76,21 @@ def test_one_picture_more_prepares_the_images_again_and_trains_again(tmp_path):
     output = run(["dvc", "repro"], project).stdout
     assert prepared(project)["counts"] == {"train": 87, "validation": 10, "test": 24}
     assert "didn't change, skipping" not in output
+
+
+def test_experiments_one_after_another_change_no_image(tmp_path):
+    pictures = write_pictures(tmp_path / "pictures", ("red", "green"), count=30)
+    arrays = tmp_path / "arrays.npy"
+    np.save(arrays, np.random.default_rng(0).integers(0, 256, (60, 16, 16), dtype=np.uint8))
+    before = tree_digest(pictures), file_digest(arrays)
+
+    project = copy_project(tmp_path / "project", SMALL)
+    # Before an experiment, DVC takes back what the one before has changed in git's files.
+    for source in (arrays, pictures, "mnist-5k"):
+        settings = ["-S", f"data.source={source}", "-S", "data.size=16"]
+        run(["dvc", "exp", "run", *settings, "prepare_data"], project)
+        assert prepared(project)["source"] == Path(source).stem
+        assert (tree_digest(pictures), file_digest(arrays)) == before
 
 
 @pytest.mark.slow
