@@ -26,6 +26,7 @@ from aae.progress import show_steps
 # Loads the chosen model; the outputs are checked first.
 Load: TypeAlias = Callable[[], TrainedModel]
 STANDARD = "-"  # the standard input or output
+MODEL_SUFFIX = ".safetensors"
 # A folder of pictures has them here until the last one is written.
 PARTIAL = ".partial"
 
@@ -88,7 +89,7 @@ def encode(load: Load, paths: Sequence[Path], output: str, kind: str | None) -> 
     as_array = (kind or Path(output).suffix.lower().removeprefix(".")) == "npy"
     if as_array and output == STANDARD:
         raise OutputError("an array cannot be written to the standard output; name a file")
-    _check_file(output)
+    _check_table(output)
     pictures, trained = Pictures.find(paths), load()
     files, codes, classes = [], [], []
     for names, images in pictures.read(trained, "encode"):
@@ -111,7 +112,7 @@ def encode(load: Load, paths: Sequence[Path], output: str, kind: str | None) -> 
 
 def classify(load: Load, paths: Sequence[Path], output: str) -> None:
     """Write the classes of pictures: see `aae classify`."""
-    _check_file(output)
+    _check_table(output)
     pictures, trained = Pictures.find(paths), load()
     trained.classify(_no_pictures(trained))  # refuses a model that finds no classes
     tables = []
@@ -172,7 +173,9 @@ def reconstruct(
 ) -> None:
     """Write the reconstructions of pictures: see `aae reconstruct`."""
     _check_pictures(output, grid)
-    pictures, trained = Pictures.find(paths), load()
+    pictures = Pictures.find(paths)
+    _check_not_read(output, pictures.files)
+    trained = load()
     with _naming_label():
         trained.reconstruct(_no_pictures(trained), label)
     if grid:
@@ -193,7 +196,7 @@ def reconstruct(
 
 def score(load: Load, paths: Sequence[Path], label: str | None, output: str) -> None:
     """Write how unusual pictures are: see `aae score`."""
-    _check_file(output)
+    _check_table(output)
     pictures, trained = Pictures.find(paths), load()
     with _naming_label():
         trained.score(_no_pictures(trained), label)
@@ -210,6 +213,7 @@ def score(load: Load, paths: Sequence[Path], label: str | None, output: str) -> 
 def interpolate(load: Load, a: Path, b: Path, steps: int, label: str | None, output: Path) -> None:
     """Write the pictures on the path between two pictures: see `aae interpolate`."""
     _check_file(str(output))
+    _check_not_read(output, [a, b])
     trained = load()
     with _naming_label():
         trained.reconstruct(_no_pictures(trained), label)
@@ -255,8 +259,24 @@ def _columns(dimensions: int) -> list[str]:
 
 
 def _check_file(output: str) -> None:
-    if output != STANDARD:
-        check_writable(Path(output))
+    if output == STANDARD:
+        return
+    if Path(output).suffix.lower() == MODEL_SUFFIX:
+        raise OutputError(f"{output} would replace a model; name another file")
+    check_writable(Path(output))
+
+
+def _check_table(output: str) -> None:
+    """Check that a table can be written, and that it replaces no picture: `-o new/*.png`."""
+    if Path(output).suffix.lower() in SUFFIXES:
+        raise OutputError(f"{output} would be a table and not a picture; name another file")
+    _check_file(output)
+
+
+def _check_not_read(output: Path, files: Sequence[Path]) -> None:
+    """Check that a picture to write is none of those to read."""
+    if output.exists() and any(file.exists() and output.samefile(file) for file in files):
+        raise OutputError(f"{output} is one of the pictures to read; name another file")
 
 
 def _check_folder(output: Path) -> None:

@@ -1,7 +1,7 @@
 """Read the images, check them, split them, and store them so that a training can memory-map them.
 
-Reads the source that params.yaml names; writes data/prepared. It also writes data/source, by which
-DVC notices that images have changed.
+Reads the source that params.yaml names; writes data/prepared. It also writes data/source.link, by
+which DVC notices that images have changed.
 """
 
 from aae.pipeline.stage import run_stage

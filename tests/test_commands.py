@@ -13,6 +13,7 @@ from projects import run
 from support import SIZES, learnt_model, make_digits
 
 from aae.cli import main
+from aae.files import tree_digest
 from aae.models import Architecture, Model, TrainedModel, load_model, save_model
 
 DIGITS = make_digits(9)
@@ -242,6 +243,16 @@ def test_unreadable_pictures_are_named_and_passed_over(command, tmp_path, argume
         (["decode", "pickle.npy", "-o", "new"], "pickle.npy: "),
         (["decode", "gone.csv", "-o", "new"], "gone.csv: No such file or directory"),
         (["interpolate", "pictures/0.png", "gone.png", "-o", "new"], "gone.png: No such file or"),
+        (["encode", "-o", "pictures/0.png", "pictures/1.png"], "0.png would be a table and not a"),
+        (["score", "pictures", "-o", "new.safetensors"], "new.safetensors would replace a model"),
+        (
+            ["reconstruct", "pictures", "--grid", "-o", "pictures/more/../0.png"],
+            "0.png is one of the pictures to read; name another file",
+        ),
+        (
+            ["interpolate", "pictures/0.png", "pictures/1.png", "-o", "pictures/1.png"],
+            "pictures/1.png is one of the pictures to read",
+        ),
     ],
 )
 def test_what_cannot_work_is_one_line_and_writes_nothing(command, tmp_path, arguments, message):
@@ -255,7 +266,7 @@ def test_what_cannot_work_is_one_line_and_writes_nothing(command, tmp_path, argu
     (tmp_path / "empty.csv").write_text("file,z1,z2\n")
     (tmp_path / "nul.csv").write_text("file,z1,z2\na\0b.png,0.5,0.5\n")
     np.save(tmp_path / "pickle.npy", np.array([Trap()]), allow_pickle=True)
-    before = sorted(tmp_path.rglob("*"))
+    before = sorted(tmp_path.rglob("*")), tree_digest(tmp_path)
     code, output, errors = command(*arguments)
     assert (code, output) == (1, "")
     assert message in errors.splitlines()[-1]
@@ -263,7 +274,7 @@ def test_what_cannot_work_is_one_line_and_writes_nothing(command, tmp_path, argu
     assert sum(line.startswith("error") for line in errors.splitlines()) == 1
     if "written" in message or "exists" in message:
         assert errors.count("\n") == 1, "which is known before the work, with its progress, begins"
-    assert sorted(tmp_path.rglob("*")) == before
+    assert (sorted(tmp_path.rglob("*")), tree_digest(tmp_path)) == before
 
 
 @pytest.mark.parametrize(

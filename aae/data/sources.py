@@ -10,14 +10,14 @@ from torch import Tensor
 from aae.data.images import Part, Source
 from aae.data.own import read_array, read_folder
 from aae.data.published import DIGITS, PUBLISHED, read_published
-from aae.errors import ParameterError, unknown
+from aae.errors import OutputError, ParameterError, unknown
 from aae.files import check_writable, write_text
 from aae.params import Data
 from aae.progress import ShowProgress, silent
-from aae.workspace import project_root
+from aae.workspace import git, in_copy, project_root
 
 BUILT_IN = "mnist-5k"
-SHOWN = Path("data/source")
+SHOWN = Path("data/source.link")
 
 
 def image_root(data: Data) -> Path:
@@ -29,7 +29,8 @@ def source_path(data: Data) -> Path | None:
     """Return the path of a user's own images; None if `data.source` names a data set.
 
     A relative path is looked up in the working folder and then in the original repository: a queued
-    experiment runs in a copy, which has only the files that git or DVC tracks.
+    experiment runs in a copy, which has only the files that git or DVC tracks. If git tracks only
+    some of the files of a folder, it is read in the original repository.
 
     Raises:
         ParameterError: if there is no such data set, file or folder.
@@ -37,25 +38,40 @@ def source_path(data: Data) -> Path | None:
     if data.source in (BUILT_IN, *PUBLISHED):
         return None
     path = Path(data.source).expanduser()
-    for place in (Path.cwd(), project_root(Path.cwd())):
+    places = [Path.cwd(), project_root(Path.cwd())]
+    if in_copy() and _is_partly_tracked(places[1], data.source):
+        places.reverse()
+    for place in places:
         if (place / path).exists():
             return place / path
     problem = unknown(data.source, (BUILT_IN, *PUBLISHED), "a data set, nor a path that exists")
     raise ParameterError(f"data.source: {problem}")
 
 
-def show_source(data: Data) -> None:
-    """Make data/source a link to a user's own images, or a file with the name of the data set.
+def _is_partly_tracked(root: Path, path: str) -> bool:
+    """Return whether git tracks some files below a relative path, and not others."""
+    kinds = ("--cached", "--others")
+    list_files = ("-C", str(root), "--literal-pathspecs", "ls-files")
+    return all(git(*list_files, kind, "--", path) for kind in kinds)
 
-    dvc.yaml declares data/source as an output of `prepare_data`. DVC follows the link, so that a
-    file of the images that is added, changed or removed is a changed output, which runs the stage
-    again. Git must ignore data/source. If git had a file there, an experiment of DVC would restore
-    it through the link, and overwrite the user's images.
+
+def show_source(data: Data) -> None:
+    """Make data/source.link a link to a user's own images, or a file with the name of the data set.
+
+    dvc.yaml declares it as an output of `prepare_data`. DVC follows the link, so that a file of the
+    images that is added, changed or removed is a changed output, which runs the stage again. Git
+    must ignore it: DVC writes a file of git through a link in its place, and would overwrite the
+    user's images.
 
     Raises:
         ParameterError: if there is no such source.
-        OutputError: if data/source cannot be written.
+        OutputError: if data/source.link cannot be written.
     """
+    if SHOWN.is_dir() and not SHOWN.is_symlink():
+        raise OutputError(
+            f"{SHOWN} is a folder and no link: whatever copied this project followed the link. "
+            "Remove the folder"
+        )
     path = source_path(data)
     if path is None:
         write_text(SHOWN, f"{data.source}\n")

@@ -94,6 +94,25 @@ def test_experiments_one_after_another_change_no_image(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_folder_of_which_git_tracks_a_part_is_read_whole_in_a_copy_too(tmp_path):
+    project = copy_project(tmp_path / "project", SMALL | {"data.size": 16})
+    write_pictures(project / "photos", ("red",), count=40)
+    commit(project, "some photos")
+    write_pictures(project / "photos", ("red", "green"), count=40)
+    (project / ".git" / "info" / "exclude").write_text("/photos/green\n")
+    run(["dvc", "exp", "run", "--temp", "-n", "t", "-S", "data.source=photos"], project)
+    assert sum(counts_of(project, "t").values()) == 80
+
+
+def test_a_folder_in_place_of_the_link_is_named(tmp_path):
+    project = copy_project(tmp_path / "project", SMALL)
+    (project / "data" / "source.link").mkdir()
+    result = run(["dvc", "repro", "prepare_data"], project, check=False)
+    assert result.returncode
+    assert "error: data/source.link is a folder and no link: " in result.stderr
+
+
+@pytest.mark.slow
 def test_images_that_dvc_tracks_are_read_and_watched_too(tmp_path):
     project = copy_project(tmp_path / "project", SMALL | {"data.size": 16})
     write_pictures(project / "data" / "photos", ("",), count=120)
