@@ -44,11 +44,12 @@ class Pictures:
     passed_over: list[tuple[Path, str]] = field(default_factory=list)
 
     @classmethod
-    def find(cls, paths: Sequence[Path]) -> "Pictures":
+    def find(cls, paths: Sequence[Path], output: str | Path) -> "Pictures":
         """Return the files among paths, and the picture files in the folders among them.
 
         Raises:
             DataError: if there are none.
+            OutputError: if the output would replace one of them.
         """
         found = cls([])
         for path in paths:
@@ -60,6 +61,7 @@ class Pictures:
                 f"no pictures in {', '.join(map(str, paths))}; they end in {suffixes}{reason}"
             )
         found.files = list(dict.fromkeys(found.files))
+        _check_not_read(Path(output), found.files)
         return found
 
     def read(self, model: TrainedModel, title: str) -> Iterator[tuple[list[Path], Tensor]]:
@@ -90,7 +92,7 @@ def encode(load: Load, paths: Sequence[Path], output: str, kind: str | None) -> 
     if as_array and output == STANDARD:
         raise OutputError("an array cannot be written to the standard output; name a file")
     _check_table(output)
-    pictures, trained = Pictures.find(paths), load()
+    pictures, trained = Pictures.find(paths, output), load()
     files, codes, classes = [], [], []
     for names, images in pictures.read(trained, "encode"):
         files += names
@@ -113,7 +115,7 @@ def encode(load: Load, paths: Sequence[Path], output: str, kind: str | None) -> 
 def classify(load: Load, paths: Sequence[Path], output: str) -> None:
     """Write the classes of pictures: see `aae classify`."""
     _check_table(output)
-    pictures, trained = Pictures.find(paths), load()
+    pictures, trained = Pictures.find(paths, output), load()
     trained.classify(_no_pictures(trained))  # refuses a model that finds no classes
     tables = []
     for files, images in pictures.read(trained, "classify"):
@@ -173,9 +175,7 @@ def reconstruct(
 ) -> None:
     """Write the reconstructions of pictures: see `aae reconstruct`."""
     _check_pictures(output, grid)
-    pictures = Pictures.find(paths)
-    _check_not_read(output, pictures.files)
-    trained = load()
+    pictures, trained = Pictures.find(paths, output), load()
     with _naming_label():
         trained.reconstruct(_no_pictures(trained), label)
     if grid:
@@ -197,7 +197,7 @@ def reconstruct(
 def score(load: Load, paths: Sequence[Path], label: str | None, output: str) -> None:
     """Write how unusual pictures are: see `aae score`."""
     _check_table(output)
-    pictures, trained = Pictures.find(paths), load()
+    pictures, trained = Pictures.find(paths, output), load()
     with _naming_label():
         trained.score(_no_pictures(trained), label)
     tables = []
@@ -262,14 +262,14 @@ def _check_file(output: str) -> None:
     if output == STANDARD:
         return
     if Path(output).suffix.lower() == MODEL_SUFFIX:
-        raise OutputError(f"{output} would replace a model; name another file")
+        raise OutputError(f"{output} has the suffix of a model; name another file")
     check_writable(Path(output))
 
 
 def _check_table(output: str) -> None:
-    """Check that a table can be written, and that it replaces no picture: `-o new/*.png`."""
+    """Check that a table or an array can be written, and that `-o new/*.png` replaces nothing."""
     if Path(output).suffix.lower() in SUFFIXES:
-        raise OutputError(f"{output} would be a table and not a picture; name another file")
+        raise OutputError(f"{output} has the suffix of a picture; name another file")
     _check_file(output)
 
 

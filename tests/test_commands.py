@@ -243,8 +243,9 @@ def test_unreadable_pictures_are_named_and_passed_over(command, tmp_path, argume
         (["decode", "pickle.npy", "-o", "new"], "pickle.npy: "),
         (["decode", "gone.csv", "-o", "new"], "gone.csv: No such file or directory"),
         (["interpolate", "pictures/0.png", "gone.png", "-o", "new"], "gone.png: No such file or"),
-        (["encode", "-o", "pictures/0.png", "pictures/1.png"], "0.png would be a table and not a"),
-        (["score", "pictures", "-o", "new.safetensors"], "new.safetensors would replace a model"),
+        (["encode", "-o", "pictures/0.png", "pictures/1.png"], "0.png has the suffix of a picture"),
+        (["score", "pictures", "-o", "new.safetensors"], "new.safetensors has the suffix of a mod"),
+        (["encode", "notes.gif", "-o", "notes.gif"], "notes.gif is one of the pictures to read"),
         (
             ["reconstruct", "pictures", "--grid", "-o", "pictures/more/../0.png"],
             "0.png is one of the pictures to read; name another file",
@@ -258,6 +259,7 @@ def test_unreadable_pictures_are_named_and_passed_over(command, tmp_path, argume
 def test_what_cannot_work_is_one_line_and_writes_nothing(command, tmp_path, arguments, message):
     spoil(tmp_path)
     (tmp_path / "nothing").mkdir()
+    Image.new("L", (4, 4)).save(tmp_path / "notes.gif")
     (tmp_path / "codes.csv").write_text("file,z1\na.png,0.5\n")
     (tmp_path / "text.csv").write_text("z1,z2\n0.5,much\n")
     (tmp_path / "nan.csv").write_text("z1,z2\n0.5,NaN\n")
@@ -272,7 +274,7 @@ def test_what_cannot_work_is_one_line_and_writes_nothing(command, tmp_path, argu
     assert message in errors.splitlines()[-1]
     assert errors.splitlines()[-1].startswith("error: ")
     assert sum(line.startswith("error") for line in errors.splitlines()) == 1
-    if "written" in message or "exists" in message:
+    if any(known in message for known in ("written", "exists", "suffix", "to read")):
         assert errors.count("\n") == 1, "which is known before the work, with its progress, begins"
     assert (sorted(tmp_path.rglob("*")), tree_digest(tmp_path)) == before
 

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from aae.data.images import Part, Source
 from aae.data.own import read_array, read_folder
+from aae.data.pictures import SUFFIXES
 from aae.data.published import DIGITS, PUBLISHED, read_published
 from aae.errors import OutputError, ParameterError, unknown
-from aae.files import check_writable, write_text
+from aae.files import naming, write_text
 from aae.params import Data
 from aae.progress import ShowProgress, silent
 from aae.workspace import git, in_copy, project_root
@@ -49,10 +50,12 @@ def source_path(data: Data) -> Path | None:
 
 
 def _is_partly_tracked(root: Path, path: str) -> bool:
-    """Return whether git tracks some files below a relative path, and not others."""
-    kinds = ("--cached", "--others")
-    list_files = ("-C", str(root), "--literal-pathspecs", "ls-files")
-    return all(git(*list_files, kind, "--", path) for kind in kinds)
+    """Return whether git tracks some of the pictures below a relative path, and not others."""
+    list_files = ("-C", str(root), "--literal-pathspecs", "ls-files", "-z")
+    return all(
+        any(Path(name).suffix.lower() in SUFFIXES for name in (files or "").split("\0"))
+        for files in (git(*list_files, kind, "--", path) for kind in ("--cached", "--others"))
+    )
 
 
 def show_source(data: Data) -> None:
@@ -78,12 +81,12 @@ def show_source(data: Data) -> None:
         return
     given = Path(data.source).expanduser()
     in_place = not given.is_absolute() and path == Path.cwd() / given
-    check_writable(SHOWN.with_name("link"))  # names the reason if its folder is read-only
-    temporary = SHOWN.with_name(f".{SHOWN.name}.partial")
-    temporary.unlink(missing_ok=True)
-    # A relative link goes with the repository if that is moved.
-    temporary.symlink_to(os.path.relpath(path, SHOWN.parent.resolve()) if in_place else path)
-    temporary.replace(SHOWN)
+    temporary = SHOWN.with_name(f".{SHOWN.name}.new")
+    with naming(SHOWN):
+        temporary.unlink(missing_ok=True)
+        # A relative link goes with the repository if that is moved.
+        temporary.symlink_to(os.path.relpath(path, SHOWN.parent.resolve()) if in_place else path)
+        temporary.replace(SHOWN)
 
 
 def read_source(data: Data, progress: ShowProgress = silent) -> Source:

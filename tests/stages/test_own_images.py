@@ -1,6 +1,7 @@
 """The pipeline on a user's own images, and what happens when these change."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -100,8 +101,16 @@ def test_a_folder_of_which_git_tracks_a_part_is_read_whole_in_a_copy_too(tmp_pat
     commit(project, "some photos")
     write_pictures(project / "photos", ("red", "green"), count=40)
     (project / ".git" / "info" / "exclude").write_text("/photos/green\n")
-    run(["dvc", "exp", "run", "--temp", "-n", "t", "-S", "data.source=photos"], project)
-    assert sum(counts_of(project, "t").values()) == 80
+    run(["dvc", "exp", "run", "--temp", "-n", "part", "-S", "data.source=photos"], project)
+    assert sum(counts_of(project, "part").values()) == 80
+
+    # If git tracks all of it, the experiment has the version of its commit.
+    shutil.rmtree(project / "photos" / "green")
+    run(["dvc", "exp", "run", "--queue", "-n", "all", "-S", "data.source=photos"], project)
+    (project / "photos" / "red" / "0-000.jpg").unlink()
+    run(["dvc", "queue", "start"], project)
+    assert "Success" in wait_for_queue(project)
+    assert sum(counts_of(project, "all").values()) == 40
 
 
 def test_a_folder_in_place_of_the_link_is_named(tmp_path):
