@@ -203,6 +203,17 @@ def wait_for_epoch(process: subprocess.Popen, stage: str, epoch: int) -> None:
     raise AssertionError(process.stderr.read())
 
 
+def start_queue(project: Path, *options: str, **environment: str | None) -> None:
+    """Start workers of DVC's queue.
+
+    Workers inherit their output. With a pipe, a test would wait for the last of them, and one of
+    two may wait forever after the last experiment: its monitor ends with an error if it reads a
+    message that the other worker is just writing (dvc-task 0.40).
+    """
+    command = ["dvc", "queue", "start", *options]
+    run(["sh", "-c", f"exec {' '.join(command)} > {os.devnull} 2>&1"], project, **environment)
+
+
 def wait_for_queue(project: Path) -> str:
     """Wait until no experiment is queued or runs, and return DVC's list of them."""
     while True:

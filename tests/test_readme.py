@@ -5,7 +5,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from projects import SMALL, commit, copy_project, copy_results, end, start, wait_for_queue
+from projects import (
+    SMALL,
+    commit,
+    copy_project,
+    copy_results,
+    end,
+    start,
+    start_queue,
+    wait_for_queue,
+)
 from servers import wait_for_line
 from support import ROOT
 
@@ -58,6 +67,10 @@ def test_every_command_does_what_it_promises(tmp_path):
         (project / ".venv" / name).symlink_to(Path(sys.prefix) / name)
     for command, promised in commands():
         environment = {"PATH": f"{programs}:/usr/bin:/bin", "OMP_NUM_THREADS": None}
+        if command.startswith("dvc queue start"):
+            start_queue(project, *command.split()[3:], **environment)
+            assert wait_for_queue(project).count("Success") == 4
+            continue
         process = start(["bash", "-c", command], project, **environment)
         if command == "make ui":
             wait_for_line(process.stdout, "open http://127.0.0.1:")
@@ -66,5 +79,3 @@ def test_every_command_does_what_it_promises(tmp_path):
         output, errors = process.communicate()
         assert process.returncode == 0, f"{command}:\n{output}{errors}"
         check_outline(output, promised)
-        if command.startswith("dvc queue start"):
-            assert wait_for_queue(project).count("Success") == 4

@@ -17,6 +17,7 @@ from projects import (
     outputs,
     run,
     start,
+    start_queue,
     wait_for_epoch,
     wait_for_queue,
 )
@@ -67,7 +68,7 @@ def test_one_picture_more_prepares_the_images_again_and_trains_again(tmp_path):
     (pictures / "red" / "new.jpg").write_bytes((pictures / "red" / "0-000.jpg").read_bytes())
     run(["dvc", "exp", "run", "--temp", "--name", "temporary"], project)
     run(["dvc", "exp", "run", "--queue", "--name", "queued"], project)
-    run(["dvc", "queue", "start"], project)
+    start_queue(project)
     assert "Success" in wait_for_queue(project)
     for name in ("temporary", "queued"):
         assert counts_of(project, name) == {"train": 87, "validation": 10, "test": 24}
@@ -108,7 +109,7 @@ def test_a_folder_of_which_git_tracks_a_part_is_read_whole_in_a_copy_too(tmp_pat
     shutil.rmtree(project / "photos" / "green")
     run(["dvc", "exp", "run", "--queue", "-n", "all", "-S", "data.source=photos"], project)
     (project / "photos" / "red" / "0-000.jpg").unlink()
-    run(["dvc", "queue", "start"], project)
+    start_queue(project)
     assert "Success" in wait_for_queue(project)
     assert sum(counts_of(project, "all").values()) == 40
 

@@ -24,6 +24,7 @@ from projects import (
     run,
     runs,
     start,
+    start_queue,
     store,
     wait_for_queue,
 )
@@ -249,7 +250,7 @@ def test_queued_experiments_in_a_clone_without_a_store_all_succeed(project, tmp_
     run(["git", "clone", "--quiet", str(project), str(copy)], tmp_path)
     sweep = ["-S", "prior=gaussian,gamma,uniform", "-S", "seed=0,1"]
     run(["dvc", "exp", "run", "--queue", *sweep], copy)
-    run(["dvc", "queue", "start", "-j", "2"], copy, OMP_NUM_THREADS=None)
+    start_queue(copy, "-j", "2", OMP_NUM_THREADS=None)
     status = wait_for_queue(copy)
     assert status.count("Success") == 6, status
     assert not list((copy / ".dvc" / "tmp" / "exps").glob("*/tmp*")), "copies are deleted"
