@@ -274,7 +274,7 @@ def _check_table(output: str) -> None:
 
 
 def _check_not_read(output: Path, files: Sequence[Path]) -> None:
-    """Check that a picture to write is none of those to read."""
+    """Check that the output is none of the pictures to read."""
     if output.exists() and any(file.exists() and output.samefile(file) for file in files):
         raise OutputError(f"{output} is one of the pictures to read; name another file")
 

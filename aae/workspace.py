@@ -85,11 +85,11 @@ def obstacle_to_a_copy() -> str | None:
     names the files, and says what to do.
     """
     sizes: dict[str, int] = {}
-    known = _listed("--cached")
+    known = listed("--cached")
     for name in known:
         if not Path(name).is_symlink() and (reason := _measure(name, sizes, known=True)):
             return reason
-    for name in _listed("--others", "--exclude-standard", "--directory"):
+    for name in listed("--others", "--exclude-standard", "--directory"):
         if reason := _measure(name.rstrip("/"), sizes):
             return reason
     if len(sizes) > MOST_FILES:
@@ -109,9 +109,10 @@ def obstacle_to_a_copy() -> str | None:
     return None
 
 
-def _listed(*options: str) -> list[str]:
-    """Return the names of the files and folders of a kind that git lists in this folder."""
-    return [name for name in (git("ls-files", "-z", *options) or "").split("\0") if name]
+def listed(*options: str, folder: Path = Path()) -> list[str]:
+    """Return the names of the files and folders of a kind that git lists in a folder."""
+    names = git("-C", str(folder), "--literal-pathspecs", "ls-files", "-z", *options)
+    return [name for name in (names or "").split("\0") if name]
 
 
 def _measure(name: str, sizes: dict[str, int], known: bool = False) -> str | None:

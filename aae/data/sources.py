@@ -15,7 +15,7 @@ from aae.errors import OutputError, ParameterError, unknown
 from aae.files import naming, write_text
 from aae.params import Data
 from aae.progress import ShowProgress, silent
-from aae.workspace import git, in_copy, project_root
+from aae.workspace import in_copy, listed, project_root
 
 BUILT_IN = "mnist-5k"
 SHOWN = Path("data/source.link")
@@ -51,10 +51,9 @@ def source_path(data: Data) -> Path | None:
 
 def _is_partly_tracked(root: Path, path: str) -> bool:
     """Return whether git tracks some of the pictures below a relative path, and not others."""
-    list_files = ("-C", str(root), "--literal-pathspecs", "ls-files", "-z")
     return all(
-        any(Path(name).suffix.lower() in SUFFIXES for name in (files or "").split("\0"))
-        for files in (git(*list_files, kind, "--", path) for kind in ("--cached", "--others"))
+        any(Path(name).suffix.lower() in SUFFIXES for name in listed(kind, "--", path, folder=root))
+        for kind in ("--cached", "--others")
     )
 
 
